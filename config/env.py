@@ -1,0 +1,179 @@
+"""The typed environment: every variable the server reads, its default and what is wrong with a bad value.
+
+The only module that reads `os.environ`. `config.settings` turns the result into Django settings; everything
+else reads `django.conf.settings`. A test keeps `.env.example` in step with the fields here.
+"""
+
+import os
+import secrets
+import shlex
+import shutil
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "testserver"})
+REHEARSAL_AGENT = BASE_DIR / "workorders" / "agent_executor" / "rehearsal_agent.py"
+
+
+class EnvironmentInvalid(Exception):
+    """A variable has a value the server cannot start with."""
+
+
+class Environment(BaseSettings):
+    """Values as the server uses them; times in seconds, money in US dollars."""
+
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, env_ignore_empty=True, frozen=True)
+
+    database_url: str = Field("", alias="DATABASE_URL", description="empty: SQLite in the data folder")
+    data_dir: Path = Field(BASE_DIR / "var", alias="WORKORDERS_DATA_DIR")
+    secret_key: str = Field("", alias="WORKORDERS_SECRET_KEY", repr=False)
+    debug: bool = Field(False, alias="WORKORDERS_DEBUG")
+    allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", alias="WORKORDERS_ALLOWED_HOSTS")
+    auth: Literal["required", "none"] = Field("required", alias="WORKORDERS_AUTH")
+    workers: int = Field(4, alias="WORKORDERS_WORKERS", ge=1, le=1000)
+    worker_processes: int = Field(2, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
+    lease_seconds: int = Field(30, alias="WORKORDERS_LEASE_SECONDS", ge=3, le=3600)
+    drain_seconds: float = Field(5, alias="WORKORDERS_DRAIN_SECONDS", ge=0, le=3600)
+    agent_command: str = Field("claude", alias="WORKORDERS_AGENT_COMMAND")
+    agent_model: str = Field("sonnet", alias="WORKORDERS_AGENT_MODEL", pattern=r"^[A-Za-z0-9][\w.:\[\]/@-]*$")
+    agent_timeout_seconds: int = Field(3600, alias="WORKORDERS_AGENT_TIMEOUT_SECONDS", ge=1, le=86400)
+    agent_silence_seconds: int = Field(900, alias="WORKORDERS_AGENT_SILENCE_SECONDS", ge=1, le=86400)
+    agent_isolation: Literal["bubblewrap", "none", ""] = Field("", alias="WORKORDERS_AGENT_ISOLATION")
+    agent_read_paths: str = Field("", alias="WORKORDERS_AGENT_READ_PATHS")
+    agent_budget_usd: float | None = Field(None, alias="WORKORDERS_AGENT_BUDGET_USD", gt=0)
+    allow_local_repositories: bool = Field(False, alias="WORKORDERS_ALLOW_LOCAL_REPOSITORIES")
+    github_host: str = Field("github.com", alias="WORKORDERS_GITHUB_HOST", pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    github_git_base_url: str = Field("", alias="WORKORDERS_GITHUB_GIT_BASE_URL")
+    webhook_secrets: str = Field("", alias="WORKORDERS_WEBHOOK_SECRETS", repr=False)
+    log_format: Literal["console", "json", ""] = Field("", alias="WORKORDERS_LOG_FORMAT")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="WORKORDERS_LOG_LEVEL")
+
+    gh_token: str = Field("", alias="GH_TOKEN", repr=False)
+    gh_host: str = Field("", alias="GH_HOST")
+    gh_config_dir: str = Field("", alias="GH_CONFIG_DIR")
+    anthropic_api_key: str = Field("", alias="ANTHROPIC_API_KEY", repr=False)
+    claude_code_oauth_token: str = Field("", alias="CLAUDE_CODE_OAUTH_TOKEN", repr=False)
+    anthropic_base_url: str = Field("", alias="ANTHROPIC_BASE_URL")
+
+    home: Path = Field(Path("/"), alias="HOME")
+    path: str = Field("/usr/local/bin:/usr/bin:/bin", alias="PATH")
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: str) -> str:
+        return value.upper()
+
+    @field_validator("agent_command", mode="after")
+    @classmethod
+    def _splits(cls, value: str) -> str:
+        if not shlex.split(value):
+            raise ValueError("names no program; leave it out for `claude`")
+        return value
+
+    @field_validator("github_git_base_url", mode="after")
+    @classmethod
+    def _safe_base_url(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.username or parts.password:
+            raise ValueError("must not carry a user name or password; the token comes from GH_TOKEN")
+        loopback = parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
+        if parts.scheme != "https" and not loopback:
+            raise ValueError("must be https://… (plain http is accepted on a loopback address only)")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.debug and not self.secret_key:
+            raise ValueError(
+                "WORKORDERS_SECRET_KEY is required unless WORKORDERS_DEBUG=true; make one with "
+                "`python -c 'import secrets; print(secrets.token_urlsafe(50))'`"
+            )
+        exposed = [host for host in self.hosts if host not in LOOPBACK_HOSTS]
+        if self.auth == "none" and exposed:
+            raise ValueError(
+                "WORKORDERS_AUTH=none is accepted on loopback only, but WORKORDERS_ALLOWED_HOSTS names "
+                f"{', '.join(exposed)}; set WORKORDERS_AUTH=required or remove those hosts"
+            )
+        return self
+
+    @property
+    def hosts(self) -> list[str]:
+        return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
+
+    @property
+    def isolation(self) -> Literal["bubblewrap", "none"]:
+        """Bubblewrap unless told otherwise; only in DEBUG may its absence mean `none`."""
+        if self.agent_isolation:
+            return self.agent_isolation
+        return "none" if self.debug and shutil.which("bwrap", path=self.path) is None else "bubblewrap"
+
+    @property
+    def git_base_url(self) -> str:
+        return self.github_git_base_url or f"https://{self.github_host}"
+
+    @property
+    def read_paths(self) -> list[Path]:
+        return [Path(item) for item in self.agent_read_paths.split(":") if item]
+
+    @property
+    def provider_variables(self) -> dict[str, str]:
+        """Variables that choose a model provider, by the prefixes the Claude Code CLI documents."""
+        prefixes = ("ANTHROPIC_", "CLAUDE_CODE_USE_", "CLAUDE_CODE_OAUTH_TOKEN")
+        return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+@lru_cache(maxsize=1)
+def current() -> Environment:
+    """The environment of this process, read once. Raises `EnvironmentInvalid` with a line for each problem."""
+    try:
+        return Environment()  # type: ignore[call-arg]  # the values come from the environment
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            lines.append(f"  {name + ': ' if name else ''}{problem['msg'].removeprefix('Value error, ')}")
+        text = "The environment has values the server cannot start with:\n" + "\n".join(lines)
+        raise EnvironmentInvalid(text + "\nSee .env.example for every variable.") from error
+
+
+def point_django_at_settings() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+
+def use_embedded_defaults() -> None:
+    """Defaults for `quickstart`: no account, no network, this machine only. What is set already wins.
+
+    Set in this process's environment, so that the server and the workers it starts inherit them.
+    """
+    data_dir = Path(os.environ.setdefault("WORKORDERS_DATA_DIR", str(BASE_DIR / "var"))).absolute()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key_file = data_dir / "secret_key"
+    if not key_file.exists():
+        key_file.touch(mode=0o600)
+        key_file.write_text(secrets.token_urlsafe(50))
+    defaults = {
+        "WORKORDERS_SECRET_KEY": key_file.read_text(),
+        "WORKORDERS_AUTH": "none",
+        "WORKORDERS_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
+        "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
+        "WORKORDERS_LOG_FORMAT": "console",
+        "WORKORDERS_AGENT_COMMAND": shlex.join([sys.executable, str(REHEARSAL_AGENT)]),
+        "WORKORDERS_AGENT_ISOLATION": "bubblewrap" if shutil.which("bwrap") else "none",
+    }
+    for name, value in defaults.items():
+        if not os.environ.get(name):
+            os.environ[name] = value

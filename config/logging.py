@@ -1,0 +1,83 @@
+"""structlog for the whole process: console or JSON lines on standard output, and one file per work order.
+
+Every event that carries `agent_work_order_id` is also appended to
+`<data dir>/logs/agent_work_orders/<date>/<agent_work_order_id>.jsonl`. The same events reach the table
+`work_order_logs` through the services and the recorder, which is what the API and the pages read.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import Processor, WrappedLogger
+
+_ORDER_ID = re.compile(r"^wo-[a-z0-9]{8}$")
+
+
+class OrderFileWriter:
+    """Appends events to their order's file; one `write` a line, so that processes may share a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(
+        self, _logger: WrappedLogger, _name: str, event_dict: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        order_id = str(event_dict.get("agent_work_order_id", ""))
+        if _ORDER_ID.match(order_id):
+            line = json.dumps(dict(event_dict), default=str, ensure_ascii=True)
+            day = self._folder / str(event_dict["timestamp"])[:10]
+            try:
+                day.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with (day / f"{order_id}.jsonl").open("a") as file:
+                    file.write(line + "\n")
+            except OSError as error:  # a full disk must not stop the order; the table still has the event
+                event_dict["order_log_error"] = str(error)
+        return event_dict
+
+
+def configure_logging(
+    *, log_format: Literal["console", "json"], log_level: str, order_log_folder: Path
+) -> None:
+    """Route structlog and the standard library through the same processors; safe to call more than once."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        structlog.processors.UnicodeDecoder(),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            OrderFileWriter(order_log_folder),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if log_format == "console"
+        else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(log_level)
+    logging.getLogger("django-q").setLevel(max(logging.WARNING, root.level))

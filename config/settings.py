@@ -1,0 +1,168 @@
+"""Django settings, derived from the typed environment; nothing here reads `os.environ`."""
+
+import shlex
+from datetime import timedelta
+from typing import Any
+
+import dj_database_url
+
+from config import env as environment
+from config.logging import configure_logging
+
+env = environment.current()
+BASE_DIR = environment.BASE_DIR
+
+DEBUG = env.debug
+SECRET_KEY = env.secret_key or "insecure-key-for-debug-only"
+ALLOWED_HOSTS = env.hosts
+
+INSTALLED_APPS = [
+    "workorders.apps.WorkOrdersConfig",  # first: its `qcluster` overrides django-q2's
+    "sandboxes.apps.SandboxesConfig",
+    "github_app.apps.GitHubAppConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "django_q",
+    "ninja",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def _database() -> dict[str, Any]:
+    if env.database_url:
+        config: dict[str, Any] = dict(dj_database_url.parse(env.database_url))
+    else:
+        env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(env.data_dir / "workorders.sqlite3")}
+    config["CONN_MAX_AGE"] = None
+    if config["ENGINE"].endswith("sqlite3"):
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": (
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; "
+                "PRAGMA mmap_size=134217728; PRAGMA cache_size=-16000; PRAGMA journal_size_limit=27103364;"
+            ),
+        }
+        config["TEST"] = {"NAME": str(env.data_dir / "test.sqlite3")}
+    else:
+        config["CONN_HEALTH_CHECKS"] = True
+        config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
+    return config
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # no collectstatic step before the first start
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+
+# Cookies and transport. TLS ends at a proxy in front (docs/operations.md); on loopback there is none.
+LOOPBACK_ONLY = all(host in environment.LOOPBACK_HOSTS for host in env.hosts)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not (DEBUG or LOOPBACK_ONLY)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 0 if LOOPBACK_ONLY else int(timedelta(days=365).total_seconds())
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
+X_FRAME_OPTIONS = "DENY"
+
+# The queue, as docs/adr/0003 explains: tickets carry no data, so loss and redelivery are harmless.
+Q_CLUSTER = {
+    "name": "workorders",
+    "orm": "default",
+    "workers": env.worker_processes + 1,  # one process stays free for short tasks and schedules
+    "timeout": 300,
+    "retry": 360,
+    "poll": 0.05,
+    "queue_limit": env.worker_processes + 1,
+    "ack_failures": True,
+    "max_attempts": 1,
+    "save_limit": 250,
+    "catch_up": False,
+    "label": "Queue (django-q2)",
+}
+
+# Work Orders.
+WORKORDERS_DATA_DIR = env.data_dir
+WORKORDERS_AUTH = env.auth
+WORKORDERS_WORKERS = env.workers
+WORKORDERS_WORKER_PROCESSES = env.worker_processes
+WORKORDERS_LEASE_SECONDS = env.lease_seconds
+WORKORDERS_DRAIN_SECONDS = env.drain_seconds
+WORKORDERS_AGENT_COMMAND = tuple(shlex.split(env.agent_command))
+WORKORDERS_AGENT_MODEL = env.agent_model
+WORKORDERS_AGENT_TIMEOUT_SECONDS = env.agent_timeout_seconds
+WORKORDERS_AGENT_SILENCE_SECONDS = env.agent_silence_seconds
+WORKORDERS_AGENT_ISOLATION = env.isolation
+WORKORDERS_AGENT_READ_PATHS = tuple(env.read_paths)
+WORKORDERS_AGENT_BUDGET_USD = env.agent_budget_usd
+WORKORDERS_AGENT_PROVIDER_VARIABLES = env.provider_variables
+WORKORDERS_ALLOW_LOCAL_REPOSITORIES = env.allow_local_repositories
+WORKORDERS_GITHUB_HOST = env.github_host
+WORKORDERS_GITHUB_GIT_BASE_URL = env.git_base_url
+WORKORDERS_COMMANDS_DIR = BASE_DIR / ".claude" / "commands"
+WORKORDERS_PATH = env.path
+WORKORDERS_HOME = env.home
+GH_TOKEN = env.gh_token
+GH_HOST = env.gh_host
+GH_CONFIG_DIR = env.gh_config_dir
+
+LOGGING_CONFIG = None
+configure_logging(
+    log_format=env.log_format or ("console" if DEBUG else "json"),
+    log_level=env.log_level,
+    order_log_folder=env.data_dir / "logs" / "agent_work_orders",
+)

@@ -1,0 +1,23 @@
+"""The map of addresses: pages, JSON API, admin, health."""
+
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import RedirectView
+
+from config.api import api_urls
+from workorders.api import guard
+from workorders.views.health import healthz, readyz
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="api:openapi-view"), name="home"),
+    path("admin/", admin.site.urls),
+    path("api/", api_urls),
+    guard.unknown_routes,
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+]
+
+handler400 = guard.bad_request
+handler403 = guard.permission_denied
+handler404 = guard.page_not_found
+handler500 = guard.server_error

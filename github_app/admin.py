@@ -1,0 +1,52 @@
+"""Repositories in the admin: a person sets their defaults; what GitHub said of them is shown only.
+
+Rows are made by the product's own write path, so none can be added here.
+"""
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from github_app.models import Repository
+
+if TYPE_CHECKING:
+    RepositoryAdminBase = admin.ModelAdmin[Repository]
+else:
+    RepositoryAdminBase = admin.ModelAdmin
+
+DEFAULTS = ("default_sandbox_type", "default_workflow_type", "default_base_branch", "default_model")
+
+
+@admin.register(Repository)
+class RepositoryAdmin(RepositoryAdminBase):
+    list_display = ["full_name", "default_branch", "is_accessible", "can_push", "access_verified_at"]
+    list_filter = ["is_accessible", "can_push", "is_private"]
+    search_fields = ["owner", "name", "repository_url"]
+    fieldsets = [
+        (None, {"fields": ["repository_url", "host", "owner", "name", "created_at", "updated_at"]}),
+        (
+            "What GitHub last said",
+            {
+                "fields": [
+                    "default_branch",
+                    "is_accessible",
+                    "can_push",
+                    "is_private",
+                    "access_verified_at",
+                    "verification_error",
+                ]
+            },
+        ),
+        ("Defaults of new work orders (blank: the server's)", {"fields": list(DEFAULTS)}),
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+        return False
+
+    def get_readonly_fields(
+        self,
+        request: HttpRequest,  # noqa: ARG002
+        obj: Repository | None = None,  # noqa: ARG002
+    ) -> list[str]:
+        return [field.name for field in Repository._meta.fields if field.name not in DEFAULTS]

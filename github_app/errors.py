@@ -1,0 +1,118 @@
+"""Expected failures of GitHub and of the gh program, each with who must act and what to do.
+
+Knows nothing of HTTP or argv: `gh.py` holds the table that leads from an answer to one of these.
+"""
+
+from sandboxes.errors import ExpectedError
+
+
+class GitHubError(ExpectedError):
+    """GitHub could not be used as the step needed it."""
+
+    category = "github_failed"
+    advice = "The message holds GitHub's own words; put it right there, then retry."
+
+
+class GitHubTokenInvalid(GitHubError):
+    """GitHub does not accept the token (401)."""
+
+    category = "github_token_invalid"
+    advice = (
+        "The token is wrong, expired or revoked: set a valid GH_TOKEN (or run `gh auth login`), then retry."
+    )
+
+
+class GitHubAccessDenied(GitHubError):
+    """GitHub knows the account but does not allow this (403)."""
+
+    category = "github_access_denied"
+    advice = (
+        "Give the token read and write access to contents, issues and pull requests of this repository "
+        "(and authorize it for the organization's single sign-on), then retry."
+    )
+
+
+class PushPermissionMissing(GitHubAccessDenied):
+    """The account can read the repository but not push to it."""
+
+    category = "push_permission_missing"
+    advice = "Give the token's account write access to the repository, then verify it again."
+
+
+class GitHubNotFound(GitHubError):
+    """GitHub shows no such thing to this account (404, 410, 451)."""
+
+    category = "github_not_found"
+    advice = "Check the name, and that the token's account can see the repository."
+
+
+class RepositoryNotFound(GitHubNotFound):
+    """GitHub shows no such repository to this account."""
+
+    category = "repository_not_found"
+    advice = "Check owner and name, and that the token's account can see the repository."
+
+
+class IssueNotFound(GitHubNotFound):
+    """The repository shows no such issue to this account."""
+
+    category = "issue_not_found"
+    advice = "Check the issue's number, and that issues are enabled in the repository."
+
+
+class GitHubRejected(GitHubError):
+    """GitHub understood the request and refuses it (400, 409, 422)."""
+
+    category = "github_rejected"
+
+
+class GitHubRateLimited(GitHubError):
+    """GitHub asks to wait (429, or 403 with its rate-limit signs).
+
+    `retry_after_seconds` counts from the answer; None where GitHub did not say. Its documentation then asks
+    for at least a minute, growing with each further refusal.
+    """
+
+    category = "github_rate_limited"
+    retryable = True
+    advice = "Nothing to do: the step is tried again when GitHub allows it."
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class GitHubUnavailable(GitHubError):
+    """GitHub did not answer, or answered that it cannot now (5xx, dropped connection, time-out).
+
+    What was asked for may have been done all the same: look before asking again.
+    """
+
+    category = "github_unavailable"
+    retryable = True
+    advice = (
+        "Nothing to do at first: the step is tried again. If it stays, check the network and GitHub's status."
+    )
+
+
+class GitHubAnswerInvalid(GitHubError):
+    """GitHub answered something this server does not understand."""
+
+    category = "github_answer_invalid"
+    advice = "Check that WORKORDERS_GITHUB_HOST is a GitHub server and no proxy answers in its place."
+
+
+class GhMissing(GitHubError):
+    """The gh program is not installed, or not on the server's PATH."""
+
+    category = "gh_missing"
+    advice = (
+        "Install GitHub's CLI on every worker machine (https://cli.github.com); `manage.py doctor` checks it."
+    )
+
+
+class GhNotLoggedIn(GitHubError):
+    """gh has no token for this host."""
+
+    category = "gh_not_logged_in"
+    advice = "Set GH_TOKEN for the server, or run `gh auth login` as the server's user."

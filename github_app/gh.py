@@ -1,0 +1,301 @@
+"""The only caller of the gh program: one REST request in, JSON or a typed error out.
+
+Only `gh api` and `gh auth token` are used: what they send and print is GitHub's documented REST API.
+User text travels as JSON on standard input; the command line holds only a path built from validated parts.
+Knows nothing of pull requests or issues.
+"""
+
+import email.utils
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel, ValidationError
+
+from github_app.errors import (
+    GhMissing,
+    GhNotLoggedIn,
+    GitHubAccessDenied,
+    GitHubAnswerInvalid,
+    GitHubError,
+    GitHubNotFound,
+    GitHubRateLimited,
+    GitHubRejected,
+    GitHubTokenInvalid,
+    GitHubUnavailable,
+)
+from sandboxes.errors import ProgramMissing
+from sandboxes.process import ExitReason, ProcessLimits, ProcessResult, run
+
+PER_PAGE = 100
+MAX_PAGES = 10
+_OUTPUT_BYTES = 16 * 1024 * 1024  # 100 comments of 64 KiB each, as JSON
+_MESSAGE_CHARACTERS = 500
+_LONGEST_WAIT_SECONDS = 24 * 3600.0
+_NEEDS_LOGIN_EXIT_CODE = 4  # since gh 2.26; older ones send the request without a token
+_HEADERS = ("Accept: application/vnd.github+json", "X-GitHub-Api-Version: 2022-11-28")
+
+
+@dataclass(frozen=True)
+class GhSettings:
+    """How this server reaches GitHub.
+
+    `token` empty: gh's own login under `home` (or `config_dir`) is used. `search_path` is a PATH value.
+    """
+
+    host: str
+    token: str = field(repr=False)
+    home: Path
+    search_path: str
+    config_dir: Path | None = None
+    timeout_seconds: float = 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer as gh printed it; header names in lower case, `value` None where the body is no JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    value: Any
+
+    @property
+    def message(self) -> str:
+        """GitHub's own words, details of a 422 included."""
+        if not isinstance(self.value, dict):
+            return ""
+        details = self.value.get("errors")
+        words = [self.value.get("message")]
+        for detail in details if isinstance(details, list) else []:
+            words.append(detail.get("message") or detail.get("code") if isinstance(detail, dict) else detail)
+        return "; ".join(word for word in words if isinstance(word, str))
+
+
+def _says_rate_limit(answer: Answer) -> bool:
+    if "retry-after" in answer.headers or answer.headers.get("x-ratelimit-remaining") == "0":
+        return True
+    words = answer.message.lower()
+    return "rate limit" in words or "abuse detection" in words
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What one kind of failed answer means; `rate_limit` rows fit only an answer with rate-limit signs."""
+
+    statuses: frozenset[int]
+    error: type[GitHubError]
+    words: str
+    rate_limit: bool = False
+
+    def fits(self, answer: Answer) -> bool:
+        return answer.status in self.statuses and (not self.rate_limit or _says_rate_limit(answer))
+
+
+# Cause → error, first fitting row wins; a status in no row is an answer nobody understands.
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal(frozenset({429}), GitHubRateLimited, "GitHub asks to wait"),
+    Refusal(frozenset({403}), GitHubRateLimited, "GitHub asks to wait", rate_limit=True),
+    Refusal(frozenset({401}), GitHubTokenInvalid, "GitHub does not accept the token"),
+    Refusal(frozenset({403}), GitHubAccessDenied, "GitHub does not allow this"),
+    Refusal(frozenset({404, 410, 451}), GitHubNotFound, "GitHub shows no such thing"),
+    Refusal(frozenset({400, 405, 409, 413, 422}), GitHubRejected, "GitHub refuses the request"),
+    Refusal(frozenset({408, *range(500, 600)}), GitHubUnavailable, "GitHub is not available"),
+)
+# Answers that may only mean that nobody is logged in.
+_ANONYMOUS_STATUSES = frozenset({401, 403, 404})
+
+
+class GhCli:
+    """gh for one host and one credential; safe to share between threads."""
+
+    def __init__(self, settings: GhSettings) -> None:
+        self._settings = settings
+
+    def api(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, object] | None = None,
+        query: Mapping[str, str | int] | None = None,
+    ) -> Any:
+        """The JSON body of a successful answer, None where it has none.
+
+        `path` is relative to the API's root, such as `repos/o/r`. Raises `GitHubError`; after a
+        `GitHubUnavailable` the request may have been carried out.
+        """
+        answer = self._answer(self._run(self._api_argv(method, path, fields, query), _body(fields)))
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer)
+        if answer.value is None and answer.status != 204:
+            raise GitHubAnswerInvalid(f"GitHub's answer to {method} {path} is no JSON.")
+        return answer.value
+
+    def pages(
+        self, path: str, *, query: Mapping[str, str | int] | None = None, max_pages: int = MAX_PAGES
+    ) -> Iterator[list[Any]]:
+        """A listing page by page, at most `max_pages`; ends at the first page that is not full."""
+        for number in range(1, max_pages + 1):
+            page = self.page(path, number, query=query)
+            yield page
+            if len(page) < PER_PAGE:
+                return
+
+    def page(self, path: str, number: int, *, query: Mapping[str, str | int] | None = None) -> list[Any]:
+        value = self.api("GET", path, query={**(query or {}), "per_page": PER_PAGE, "page": number})
+        if not isinstance(value, list):
+            raise GitHubAnswerInvalid(f"GitHub's answer to GET {path} is no list.")
+        return value
+
+    def auth_token(self) -> str:
+        """The token git pushes with: the configured one, else that of gh's login, else empty."""
+        if self._settings.token:
+            return self._settings.token
+        result = self._run(["gh", "auth", "token", "--hostname", self._settings.host], b"")
+        return result.stdout.decode("ascii", "ignore").strip() if result.ok else ""
+
+    def environment(self) -> dict[str, str]:
+        """All that gh sees of this server."""
+        settings = self._settings
+        variables = {
+            "PATH": settings.search_path,
+            "HOME": str(settings.home),
+            "GH_HOST": settings.host,
+            "GH_NO_UPDATE_NOTIFIER": "1",
+            "GH_PROMPT_DISABLED": "1",
+            "GH_PAGER": "cat",
+            "PAGER": "cat",
+            "NO_COLOR": "1",
+        }
+        if settings.config_dir:
+            variables["GH_CONFIG_DIR"] = str(settings.config_dir.absolute())  # gh runs in another folder
+        if settings.token:
+            # gh sends GH_TOKEN to github.com only and GH_ENTERPRISE_TOKEN to other hosts only.
+            name = "GH_TOKEN" if settings.host == "github.com" else "GH_ENTERPRISE_TOKEN"
+            variables[name] = settings.token
+        return variables
+
+    def _api_argv(
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, object] | None,
+        query: Mapping[str, str | int] | None,
+    ) -> list[str]:
+        # Quoting also takes the meaning from `{owner}`, which gh would replace, and from a leading '-'.
+        endpoint = quote(path.strip("/"), safe="/")
+        if query:
+            endpoint += "?" + urlencode(query)
+        argv = ["gh", "api", "--method", method, "--include", "--hostname", self._settings.host]
+        for header in _HEADERS:
+            argv += ["--header", header]
+        if fields is not None:
+            argv += ["--input", "-"]
+        return [*argv, "--", endpoint]
+
+    def _run(self, argv: list[str], stdin: bytes) -> ProcessResult:
+        limits = ProcessLimits(self._settings.timeout_seconds, output_bytes=_OUTPUT_BYTES)
+        try:
+            result = run(argv, env=self.environment(), limits=limits, cwd=Path("/"), stdin=stdin)
+        except ProgramMissing as error:
+            raise GhMissing("GitHub's CLI, gh, cannot be started on this machine.") from error
+        if result.reason is not ExitReason.EXITED:
+            raise GitHubUnavailable(
+                f"GitHub did not answer within {self._settings.timeout_seconds:g} seconds."
+            )
+        if result.truncated:
+            raise GitHubAnswerInvalid("GitHub's answer is larger than this server accepts.")
+        return result
+
+    def _answer(self, result: ProcessResult) -> Answer:
+        stderr = self._presentable(result.stderr_text)
+        if result.exit_code == _NEEDS_LOGIN_EXIT_CODE or "gh auth login" in stderr:
+            raise GhNotLoggedIn(f"gh is not logged in to {self._settings.host}.")
+        answer = parse_answer(result.stdout)
+        if answer is None:
+            raise GitHubUnavailable(f"GitHub was not reached: {stderr or 'the connection ended'}")
+        if result.exit_code != 0 and 200 <= answer.status < 300:
+            # The status came, the body did not come whole.
+            raise GitHubUnavailable(f"GitHub's answer broke off: {stderr or 'the connection ended'}")
+        return answer
+
+    def _refusal(self, answer: Answer) -> GitHubError:
+        row = next((row for row in REFUSALS if row.fits(answer)), None)
+        if row is None:
+            return GitHubAnswerInvalid(f"GitHub answered with the unexpected status {answer.status}.")
+        # gh before 2.26 asks GitHub anonymously when it has no login, and GitHub then hides what is private.
+        if answer.status in _ANONYMOUS_STATUSES and not row.rate_limit and not self.auth_token():
+            return GhNotLoggedIn(f"gh is not logged in to {self._settings.host}.")
+        words = self._presentable(answer.message)
+        message = f"{row.words} ({answer.status}){': ' + words if words else '.'}"
+        if row.error is GitHubRateLimited:
+            return GitHubRateLimited(message, retry_after_seconds=retry_after_seconds(answer.headers))
+        return row.error(message)
+
+    def _presentable(self, text: str) -> str:
+        """Short, printable, and without the token, should a server or proxy ever repeat it."""
+        if self._settings.token:
+            text = text.replace(self._settings.token, "[token]")
+        return "".join(c if c.isprintable() else " " for c in text)[:_MESSAGE_CHARACTERS].strip()
+
+
+def _body(fields: Mapping[str, object] | None) -> bytes:
+    return b"" if fields is None else json.dumps(fields).encode("ascii")
+
+
+def parse_answer(output: bytes) -> Answer | None:
+    """Reads `gh api --include`: status line, headers, empty line, body. None where there is no answer."""
+    head, _, body = output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    status_line, _, header_lines = head.decode("utf-8", "replace").partition("\n")
+    words = status_line.split(maxsplit=2)
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit() or len(words[1]) != 3:
+        return None
+    headers = {}
+    for line in header_lines.splitlines():
+        name, _, content = line.partition(":")
+        headers[name.strip().lower()] = content.strip()
+    return Answer(int(words[1]), headers, _json_or_none(body))
+
+
+def _json_or_none(body: bytes) -> Any:
+    try:
+        # gh rewrites control characters inside strings, and not always to what strict JSON allows.
+        return json.loads(body.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """How long GitHub asks to wait, by GitHub's own clock (`Date`); None where it does not say."""
+    seconds: float
+    if headers.get("retry-after", "").isdecimal():
+        seconds = float(headers["retry-after"][:9])
+    elif (
+        headers.get("x-ratelimit-remaining", "0") == "0" and headers.get("x-ratelimit-reset", "").isdecimal()
+    ):
+        seconds = float(headers["x-ratelimit-reset"][:12]) - _answered_at(headers)
+    else:
+        return None
+    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
+
+
+def _answered_at(headers: Mapping[str, str]) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except ValueError:
+        return time.time()
+
+
+def understand[Model: BaseModel](model: type[Model], value: object) -> Model:
+    """The parts of an answer a client needs, typed. Raises `GitHubAnswerInvalid`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        places = ", ".join(".".join(str(part) for part in problem["loc"]) for problem in error.errors()[:5])
+        raise GitHubAnswerInvalid(
+            f"GitHub's answer lacks what is needed: {places or 'an object'}."
+        ) from error

@@ -1,0 +1,136 @@
+"""Reads issues, and comments on one exactly once.
+
+GitHub has no idempotency key, so a comment carries an invisible marker, is looked for before it is posted and
+again after a failure that may have come too late. Writes no rows.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from github_app.errors import GitHubError, GitHubNotFound, IssueNotFound
+from github_app.gh import PER_PAGE, GhCli, understand
+from github_app.references import RepositoryReference
+from github_app.types import GitHubIssue
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_COMMENT_CHARACTERS = 65_536  # GitHub's own limit
+MARKER_SEARCH_PAGES = 5
+LISTING_PAGES = 5
+_CUT = "\n\n[… cut here: the text is longer than the server reads]"
+
+
+class _Label(BaseModel):
+    name: str | None = None
+
+
+class _IssueAnswer(BaseModel):
+    """What GitHub says of an issue; `pull_request` is present where the issue is really a pull request."""
+
+    number: int
+    title: str
+    body: str | None = None
+    state: Literal["open", "closed"]
+    html_url: str
+    labels: list[_Label | str] = []
+    comments: int = 0
+    pull_request: object | None = None
+
+    def value(self) -> GitHubIssue:
+        names = (label if isinstance(label, str) else label.name for label in self.labels)
+        return GitHubIssue(
+            issue_number=self.number,
+            issue_title=_storable(self.title),
+            issue_body=_bounded(_storable(self.body or "")),
+            issue_state=self.state,
+            issue_url=self.html_url,
+            issue_labels=tuple(_storable(name) for name in names if name),
+        )
+
+
+class _CommentAnswer(BaseModel):
+    html_url: str
+    body: str | None = None
+
+
+class GitHubIssueClient:
+    """Issues on GitHub. `number` is an issue's number as `parse_issue_number` gives it."""
+
+    def __init__(self, gh: GhCli) -> None:
+        self._gh = gh
+
+    def read_issue(self, reference: RepositoryReference, number: str) -> GitHubIssue:
+        """The issue, its body cut at 64 KiB with a visible mark. May raise `IssueNotFound`."""
+        return self._read(reference, number).value()
+
+    def list_open_issues(self, reference: RepositoryReference, limit: int = 30) -> tuple[GitHubIssue, ...]:
+        """Open issues, newest first, without pull requests; fewer than `limit` where those crowd them out."""
+        found: list[GitHubIssue] = []
+        query = {"state": "open", "sort": "created", "direction": "desc"}
+        path = f"repos/{reference.owner}/{reference.name}/issues"
+        for page in self._gh.pages(path, query=query, max_pages=LISTING_PAGES):
+            answers = (understand(_IssueAnswer, item) for item in page)
+            found += [answer.value() for answer in answers if answer.pull_request is None]
+            if len(found) >= limit:
+                break
+        return tuple(found[:limit])
+
+    def comment_on_issue(self, reference: RepositoryReference, number: str, *, body: str, marker: str) -> str:
+        """Posts the comment unless it is there, and returns its address.
+
+        `marker` is an HTML comment that no other comment ends with; it is added where `body` lacks it. Raises
+        `GitHubError`; calling again after a retryable one is safe.
+        """
+        if found := self._find_comment(reference, number, marker):
+            return found
+        try:
+            text = _with_marker(body, marker)
+            answer = self._gh.api("POST", f"{_path(reference, number)}/comments", fields={"body": text})
+            return understand(_CommentAnswer, answer).html_url
+        except GitHubError as error:
+            if error.retryable and (found := self._find_comment(reference, number, marker)):
+                return found
+            raise
+
+    def _read(self, reference: RepositoryReference, number: str) -> _IssueAnswer:
+        try:
+            return understand(_IssueAnswer, self._gh.api("GET", _path(reference, number)))
+        except GitHubNotFound as error:
+            raise IssueNotFound(f"Issue #{number} of {reference.full_name}: {error}") from error
+
+    def _find_comment(self, reference: RepositoryReference, number: str, marker: str) -> str | None:
+        """Looks from the newest page back; GitHub lists an issue's comments oldest first only."""
+        path = f"{_path(reference, number)}/comments"
+        # The count is a moment old; the page after the last full one may have been started meanwhile.
+        last = self._read(reference, number).comments // PER_PAGE + 1
+        for page_number in range(last, max(0, last - MARKER_SEARCH_PAGES), -1):
+            for item in reversed(self._gh.page(path, page_number)):
+                comment = understand(_CommentAnswer, item)
+                if (comment.body or "").rstrip().endswith(marker):
+                    return comment.html_url
+        return None
+
+
+def _path(reference: RepositoryReference, number: str) -> str:
+    return f"repos/{reference.owner}/{reference.name}/issues/{number}"
+
+
+def _with_marker(body: str, marker: str) -> str:
+    """The marker survives the cut, because the next look depends on it."""
+    text = body.rstrip().removesuffix(marker).rstrip()
+    ending = f"\n\n{marker}"
+    if len(text) + len(ending) > MAX_COMMENT_CHARACTERS:
+        text = text[: MAX_COMMENT_CHARACTERS - len(ending) - len(_CUT)] + _CUT
+    return text + ending
+
+
+def _bounded(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= MAX_BODY_BYTES:
+        return text
+    return encoded[: MAX_BODY_BYTES - len(_CUT.encode())].decode("utf-8", "ignore") + _CUT
+
+
+def _storable(text: str) -> str:
+    """Without NUL, which Postgres does not store."""
+    return text.replace("\x00", "")

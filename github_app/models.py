@@ -1,0 +1,85 @@
+"""The repositories this server works on: their name, what GitHub last said of them, and their defaults.
+
+What GitHub said is a cache with a time; only the verification writes it. Knows no work orders, asks nobody.
+"""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+
+class Repository(models.Model):
+    """One repository, on GitHub (`host`, `owner`, `name`) or a local folder (both `host` and `owner` empty).
+
+    `repository_url` is `RepositoryReference.repository_url`. A blank default means the server's own.
+    """
+
+    host = models.CharField(max_length=253, blank=True)
+    owner = models.CharField(max_length=39, blank=True)
+    name = models.CharField(max_length=255)
+    repository_url = models.CharField("repository URL", max_length=512, unique=True)
+
+    default_branch = models.CharField(max_length=255, blank=True)
+    is_accessible = models.BooleanField(default=False)
+    can_push = models.BooleanField(default=False)
+    is_private = models.BooleanField(default=False)
+    access_verified_at = models.DateTimeField(null=True, blank=True)
+    verification_error = models.TextField(blank=True)
+
+    default_sandbox_type = models.CharField(max_length=32, blank=True)
+    default_workflow_type = models.CharField(max_length=64, blank=True)
+    default_base_branch = models.CharField(max_length=200, blank=True)
+    default_model = models.CharField(max_length=128, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "repositories"
+        ordering = ["repository_url"]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("host"),
+                Lower("owner"),
+                Lower("name"),
+                condition=~Q(host=""),
+                name="repository_unique_ignoring_case",
+                violation_error_message="This repository is known already; GitHub ignores case in names.",
+            ),
+            models.CheckConstraint(
+                condition=(
+                    (Q(owner="") & Q(host="") & Q(repository_url__startswith="/"))
+                    | (~Q(owner="") & ~Q(host="") & Q(repository_url__startswith="https://"))
+                )
+                & ~Q(name=""),
+                name="repository_named_or_local",
+            ),
+            models.CheckConstraint(
+                condition=~Q(owner__startswith="-") & ~Q(name__startswith="-"),
+                name="repository_name_is_no_option",
+            ),
+            models.CheckConstraint(
+                condition=~Q(default_branch__startswith="-") & ~Q(default_base_branch__startswith="-"),
+                name="repository_branch_is_no_option",
+            ),
+            models.CheckConstraint(
+                condition=Q(is_accessible=True) | Q(can_push=False),
+                name="repository_push_needs_access",
+            ),
+            models.CheckConstraint(
+                condition=Q(is_accessible=False) | Q(access_verified_at__isnull=False),
+                name="repository_access_has_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.full_name
+
+    @property
+    def full_name(self) -> str:
+        """ "owner/name" on GitHub, the path for a local folder."""
+        return f"{self.owner}/{self.name}" if self.owner else self.repository_url
+
+    @property
+    def is_local(self) -> bool:
+        return not self.host

@@ -1,0 +1,81 @@
+"""`git_worktree`: a worktree of an agent-side clone that the orders of one repository share.
+
+The clone's git folder is writable for all of them, so the server never runs git on it outside isolation;
+its metadata is changed under one lock per repository. Worktrees are locked in git's sense, because inside
+one sandbox the others' folders cannot be seen and would look prunable.
+"""
+
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from uuid import uuid4
+
+from sandboxes.errors import SandboxError
+from sandboxes.local import LocalSandbox
+from sandboxes.mirror import exclusive_lock
+
+_ADD = """set -e
+rm -rf -- "worktrees/$1"
+git --git-dir=. update-ref --stdin
+exec git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
+"""
+_FORGET = """rm -rf -- "worktrees/$1"
+exec git --git-dir=. update-ref -d "refs/heads/$2"
+"""
+
+
+class GitWorktreeSandbox(LocalSandbox):
+    def _make_checkout(self) -> None:
+        spec = self.spec
+        refs = (
+            f"update refs/heads/{spec.git_branch_name} {spec.start_sha}\n"
+            f"update refs/remotes/origin/{spec.base_branch} {spec.base_sha}\n"
+        )
+        with self._metadata_lock():
+            self._ensure_shared_clone()
+            added = self._run(
+                ("sh", "-c", _ADD, "sh", spec.sandbox_identifier, self.workspace, spec.git_branch_name),
+                folder=self._shared_git_dir,
+                more_writable=(self._workspace,),
+                stdin=refs.encode(),
+            )
+        if not added.ok:
+            raise SandboxError(f"git worktree add failed: {added.stderr.decode('utf-8', 'replace')[-500:]}")
+        self._check_out()
+
+    def _git_folders(self) -> tuple[Path, ...]:
+        return (self._shared_git_dir,)
+
+    def _git_dir(self) -> Path:
+        return self._shared_git_dir / "worktrees" / self.sandbox_identifier
+
+    def _forget_checkout(self) -> None:
+        if not self._shared_git_dir.is_dir():
+            return
+        with self._metadata_lock():
+            self._run(
+                ("sh", "-c", _FORGET, "sh", self.sandbox_identifier, self.spec.git_branch_name),
+                folder=self._shared_git_dir,
+            )
+
+    @property
+    def _shared_git_dir(self) -> Path:
+        return self.spec.data_dir / "clones" / f"{self.spec.repository_key}.git"
+
+    def _metadata_lock(self) -> AbstractContextManager[None]:
+        return exclusive_lock(self.spec.data_dir / "locks" / f"{self.spec.repository_key}.clone.lock")
+
+    def _ensure_shared_clone(self) -> None:
+        """Made outside isolation, complete, and only then moved to where agents reach it."""
+        if self._shared_git_dir.is_dir():
+            return
+        fresh = self._shared_git_dir.with_name(uuid4().hex)
+        fresh.mkdir(mode=0o700, parents=True)
+        try:
+            self._fresh_git(fresh, "init", "--quiet", "--bare", "--template=", ".")
+            self._borrow_mirror_objects(fresh)
+            self._install_hook(fresh)
+            self._fresh_git(fresh, "config", "core.logAllRefUpdates", "true")
+            fresh.rename(self._shared_git_dir)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)

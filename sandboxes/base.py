@@ -1,0 +1,138 @@
+"""The Sandbox Protocol: what every place to work can do, and the values that cross its border.
+
+Knows nothing of work orders, GitHub or Django. One contract suite (`tests/contracts/`) runs against every
+backend.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sandboxes.isolation import IsolationSettings
+from sandboxes.process import ExitReason, ProcessControl
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """Everything a backend needs to make one place to work.
+
+    `sandbox_identifier` is unique to the order (`git-branch-wo-abc12345`). `start_sha` is the commit to work
+    on top of, already in `mirror_path`; `base_sha` the base branch's commit the order started from.
+    `trailers` are the lines a commit made in the sandbox must carry.
+    """
+
+    sandbox_identifier: str
+    repository_key: str
+    git_branch_name: str
+    base_branch: str
+    base_sha: str
+    start_sha: str
+    mirror_path: Path
+    data_dir: Path
+    trailers: tuple[str, ...]
+    isolation: IsolationSettings
+    committer_name: str = "Work Orders agent"
+    committer_email: str = "agent@work-orders.invalid"
+
+
+@dataclass(frozen=True)
+class SandboxCommand:
+    """A command and how long it may take. `environment` is all it sees beside PATH and HOME.
+
+    `secrets` are more variables for the process, kept apart so that no backend logs or stores them.
+    """
+
+    argv: tuple[str, ...]
+    timeout_seconds: float
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stdin: bytes = b""
+    silence_seconds: float | None = None
+    output_limit_bytes: int = 1024 * 1024
+    program_folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class CommandExecutionResult:
+    """The one exit of a command. `stderr` is its tail; `stdout` is empty where a callback consumed it."""
+
+    exit_code: int
+    reason: ExitReason
+    stdout: bytes
+    stderr: bytes
+    truncated: bool
+    duration_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.reason is ExitReason.EXITED and self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class SandboxState:
+    """What the sandbox says of itself, unverified. `change_marker` differs once HEAD has moved."""
+
+    exists: bool
+    change_marker: str = ""
+
+
+class AgentSandbox(Protocol):
+    """A place to work for one attempt of one step.
+
+    Every method may raise `SandboxError` (or a subclass): the place could not be made, has vanished, or the
+    backend did not answer. `execute_command` raises `ProgramMissing` for a program that cannot be started;
+    a command's own failure is a result, not an exception. Not thread-safe, but `get_current_state` and
+    `export_bundle` may be called from another thread while `execute_command` runs.
+    """
+
+    sandbox_identifier: str
+
+    @property
+    def handle(self) -> str:
+        """Text by which another process on this or another host can `attach`."""
+        ...
+
+    @property
+    def workspace(self) -> str:
+        """The checkout's absolute path, as seen inside the sandbox."""
+        ...
+
+    def setup(self) -> None:
+        """Make a fresh checkout of `start_sha` on the order's branch; safe to call again after any crash."""
+        ...
+
+    def attach(self, handle: str) -> bool:
+        """Continue in the place that an earlier step left at `start_sha`; False where it is not usable."""
+        ...
+
+    def execute_command(
+        self,
+        command: SandboxCommand,
+        *,
+        control: ProcessControl | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> CommandExecutionResult:
+        """Run one command in the workspace; returns once nothing of it is left running."""
+        ...
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Write a file below the workspace or the agent's HOME, inside the sandbox (`path` may start `~/`)."""
+        ...
+
+    def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
+        """Put a bundle of the branch's commits after `base_sha` at `destination`; False when there are none.
+
+        The bundle's one ref is `refs/heads/<git_branch_name>`. Nothing in it is trusted yet.
+        """
+        ...
+
+    def mark_idle(self, head_sha: str) -> None:
+        """Note on the trusted side that a step ended here at `head_sha`, so that the next may `attach`."""
+        ...
+
+    def get_current_state(self) -> SandboxState: ...
+
+    def cleanup(self) -> None:
+        """Remove the place and everything that runs in it; safe to call twice, keeps the agent's HOME."""
+        ...

@@ -1,0 +1,118 @@
+"""Expected failures: each says in words what happened, who must act, and what to do.
+
+`ExpectedError` is the one shape every package's errors share; `category`, `retryable` and `advice` are what
+reaches the work order's row and the API.
+"""
+
+
+class ExpectedError(Exception):
+    """Something outside the code went wrong in a way the product knows.
+
+    `category`: a short stable word shown as `error_category`. `retryable`: whether the same step may help if
+    tried again without anybody acting. `advice`: what a person does next.
+    """
+
+    category = "internal"
+    retryable = False
+    advice = "Look at the work order's log, then retry."
+
+    def __init__(self, message: str, *, advice: str | None = None, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        if advice is not None:
+            self.advice = advice
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class SandboxError(ExpectedError):
+    """The place to work could not be made, used or removed."""
+
+    category = "sandbox_failed"
+    retryable = True
+    advice = "Check disk space and permissions of the data folder (`manage.py doctor`), then retry."
+
+
+class SandboxUnavailable(SandboxError):
+    """This sandbox type cannot run on this server as it is configured."""
+
+    category = "sandbox_unavailable"
+    retryable = False
+    advice = "Run `manage.py doctor` on the worker's machine; it names the missing part."
+
+
+class ProgramMissing(SandboxError):
+    """A program the server must start is not installed or not executable."""
+
+    category = "program_missing"
+    retryable = False
+    advice = "Install the named program on every worker machine; `manage.py doctor` checks it."
+
+
+class GitError(ExpectedError):
+    """A trusted git command failed."""
+
+    category = "git_failed"
+    retryable = True
+    advice = "Retry; if it fails again the message holds git's own words."
+
+
+class GitTimeout(GitError):
+    """A trusted git command did not end in time."""
+
+    category = "git_timeout"
+    advice = "Check the network between the worker and the git host, then retry."
+
+
+class RemoteAccessDenied(GitError):
+    """The git host refused the credential."""
+
+    category = "repository_access_denied"
+    retryable = False
+    advice = "Give GH_TOKEN read and write access to the repository's contents, then retry."
+
+
+class RemoteNotFound(GitError):
+    """The git host knows no such repository, or does not show it to this credential."""
+
+    category = "repository_not_found"
+    retryable = False
+    advice = "Check owner and name, and that the token's account can see the repository."
+
+
+class RepositoryEmpty(GitError):
+    """The repository has no commit to start from."""
+
+    category = "repository_empty"
+    retryable = False
+    advice = "Push a first commit to the default branch, then retry."
+
+
+class BaseBranchMissing(GitError):
+    """The branch to start from does not exist on the remote."""
+
+    category = "base_branch_missing"
+    retryable = False
+    advice = "Choose an existing base branch, or set the repository's default branch on GitHub."
+
+
+class PushRejected(GitError):
+    """The remote refused the branch."""
+
+    category = "push_rejected"
+    retryable = False
+    advice = "The message holds the remote's reason; check branch rules and the token's write permission."
+
+
+class BundleRejected(ExpectedError):
+    """What came out of the sandbox is not an acceptable bundle of the order's own branch."""
+
+    category = "bundle_rejected"
+    retryable = True
+    advice = "The sandbox's git folder was left in a state the server does not accept; retry starts afresh."
+
+
+class LockTimeout(SandboxError):
+    """Another step held the repository's lock for too long."""
+
+    category = "repository_busy"
+    advice = "Many orders share this repository; retry in a moment."

@@ -1,0 +1,383 @@
+"""The trusted git: one hardened way to run it, typed values out.
+
+Runs only against bare repositories that no agent can reach (`mirror.py`) and against remotes. Law 2: no call
+here ever names a folder an agent could write.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from sandboxes import process
+from sandboxes.errors import (
+    BaseBranchMissing,
+    GitError,
+    GitTimeout,
+    ProgramMissing,
+    PushRejected,
+    RemoteAccessDenied,
+    RemoteNotFound,
+    RepositoryEmpty,
+)
+from sandboxes.process import ExitReason, ProcessLimits, ProcessResult
+
+ASKPASS = Path(__file__).with_name("askpass.sh")
+LOCAL_SECONDS = 60.0
+NETWORK_SECONDS = 600.0
+OUTPUT_BYTES = 32 * 1024 * 1024
+_SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
+_RECORD, _FIELD = "\x1e", "\x1f"
+_LOG_FORMAT = (
+    _RECORD + _FIELD.join(["%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)"]) + _FIELD
+)
+
+_DENIED = re.compile(
+    r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|"
+    r"Invalid username or (password|token)|Write access to repository not granted|denied to ",
+    re.IGNORECASE,
+)
+_NOT_FOUND = re.compile(
+    r"Repository not found|does not appear to be a git repository|not found|error: 404|does not exist",
+    re.IGNORECASE,
+)
+_REJECTED = re.compile(r"\[(remote )?rejected\]|pre-receive hook declined|protected branch|stale info")
+
+
+@dataclass(frozen=True)
+class RemoteRepository:
+    """Where to fetch and push. `token` reaches git through the askpass helper only."""
+
+    url: str
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class RemoteRefs:
+    """What the remote says now. `default_branch` is None where HEAD points nowhere; values are full shas."""
+
+    default_branch: str | None
+    branches: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit, as git tells it; times are RFC 3339 with offset, `trailers` in order of appearance."""
+
+    sha: str
+    parents: tuple[str, ...]
+    author_name: str
+    authored_at: str
+    committed_at: str
+    message: str
+    trailers: tuple[tuple[str, str], ...]
+
+    @property
+    def subject(self) -> str:
+        return self.message.split("\n", 1)[0]
+
+    def trailer(self, name: str) -> str | None:
+        """The last value of that trailer, as git itself would take it."""
+        values = [value for key, value in self.trailers if key.lower() == name.lower()]
+        return values[-1] if values else None
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One changed path between two commits; lines are None for binary files. `status` is git's letter."""
+
+    path: str
+    status: str
+    lines_added: int | None
+    lines_removed: int | None
+
+
+@dataclass(frozen=True)
+class GitSettings:
+    """`search_path` to find git; `timeout_seconds` for calls that cross the network."""
+
+    search_path: str = "/usr/local/bin:/usr/bin:/bin"
+    network_seconds: float = NETWORK_SECONDS
+    allow_local: bool = False
+
+
+@lru_cache(maxsize=8)
+def find_git(search_path: str) -> str:
+    found = shutil.which("git", path=search_path)
+    if found is None:
+        raise ProgramMissing(
+            "git is not installed.", advice="Install git 2.39 or newer on every worker machine."
+        )
+    return found
+
+
+def is_sha(text: str) -> bool:
+    return bool(_SHA.match(text))
+
+
+class TrustedGit:
+    """Hardened git calls: absolute path, minimal environment, explicit repository, time-out, output cap."""
+
+    def __init__(self, settings: GitSettings) -> None:
+        self._settings = settings
+        self._program = find_git(settings.search_path)
+        protocols = "https:http:file" if settings.allow_local else "https:http"
+        self._environment = {
+            "PATH": settings.search_path,
+            "HOME": "/nonexistent",
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": protocols,
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_ASKPASS": str(ASKPASS),
+            "GIT_ADVICE": "0",
+        }
+
+    def run(
+        self,
+        *arguments: str,
+        git_dir: Path | None = None,
+        timeout_seconds: float = LOCAL_SECONDS,
+        token: str = "",
+        stdin: bytes | BinaryIO = b"",
+        work_tree: Path | None = None,
+        check: bool = True,
+        output_bytes: int = OUTPUT_BYTES,
+        quarantine: Path | None = None,
+    ) -> ProcessResult:
+        """Run git; with `quarantine`, new objects go to that folder while the repository's stay readable.
+
+        Raises `GitTimeout`, and `GitError` (or the typed reason) when `check` and it failed.
+        """
+        argv = [
+            self._program,
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "gc.auto=0",
+            "-c",
+            "core.fsmonitor=false",
+        ]
+        argv += ["-c", "maintenance.auto=false", "-c", "protocol.allow=user", "-c", "credential.helper="]
+        if git_dir is not None:
+            argv.append(f"--git-dir={git_dir}")
+        if work_tree is not None:
+            argv.append(f"--work-tree={work_tree}")
+        environment = dict(self._environment)
+        if token:
+            environment["WORKORDERS_GIT_TOKEN"] = token
+        if quarantine is not None:
+            environment["GIT_OBJECT_DIRECTORY"] = str(quarantine)
+            environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{git_dir}/objects"
+        result = process.run(
+            [*argv, *arguments],
+            env=environment,
+            cwd=git_dir or Path("/"),
+            stdin=stdin,
+            limits=ProcessLimits(total_seconds=timeout_seconds, output_bytes=output_bytes),
+        )
+        if result.reason is not ExitReason.EXITED:
+            raise GitTimeout(f"git {arguments[0]} did not end within {timeout_seconds:.0f} s.")
+        if check and result.exit_code != 0:
+            raise _typed_error(arguments[0], result)
+        return result
+
+    def text(self, *arguments: str, git_dir: Path) -> str:
+        return self.run(*arguments, git_dir=git_dir).stdout.decode("utf-8", "replace").strip()
+
+    # --- remotes ---
+
+    def remote_refs(self, remote: RemoteRepository, branches: Sequence[str]) -> RemoteRefs:
+        """HEAD and the named branches. Raises the typed reasons of `errors` when the remote cannot be read."""
+        patterns = ["HEAD", *(f"refs/heads/{name}" for name in branches)]
+        result = self.run(
+            "ls-remote",
+            "--symref",
+            remote.url,
+            *patterns,
+            token=remote.token,
+            timeout_seconds=min(60.0, self._settings.network_seconds),
+        )
+        return _parse_ls_remote(result.stdout.decode("utf-8", "replace"))
+
+    def default_branch_refs(
+        self, remote: RemoteRepository, branches: Sequence[str]
+    ) -> tuple[str, RemoteRefs]:
+        """Like `remote_refs`, with the default branch resolved. Raises `RepositoryEmpty` or `BaseBranchMissing`."""
+        refs = self.remote_refs(remote, branches)
+        if refs.default_branch is None and "HEAD" not in refs.branches:
+            listed = self.run("ls-remote", "--heads", remote.url, token=remote.token).stdout
+            if not listed.strip():
+                raise RepositoryEmpty("The repository is empty: it has no branch and no commit yet.")
+            raise BaseBranchMissing(
+                "The repository has no default branch: its HEAD points to a missing branch."
+            )
+        default = refs.default_branch or ""
+        if default and default not in refs.branches:
+            sha = refs.branches.get("HEAD", "")
+            refs = RemoteRefs(default, {**refs.branches, default: sha})
+        return default, refs
+
+    def fetch(self, git_dir: Path, remote: RemoteRepository, refspecs: Sequence[str]) -> None:
+        self.run(
+            "-c",
+            "fetch.fsckObjects=false",
+            "fetch",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--quiet",
+            remote.url,
+            *refspecs,
+            git_dir=git_dir,
+            token=remote.token,
+            timeout_seconds=self._settings.network_seconds,
+        )
+
+    def push(
+        self, git_dir: Path, remote: RemoteRepository, *, sha: str, git_branch_name: str, expected: str
+    ) -> None:
+        """Move exactly one ref to exactly this sha, if it still is at `expected` ("" for: does not exist)."""
+        ref = f"refs/heads/{git_branch_name}"
+        result = self.run(
+            "push",
+            "--no-verify",
+            "--porcelain",
+            "--recurse-submodules=no",
+            f"--force-with-lease={ref}:{expected}",
+            remote.url,
+            f"{sha}:{ref}",
+            git_dir=git_dir,
+            token=remote.token,
+            timeout_seconds=self._settings.network_seconds,
+            check=False,
+        )
+        if result.exit_code != 0:
+            output = result.stdout.decode("utf-8", "replace")
+            if _REJECTED.search(output) or _REJECTED.search(result.stderr_text):
+                raise PushRejected(f"The remote refused the push: {_last_lines(output + result.stderr_text)}")
+            raise _typed_error("push", result)
+
+    # --- reading a bare repository ---
+
+    def has_commit(self, git_dir: Path, sha: str) -> bool:
+        return self.run("cat-file", "-e", f"{sha}^{{commit}}", git_dir=git_dir, check=False).exit_code == 0
+
+    def ref_sha(self, git_dir: Path, ref: str) -> str | None:
+        result = self.run(
+            "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", git_dir=git_dir, check=False
+        )
+        return result.stdout.decode().strip() or None
+
+    def is_ancestor(self, git_dir: Path, ancestor: str, descendant: str) -> bool:
+        result = self.run("merge-base", "--is-ancestor", ancestor, descendant, git_dir=git_dir, check=False)
+        return result.exit_code == 0
+
+    def merge_base(self, git_dir: Path, one: str, other: str) -> str | None:
+        found = self.run("merge-base", one, other, git_dir=git_dir, check=False).stdout.decode().strip()
+        return found or None
+
+    def commits(
+        self, git_dir: Path, *, base: str, head: str, without: str = "", limit: int = 2000
+    ) -> tuple[Commit, ...]:
+        """Commits reachable from `head`, not from `base` nor `without`; oldest first, the `limit` newest."""
+        arguments = (
+            "log",
+            "--topo-order",
+            f"--max-count={limit}",
+            f"--format={_LOG_FORMAT}",
+            f"{base}..{head}",
+        )
+        exclude = (f"^{without}",) if without else ()
+        output = self.run(*arguments, *exclude, "--", git_dir=git_dir).stdout.decode("utf-8", "replace")
+        return tuple(_parse_commit(record) for record in reversed(output.split(_RECORD)[1:]))
+
+    def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
+        """Paths that differ between two commits' trees, renames taken apart."""
+        common = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
+        names = self.run(*common, "--name-status", base, head, git_dir=git_dir).stdout
+        counts = self.run(*common, "--numstat", base, head, git_dir=git_dir).stdout
+        return _parse_changes(names.decode("utf-8", "replace"), counts.decode("utf-8", "replace"))
+
+    def read_file(
+        self, git_dir: Path, sha: str, path: str, *, limit_bytes: int = 1024 * 1024
+    ) -> bytes | None:
+        """A blob's content at a commit, cut at `limit_bytes`; None where there is no regular file."""
+        listed = self.run("ls-tree", "-z", sha, "--", path, git_dir=git_dir).stdout.decode("utf-8", "replace")
+        mode, _, rest = listed.partition(" ")
+        if mode not in {"100644", "100755"}:
+            return None
+        blob = rest.split("\t", 1)[0].split(" ")[1]
+        return self.run("cat-file", "blob", blob, git_dir=git_dir, output_bytes=limit_bytes).stdout
+
+    def list_files(self, git_dir: Path, sha: str, folder: str) -> tuple[str, ...]:
+        """Paths of regular files below a folder of a commit's tree; symlinks and submodules are left out."""
+        output = self.run("ls-tree", "-r", "-z", sha, "--", folder, git_dir=git_dir).stdout
+        entries = (entry.partition("\t") for entry in output.decode("utf-8", "replace").split("\0") if entry)
+        return tuple(path for head, _, path in entries if head.startswith(("100644", "100755")))
+
+
+def _typed_error(command: str, result: ProcessResult) -> GitError:
+    text = result.stderr_text
+    detail = f"git {command} failed: {_last_lines(text)}"
+    if _DENIED.search(text):
+        return RemoteAccessDenied(detail)
+    if command in {"ls-remote", "fetch", "push"} and _NOT_FOUND.search(text):
+        return RemoteNotFound(detail)
+    return GitError(detail)
+
+
+def _last_lines(text: str, count: int = 6) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " · ".join(lines[-count:])[:1000] or "no output"
+
+
+def _parse_ls_remote(output: str) -> RemoteRefs:
+    default: str | None = None
+    branches: dict[str, str] = {}
+    for line in output.splitlines():
+        value, _, name = line.partition("\t")
+        if value.startswith("ref: refs/heads/") and name == "HEAD":
+            default = value.removeprefix("ref: refs/heads/")
+        elif name == "HEAD":
+            branches["HEAD"] = value
+        elif name.startswith("refs/heads/"):
+            branches[name.removeprefix("refs/heads/")] = value
+    return RemoteRefs(default, branches)
+
+
+def _parse_commit(record: str) -> Commit:
+    sha, parents, author, authored, committed, message, trailers, *_ = record.split(_FIELD)
+    pairs = (line.partition(":") for line in trailers.splitlines() if ":" in line)
+    return Commit(
+        sha=sha,
+        parents=tuple(parents.split()),
+        author_name=author,
+        authored_at=authored,
+        committed_at=committed,
+        message=message.strip(),
+        trailers=tuple((key.strip(), value.strip()) for key, _, value in pairs),
+    )
+
+
+def _parse_changes(names: str, counts: str) -> tuple[FileChange, ...]:
+    fields = names.split("\0")[:-1]
+    status_of = dict(zip(fields[1::2], fields[0::2], strict=True))
+    found = []
+    for entry in counts.split("\0")[:-1]:
+        added, removed, path = entry.split("\t", 2)
+        found.append(
+            FileChange(
+                path=path,
+                status=status_of.get(path, "M"),
+                lines_added=None if added == "-" else int(added),
+                lines_removed=None if removed == "-" else int(removed),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,154 @@
+"""The bubblewrap profile for local commands.
+
+Inside: the system's programs read-only, the agent command's own installation, the workspace and a private
+HOME writable, an empty /tmp, its own pid namespace that dies with the parent. Not inside: the data folder,
+other orders, the database, the server's environment and its processes. The network is shared, since the
+agent must reach the model.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from sandboxes.errors import SandboxUnavailable
+
+_SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
+_SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/gitconfig.d",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/pki",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/etc/terminfo",
+)
+AGENT_UID = 1000
+
+
+@dataclass(frozen=True)
+class IsolationSettings:
+    """`mode` as configured; `read_paths` are more folders the agent may read; `search_path` is its PATH."""
+
+    mode: Literal["bubblewrap", "none"]
+    read_paths: tuple[Path, ...] = ()
+    search_path: str = "/usr/local/bin:/usr/bin:/bin"
+
+
+@lru_cache(maxsize=8)
+def find_bubblewrap(search_path: str) -> str:
+    """Absolute path of `bwrap`. Raises `SandboxUnavailable` where it is missing."""
+    found = shutil.which("bwrap", path=search_path)
+    if found is None:
+        raise SandboxUnavailable(
+            "bubblewrap (bwrap) is not installed, so agents cannot be isolated.",
+            advice="Install it (`apt-get install bubblewrap`), or accept the risk with "
+            "WORKORDERS_AGENT_ISOLATION=none.",
+        )
+    return found
+
+
+def isolated_argv(
+    argv: Sequence[str],
+    *,
+    settings: IsolationSettings,
+    workspace: Path,
+    home: Path,
+    writable: Iterable[Path] = (),
+    readable: Iterable[Path] = (),
+    hidden: Iterable[Path] = (),
+    files: Mapping[Path, Path] | None = None,
+) -> list[str]:
+    """`argv` wrapped in bubblewrap; start it with exactly the environment the command shall see.
+
+    `hidden` folders are masked wherever a readable folder would show them; `writable` and `readable` paths
+    come after, so that an order's own folders below a hidden one stay visible. `files` maps a path inside to
+    the file shown there.
+    """
+    wrapped = [find_bubblewrap(settings.search_path), "--unshare-user", "--unshare-pid", "--unshare-ipc"]
+    wrapped += ["--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--cap-drop", "ALL"]
+    wrapped += ["--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--hostname", "sandbox"]
+    for name in _SYSTEM_FOLDERS:
+        path = Path(name)
+        if path.is_symlink():
+            wrapped += ["--symlink", str(path.readlink()), name]
+        elif path.is_dir():
+            wrapped += ["--ro-bind", name, name]
+    for name in _SYSTEM_FILES:
+        wrapped += ["--ro-bind-try", name, name]
+    wrapped += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
+    for path in _outermost((*settings.read_paths, *readable)):
+        wrapped += ["--ro-bind-try", str(path), str(path)]
+    for path in hidden:
+        wrapped += ["--tmpfs", str(path)]
+    for path in _below(hidden, (*settings.read_paths, *readable)):
+        wrapped += ["--ro-bind-try", str(path), str(path)]
+    for path in (workspace, home, *writable):
+        wrapped += ["--bind", str(path), str(path)]
+    for inside, shown in (files or {}).items():
+        wrapped += ["--ro-bind", str(shown), str(inside)]
+    return [*wrapped, "--chdir", str(workspace), "--", *argv]
+
+
+def _outermost(paths: Iterable[Path]) -> list[Path]:
+    """The paths without those below another one, so that each is mounted once."""
+    kept: list[Path] = []
+    for path in sorted(set(paths), key=lambda item: len(item.parts)):
+        if not any(path.is_relative_to(other) for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _below(folders: Iterable[Path], paths: Iterable[Path]) -> list[Path]:
+    folders = list(folders)
+    return [path for path in set(paths) if any(path.is_relative_to(folder) for folder in folders)]
+
+
+def program_folders(argv: Sequence[str], search_path: str) -> tuple[Path, ...]:
+    """The folders a local command line needs to read: each hop of its program's installation, script files.
+
+    An installation is the folder above `bin`; where that is a home or a system folder only the file itself.
+    A missing program is not reported here but when it is started.
+    """
+    found: list[Path] = []
+    program = shutil.which(argv[0], path=search_path)
+    hops = [Path(program)] if program else []
+    while hops and hops[-1].is_symlink() and len(hops) < 16:
+        target = hops[-1].parent / hops[-1].readlink()
+        hops.append(Path(os.path.normpath(target)))
+    for hop in hops:
+        found += _installation(hop)
+    found += [Path(item) for item in argv[1:] if item.startswith("/") and Path(item).is_file()]
+    return tuple(dict.fromkeys(path for path in found if not _is_system(path)))
+
+
+def _installation(program: Path) -> list[Path]:
+    folder = program.parent
+    prefix = folder.parent if folder.name in {"bin", "shims"} else folder
+    homes = {Path.home(), Path.home() / ".local", Path("/"), Path("/tmp"), Path("/home"), Path("/root")}
+    if prefix in homes or folder in homes:
+        return [program]
+    if (config := prefix / "pyvenv.cfg").is_file():  # a virtual environment needs its base interpreter
+        for line in config.read_text().splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "home":
+                return [prefix, *_installation(Path(value.strip()) / program.name)]
+    return [prefix]
+
+
+def _is_system(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _SYSTEM_FOLDERS)

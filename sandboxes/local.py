@@ -1,0 +1,305 @@
+"""What the two local backends share: folders, running commands in isolation, bundling, removal.
+
+Trusted side and sandbox meet here. Once an agent has been in a workspace the server touches it only by
+starting isolated commands in it and by renaming it away; it never runs git there itself and never follows a
+path inside.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from sandboxes import process
+from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.errors import SandboxError
+from sandboxes.git import find_git
+from sandboxes.isolation import AGENT_UID, isolated_argv
+from sandboxes.process import ProcessControl, ProcessLimits
+
+AGENT_NICENESS = 10
+_SMALL_SECONDS = 120.0
+_TRAILERS_FILE = "work-order-trailers"
+_HOOK = f"""#!/bin/sh
+# Adds the work order's trailers to every commit made here.
+file="$(git rev-parse --git-dir)/{_TRAILERS_FILE}"
+[ -f "$file" ] || exit 0
+message="$1"
+set --
+while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
+# Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
+exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message"
+"""
+_PASSWD = f"agent:x:{AGENT_UID}:{AGENT_UID}:agent:/:/bin/sh\n"
+
+
+class LocalSandbox:
+    """A folder on this host, `<data dir>/sandboxes/<identifier>`, with the agent's HOME elsewhere.
+
+    The folder holds the checkout (named like the sandbox, so that worktrees have distinct names) and
+    `trusted/`, which no agent sees.
+
+    Subclasses say how the checkout is made (`_make_checkout`), which folders beside the workspace its git
+    needs (`_git_folders`), and where its git directory is (`_git_dir`).
+    """
+
+    def __init__(self, spec: SandboxSpec) -> None:
+        self.spec = spec
+        self.sandbox_identifier = spec.sandbox_identifier
+        self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
+        self._workspace = self._root / spec.sandbox_identifier
+        self._marker = self._root / "trusted" / "state.json"
+        self._home = spec.data_dir / "homes" / spec.sandbox_identifier
+
+    # --- what differs between the backends ---
+
+    def _make_checkout(self) -> None:
+        raise NotImplementedError
+
+    def _git_folders(self) -> tuple[Path, ...]:
+        """Writable folders beside the workspace."""
+        return ()
+
+    def _git_dir(self) -> Path:
+        return self._workspace / ".git"
+
+    def _forget_checkout(self) -> None:
+        """Undo what `_make_checkout` left outside the sandbox's own folder, which is gone already."""
+
+    # --- the Protocol ---
+
+    @property
+    def handle(self) -> str:
+        return self.sandbox_identifier
+
+    @property
+    def workspace(self) -> str:
+        return str(self._workspace)
+
+    def setup(self) -> None:
+        self._discard()
+        for folder in (self._workspace, self._marker.parent, self._home):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._make_checkout()
+        except OSError as error:
+            raise SandboxError(f"The workspace could not be made: {error}.") from error
+        self._write_trailers()
+
+    def attach(self, handle: str) -> bool:
+        if handle != self.handle or not self._workspace.is_dir():
+            return False
+        try:
+            left_at = json.loads(self._marker.read_text()).get("head_sha")
+            self._marker.unlink()  # whoever dies in here leaves no claim of order behind
+        except (OSError, ValueError):
+            return False
+        if left_at != self.spec.start_sha:
+            return False
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write_trailers()
+        return True
+
+    def mark_idle(self, head_sha: str) -> None:
+        self._marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._marker.write_text(json.dumps({"head_sha": head_sha}))
+
+    def execute_command(
+        self,
+        command: SandboxCommand,
+        *,
+        control: ProcessControl | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> CommandExecutionResult:
+        return self._run(
+            command.argv,
+            stdin=command.stdin,
+            environment={**command.environment, **command.secrets},
+            limits=ProcessLimits(
+                total_seconds=command.timeout_seconds,
+                silence_seconds=command.silence_seconds,
+                output_bytes=command.output_limit_bytes,
+            ),
+            control=control,
+            on_stdout=on_stdout,
+            readable=command.program_folders,
+        )
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Written by a process inside the sandbox, so that a planted link leads nowhere else."""
+        script = 'mkdir -p -- "$(dirname -- "$1")" && cat > "$1"'
+        target = str(self._home / path.removeprefix("~/")) if path.startswith("~/") else path
+        result = self._run(("sh", "-c", script, "sh", target), stdin=content)
+        if not result.ok:
+            raise SandboxError(f"Could not write {path} in the sandbox: {_tail(result)}")
+
+    def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
+        branch = f"refs/heads/{self.spec.git_branch_name}"
+        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        counted = self._git("rev-list", "--count", branch, f"^{self.spec.base_sha}", "--")
+        if not counted.ok:
+            raise SandboxError(f"The sandbox's branch cannot be read: {_tail(counted)}")
+        if counted.stdout.strip() == b"0":
+            return False
+        result = self._run(
+            (self._git_program, "bundle", "create", "--quiet", "-", branch, f"^{self.spec.base_sha}"),
+            stdout_path=destination,
+            limits=ProcessLimits(total_seconds=600, output_bytes=limit_bytes),
+        )
+        if not result.ok or result.truncated:
+            reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
+            raise SandboxError(f"The bundle of the sandbox's commits {reason}.")
+        return True
+
+    def get_current_state(self) -> SandboxState:
+        """HEAD's log grows by a line whenever HEAD moves; its size and time are read without following links."""
+        if not self._workspace.is_dir():
+            return SandboxState(exists=False)
+        try:
+            stat = os.lstat(self._git_dir() / "logs" / "HEAD")
+        except OSError:
+            return SandboxState(exists=True)
+        return SandboxState(exists=True, change_marker=f"{stat.st_size}-{stat.st_mtime_ns}")
+
+    def cleanup(self) -> None:
+        self._discard()
+
+    # --- helpers for the backends ---
+
+    @property
+    def _git_program(self) -> str:
+        return find_git(self.spec.isolation.search_path)
+
+    def _git(self, *arguments: str, stdin: bytes = b"") -> CommandExecutionResult:
+        """git inside the sandbox; its answer is the sandbox's word, not a fact."""
+        return self._run((self._git_program, *arguments), stdin=stdin)
+
+    def _fresh_git(self, folder: Path, *arguments: str, stdin: bytes = b"") -> None:
+        """git outside isolation, for a folder that is new: nothing of the repository or an agent is in it yet."""
+        result = process.run(
+            [self._git_program, *arguments],
+            env={**self._base_environment(), "GIT_CONFIG_GLOBAL": "/dev/null"},
+            cwd=folder,
+            stdin=stdin,
+            limits=ProcessLimits(total_seconds=60),
+        )
+        if not result.ok:
+            raise SandboxError(f"git {arguments[0]} failed: {result.stderr_text[-500:]}")
+
+    def _check_out(self) -> None:
+        """Fill the workspace with the branch's files; in isolation, since attributes may name filters."""
+        result = self._git(
+            "-c", "checkout.workers=2", "reset", "--quiet", "--hard", "--no-recurse-submodules"
+        )
+        if not result.ok:
+            raise SandboxError(f"The checkout failed: {_tail(result)}")
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        environment: dict[str, str] | None = None,
+        limits: ProcessLimits | None = None,
+        control: ProcessControl | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+        stdout_path: Path | None = None,
+        readable: Sequence[Path] = (),
+        folder: Path | None = None,
+        more_writable: Sequence[Path] = (),
+    ) -> CommandExecutionResult:
+        """One command in `folder` (the workspace unless told otherwise), isolated where so configured."""
+        isolation = self.spec.isolation
+        isolated = isolation.mode == "bubblewrap"
+        folder = folder or self._workspace
+        if isolated:
+            argv = isolated_argv(
+                argv,
+                settings=isolation,
+                workspace=folder,
+                home=self._home,
+                writable=(*self._git_folders(), *more_writable),
+                readable=(*readable, self.spec.mirror_path / "objects"),
+                hidden=(self.spec.data_dir,),
+                files={Path("/etc/passwd"): self._passwd_file()},
+            )
+        result = process.run(
+            argv,
+            env={**self._base_environment(), **(environment or {})},
+            cwd=folder,
+            stdin=stdin,
+            limits=limits or ProcessLimits(total_seconds=_SMALL_SECONDS, output_bytes=1024 * 1024),
+            control=control,
+            on_stdout=on_stdout,
+            stdout_path=stdout_path,
+            nice=AGENT_NICENESS,
+            sweep=not isolated,
+        )
+        return CommandExecutionResult(
+            exit_code=result.exit_code,
+            reason=result.reason,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            truncated=result.truncated,
+            duration_seconds=result.duration_seconds,
+        )
+
+    def _passwd_file(self) -> Path:
+        """A user database of one, shared by all sandboxes: programs fail when their uid has no entry."""
+        path = self.spec.data_dir / "run" / "passwd"
+        if not path.is_file():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_name(uuid4().hex)
+            fresh.write_text(_PASSWD)
+            fresh.rename(path)
+        return path
+
+    def _base_environment(self) -> dict[str, str]:
+        spec = self.spec
+        return {
+            "PATH": spec.isolation.search_path,
+            "HOME": str(self._home),
+            "LANG": "C.UTF-8",
+            "TMPDIR": "/tmp",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_AUTHOR_NAME": spec.committer_name,
+            "GIT_AUTHOR_EMAIL": spec.committer_email,
+            "GIT_COMMITTER_NAME": spec.committer_name,
+            "GIT_COMMITTER_EMAIL": spec.committer_email,
+        }
+
+    def _write_trailers(self) -> None:
+        content = "".join(f"{line}\n" for line in self.spec.trailers).encode()
+        script = 'cat > "$(git rev-parse --git-dir)/$1"'
+        result = self._run(("sh", "-c", script, "sh", _TRAILERS_FILE), stdin=content)
+        if not result.ok:
+            raise SandboxError(f"The sandbox's git folder is not usable: {_tail(result)}")
+
+    def _install_hook(self, git_dir: Path) -> None:
+        """Into a git folder no agent has been in yet."""
+        hooks = git_dir / "hooks"
+        hooks.mkdir(exist_ok=True)
+        hook = hooks / "prepare-commit-msg"
+        hook.write_text(_HOOK)
+        hook.chmod(0o755)
+
+    def _borrow_mirror_objects(self, git_dir: Path) -> None:
+        info = git_dir / "objects" / "info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "alternates").write_text(f"{self.spec.mirror_path / 'objects'}\n")
+
+    def _discard(self) -> None:
+        """Rename first, so that a half-removed folder is never taken for a place to work."""
+        if self._root.exists():
+            trash = self.spec.data_dir / "trash" / uuid4().hex
+            trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._root.rename(trash)
+            shutil.rmtree(trash, ignore_errors=True)
+        self._forget_checkout()
+
+
+def _tail(result: CommandExecutionResult) -> str:
+    return result.stderr.decode("utf-8", "replace").strip()[-500:] or f"exit code {result.exit_code}"

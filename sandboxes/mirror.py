@@ -1,0 +1,200 @@
+"""The per-repository bare mirror: the only repository the server trusts, and its lock.
+
+Agents never reach it for writing. Order commits enter as bundles through `accept_bundle` and leave by
+`push`; both name full shas. Objects are never pruned while the mirror exists.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
+from sandboxes.git import RemoteRepository, TrustedGit, is_sha
+from sandboxes.process import ProcessResult
+
+LOCK_SECONDS = 300.0
+BUNDLE_LIMIT_BYTES = 512 * 1024 * 1024
+
+
+@contextmanager
+def exclusive_lock(path: Path, *, timeout_seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """A lock between processes of this host, gone with its holder. Raises `LockTimeout`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LockTimeout(f"{path.name} was held for over {timeout_seconds:.0f} s.") from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Where a step starts: the base branch's commit, and the order's branch on the remote if it is there."""
+
+    default_branch: str
+    base_branch: str
+    base_sha: str
+    branch_sha: str | None
+
+
+def read_bundle_head(file: BinaryIO, expected_ref: str) -> str:
+    """Read a version 2 bundle's header up to its pack and return the sha of its one, expected ref."""
+    if file.readline(64) != b"# v2 git bundle\n":
+        raise BundleRejected("The sandbox did not return a git bundle (version 2).")
+    heads: list[tuple[str, str]] = []
+    for _ in range(1000):
+        line = file.readline(1000)
+        if line == b"\n":
+            break
+        if not line.startswith(b"-"):
+            sha, _, name = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
+            heads.append((sha, name))
+    else:
+        raise BundleRejected("The bundle's header has more than 1000 lines.")
+    if len(heads) != 1:
+        raise BundleRejected(f"The bundle must hold exactly one ref; it holds {len(heads)}.")
+    sha, name = heads[0]
+    if name != expected_ref or not is_sha(sha):
+        raise BundleRejected(f"The bundle holds {name[:200]!r} instead of {expected_ref}.")
+    return sha
+
+
+class RepositoryMirror:
+    """One repository's mirror at `<data dir>/mirrors/<repository key>.git`."""
+
+    def __init__(self, data_dir: Path, repository_key: str, git: TrustedGit) -> None:
+        self.path = data_dir / "mirrors" / f"{repository_key}.git"
+        self._lock_path = data_dir / "locks" / f"{repository_key}.lock"
+        self._quarantine_root = data_dir / "quarantine"
+        self._git = git
+
+    def refresh(
+        self, remote: RemoteRepository, *, base_branch: str | None, git_branch_name: str
+    ) -> StartingPoint:
+        """Ask the remote where the branches are and fetch what is missing. Raises typed `GitError`s."""
+        wanted = [git_branch_name, *([base_branch] if base_branch else [])]
+        default, refs = self._git.default_branch_refs(remote, wanted)
+        base = base_branch or default
+        if not base or base not in refs.branches:
+            raise BaseBranchMissing(f"The base branch {base or '(none)'} does not exist on the remote.")
+        point = StartingPoint(default, base, refs.branches[base], refs.branches.get(git_branch_name))
+        missing = {base: point.base_sha}
+        if point.branch_sha:
+            missing[git_branch_name] = point.branch_sha
+        self._ensure(remote, missing)
+        return point
+
+    def _ensure(self, remote: RemoteRepository, branches: dict[str, str]) -> None:
+        if self.path.is_dir() and all(self._git.has_commit(self.path, sha) for sha in branches.values()):
+            return
+        with exclusive_lock(self._lock_path):
+            self._create()
+            missing = {
+                name: sha for name, sha in branches.items() if not self._git.has_commit(self.path, sha)
+            }
+            if missing:
+                refspecs = [f"+refs/heads/{name}:refs/remotes/origin/{name}" for name in missing]
+                self._git.fetch(self.path, remote, refspecs)
+                self._settle(missing)
+
+    def _settle(self, branches: dict[str, str]) -> None:
+        for name, sha in branches.items():
+            if not self._git.has_commit(self.path, sha):  # the branch moved between asking and fetching
+                raise GitError(f"The branch {name} moved while it was fetched.", retryable=True)
+
+    def _create(self) -> None:
+        if (self.path / "HEAD").is_file():
+            return
+        fresh = self.path.with_name(f"{self.path.name}.{uuid4().hex}")
+        fresh.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._git.run("init", "--quiet", "--bare", "--template=", str(fresh))
+        if self.path.exists():  # half made by a process that died
+            shutil.rmtree(self.path)
+        fresh.rename(self.path)
+
+    def accept_bundle(self, bundle: Path, *, git_branch_name: str, descends_from: str, keep_as: str) -> str:
+        """Take one bundle's commits into the mirror and return their head.
+
+        The bundle must hold exactly `refs/heads/<git_branch_name>`, pass git's fsck in a quarantine folder that
+        only borrows the mirror's objects, be complete, and descend from `descends_from`. The server names the
+        ref it is kept under (`keep_as`). Raises `BundleRejected`.
+        """
+        size = bundle.lstat().st_size
+        if size > BUNDLE_LIMIT_BYTES:
+            raise BundleRejected(f"The bundle has {size} bytes, over the limit of {BUNDLE_LIMIT_BYTES}.")
+        quarantine = self._quarantine_root / uuid4().hex
+        (quarantine / "pack").mkdir(mode=0o700, parents=True)
+        try:
+            with bundle.open("rb", buffering=0) as file:
+                head = read_bundle_head(file, f"refs/heads/{git_branch_name}")
+                self._inspect(quarantine, file, head, descends_from)
+            self._migrate(quarantine)
+        finally:
+            shutil.rmtree(quarantine, ignore_errors=True)
+        self.keep(keep_as, head)
+        return head
+
+    def _inspect(self, quarantine: Path, pack: BinaryIO, head: str, descends_from: str) -> None:
+        def git(*arguments: str, stdin: bytes | BinaryIO = b"") -> ProcessResult:
+            return self._git.run(
+                *arguments,
+                git_dir=self.path,
+                quarantine=quarantine,
+                stdin=stdin,
+                check=False,
+                timeout_seconds=300,
+            )
+
+        indexed = git("index-pack", "--stdin", "--fix-thin", "--strict", stdin=pack)
+        if indexed.exit_code != 0:
+            raise BundleRejected(f"git does not accept the bundle's objects: {indexed.stderr_text[-500:]}")
+        walked = git("rev-list", "--objects", "--quiet", head, f"^{descends_from}")
+        if walked.exit_code != 0:
+            raise BundleRejected(f"The bundle is not complete: {walked.stderr_text[-500:]}")
+        if git("merge-base", "--is-ancestor", descends_from, head).exit_code != 0:
+            raise BundleRejected(
+                f"The branch no longer descends from {descends_from[:12]}: its history was rewritten."
+            )
+
+    def _migrate(self, quarantine: Path) -> None:
+        """Move inspected packs into the mirror, index last, as git's own quarantine does."""
+        found = sorted((quarantine / "pack").iterdir(), key=lambda path: path.suffix == ".idx")
+        for path in found:
+            path.rename(self.path / "objects" / "pack" / path.name)
+
+    def push(self, remote: RemoteRepository, *, sha: str, git_branch_name: str) -> None:
+        """Bring the remote branch to `sha`: look, push only if needed, look again after a failure."""
+        found = self._git.remote_refs(remote, [git_branch_name]).branches.get(git_branch_name)
+        if found == sha:
+            return
+        if found and not (
+            self._git.has_commit(self.path, found) and self._git.is_ancestor(self.path, found, sha)
+        ):
+            raise PushRejected(
+                f"Somebody else moved {git_branch_name} on the remote to {found[:12]}.",
+                advice="Merge or remove those commits on the remote branch, then retry.",
+            )
+        try:
+            self._git.push(self.path, remote, sha=sha, git_branch_name=git_branch_name, expected=found or "")
+        except GitError:
+            if self._git.remote_refs(remote, [git_branch_name]).branches.get(git_branch_name) != sha:
+                raise
+
+    def keep(self, ref: str, sha: str) -> None:
+        self._git.run("update-ref", ref, sha, git_dir=self.path)

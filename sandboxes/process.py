@@ -1,0 +1,375 @@
+"""The only module that starts processes.
+
+A child gets its own session, an explicit environment, bounded output and clocks; when it ends, for whatever
+reason, its whole process tree is ended. Knows nothing of git, agents or GitHub.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+from typing import IO, BinaryIO
+
+from sandboxes.errors import ProgramMissing, SandboxError
+
+TAG_VARIABLE = "WORKORDERS_PROCESS_TAG"
+_READ_BYTES = 65536
+_POLL_SECONDS = 0.1
+_DRAIN_SECONDS = 1.0
+
+
+class ExitReason(StrEnum):
+    """Why a process is over."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    SILENT = "silent"
+    STOPPED = "stopped"
+    LINGERED = "lingered"
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """`total_seconds` from start to end; `silence_seconds` between two outputs; sizes in bytes a stream.
+
+    Output past `output_bytes` is read and thrown away, so that the child never blocks on a full pipe.
+    """
+
+    total_seconds: float
+    silence_seconds: float | None = None
+    output_bytes: int = 16 * 1024 * 1024
+    grace_seconds: float = 2.0
+
+
+@dataclass(frozen=True)
+class ProcessResult:
+    """`exit_code` is negative for a signal, as in `subprocess`; `stderr` is the tail of at most 64 KiB."""
+
+    exit_code: int
+    reason: ExitReason
+    stdout: bytes
+    stderr: bytes
+    truncated: bool
+    duration_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.reason is ExitReason.EXITED and self.exit_code == 0
+
+    @property
+    def stderr_text(self) -> str:
+        return self.stderr.decode("utf-8", "replace").strip()
+
+
+class ProcessControl:
+    """Ends a running process from another thread, or from its own output callback."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._deadline: float | None = None
+        self._reason = ExitReason.STOPPED
+
+    def stop(self) -> None:
+        """End it now; wins over a later deadline."""
+        self.exit_within(0, ExitReason.STOPPED)
+
+    def exit_within(self, seconds: float, reason: ExitReason) -> None:
+        """End it with `reason` unless it exits by itself in time. An earlier deadline stays."""
+        with self._lock:
+            deadline = time.monotonic() + seconds
+            if self._deadline is None or deadline < self._deadline:
+                self._deadline, self._reason = deadline, reason
+
+    @property
+    def overdue(self) -> ExitReason | None:
+        with self._lock:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return self._reason
+            return None
+
+
+@dataclass
+class _Sink:
+    """Collects one stream: the first bytes (`head`) or the last (`tail`), never more than `limit`."""
+
+    limit: int
+    tail: bool = False
+    callback: Callable[[bytes], None] | None = None
+    file: IO[bytes] | None = None
+    data: bytearray = field(default_factory=bytearray)
+    stored: int = 0
+    truncated: bool = False
+
+    def feed(self, chunk: bytes) -> None:
+        if self.callback is not None:
+            self.callback(chunk)
+            return
+        if self.tail:
+            self.data += chunk
+            if len(self.data) > self.limit:
+                self.truncated = True
+                del self.data[: len(self.data) - self.limit]
+            return
+        room = self.limit - self.stored
+        self.truncated = self.truncated or len(chunk) > room
+        kept = chunk[: max(room, 0)]
+        self.stored += len(kept)
+        if self.file is not None:
+            self.file.write(kept)
+        else:
+            self.data += kept
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    limits: ProcessLimits,
+    cwd: Path | None = None,
+    stdin: bytes | BinaryIO = b"",
+    control: ProcessControl | None = None,
+    on_stdout: Callable[[bytes], None] | None = None,
+    stdout_path: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    nice: int = 0,
+    sweep: bool = False,
+) -> ProcessResult:
+    """Run `argv` to its end and return what happened; never raises for an exit code, a clock or a stop.
+
+    The environment is exactly `env` (plus a tag by which strays are found). A file as `stdin` is read by the
+    child from its descriptor's offset on, so open it unbuffered. `on_stdout` receives raw chunks
+    in this thread; `stdout_path` receives them instead of memory. `sweep` also ends descendants that left the
+    process group; leave it off for programs that are trusted or that run in a pid namespace of their own.
+    Raises `ProgramMissing` when the program cannot be started and `SandboxError` for other start failures.
+    """
+    started = time.monotonic()
+    tag = uuid.uuid4().hex
+    control = control or ProcessControl()
+    source = subprocess.PIPE if isinstance(stdin, bytes) else stdin.fileno()
+    child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, pass_fds, source)
+    if nice:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+    file = stdout_path.open("wb") if stdout_path else None
+    out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
+    err = _Sink(64 * 1024, tail=True)
+    reason = ExitReason.EXITED
+    try:
+        data = stdin if isinstance(stdin, bytes) else b""
+        reason = _Pump(child, data, out, err).run(limits, control, started)
+    finally:
+        _end_tree(child, limits.grace_seconds if reason is not ExitReason.EXITED else 0)
+        if sweep:
+            end_tagged(tag)
+        _close_pipes(child, out, err)
+        if file:
+            file.close()
+    return ProcessResult(
+        exit_code=child.returncode,
+        reason=reason,
+        stdout=bytes(out.data),
+        stderr=bytes(err.data),
+        truncated=out.truncated,
+        duration_seconds=time.monotonic() - started,
+    )
+
+
+def _start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, pass_fds: Sequence[int], stdin: int
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=tuple(pass_fds),
+            bufsize=0,
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        if cwd is not None and not cwd.is_dir():
+            raise SandboxError(f"The working folder {cwd} does not exist.") from error
+        raise ProgramMissing(f"Cannot start {argv[0]}: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise SandboxError(f"Cannot start {argv[0]}: {error}.") from error
+
+
+class _Pump:
+    """Moves bytes until the child exits or a clock runs out; a descendant that keeps a pipe does not count."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", stdin: bytes, out: _Sink, err: _Sink) -> None:
+        self._child = child
+        self._pending = memoryview(stdin)
+        self._poller = select.poll()
+        self._sinks = {}
+        self.last_output = time.monotonic()
+        for pipe, sink in ((child.stdout, out), (child.stderr, err)):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+            self._poller.register(pipe.fileno(), select.POLLIN)
+            self._sinks[pipe.fileno()] = sink
+        self._stdin_descriptor = -1
+        if child.stdin is not None and stdin:
+            self._stdin_descriptor = child.stdin.fileno()
+            os.set_blocking(self._stdin_descriptor, False)
+            self._poller.register(self._stdin_descriptor, select.POLLOUT)
+        elif child.stdin is not None:
+            child.stdin.close()
+
+    def run(self, limits: ProcessLimits, control: ProcessControl, started: float) -> ExitReason:
+        exit_descriptor = os.pidfd_open(self._child.pid)  # readable once the child has exited
+        self._poller.register(exit_descriptor, select.POLLIN)
+        try:
+            while True:
+                for descriptor, _event in self._poller.poll(_POLL_SECONDS * 1000):
+                    self._serve(descriptor)
+                if self._child.poll() is not None:
+                    return ExitReason.EXITED
+                if (reason := self._overdue(limits, control, started)) is not None:
+                    return reason
+        finally:
+            os.close(exit_descriptor)
+
+    def _overdue(self, limits: ProcessLimits, control: ProcessControl, started: float) -> ExitReason | None:
+        now = time.monotonic()
+        if control.overdue is not None:
+            return control.overdue
+        if now - started > limits.total_seconds:
+            return ExitReason.TIMED_OUT
+        if limits.silence_seconds is not None and now - self.last_output > limits.silence_seconds:
+            return ExitReason.SILENT
+        return None
+
+    def _serve(self, descriptor: int) -> None:
+        if descriptor in self._sinks:
+            self.last_output = time.monotonic()
+            if not _read_some(descriptor, self._sinks[descriptor]):
+                self._poller.unregister(descriptor)
+        elif descriptor == self._stdin_descriptor:
+            self._write_some(descriptor)
+
+    def _write_some(self, descriptor: int) -> None:
+        try:
+            self._pending = self._pending[os.write(descriptor, self._pending[:_READ_BYTES]) :]
+        except BlockingIOError:
+            return
+        except OSError:  # the child closed its input; what is left has no reader
+            self._pending = memoryview(b"")
+        if not self._pending and self._child.stdin is not None:
+            self._poller.unregister(descriptor)
+            self._stdin_descriptor = -1
+            self._child.stdin.close()
+
+
+def _read_some(fd: int, sink: _Sink) -> bool:
+    """One chunk into the sink; False at the end of the stream."""
+    try:
+        chunk = os.read(fd, _READ_BYTES)
+    except BlockingIOError:
+        return True
+    if chunk:
+        sink.feed(chunk)
+    return bool(chunk)
+
+
+def _close_pipes(child: "subprocess.Popen[bytes]", out: _Sink, err: _Sink) -> None:
+    """Read what is still in the pipes, bounded in time, then let go of them."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    for pipe, sink in ((child.stdout, out), (child.stderr, err)):
+        if pipe is not None and not pipe.closed:
+            while time.monotonic() < deadline:
+                try:
+                    chunk = os.read(pipe.fileno(), _READ_BYTES)
+                except OSError:
+                    break
+                if not chunk:
+                    break
+                sink.feed(chunk)
+            pipe.close()
+    if child.stdin is not None and not child.stdin.closed:
+        with suppress(OSError):
+            child.stdin.close()
+
+
+def _end_tree(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
+    """End the child and its process group: asked first, then made to."""
+    if child.poll() is None:
+        _signal_group(child.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(grace_seconds)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def end_tagged(tag: str, *, within_seconds: float = 5.0) -> int:
+    """Kill every process whose environment holds the tag, until none is left. Returns how many were killed."""
+    deadline = time.monotonic() + within_seconds
+    killed = 0
+    while strays := tagged_processes(tag):
+        for pid in strays:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return killed
+
+
+def tagged_processes(tag: str) -> list[int]:
+    """Ids of live processes of this user that were started with the tag; descendants inherit it."""
+    needle = f"{TAG_VARIABLE}={tag}".encode()
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            environ = Path(entry.path, "environ").read_bytes()
+        except OSError:  # gone meanwhile, or another user's
+            continue
+        if needle in environ:  # a zombie's environment reads as empty
+            found.append(int(entry.name))
+    return found
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+class Service:
+    """A long-lived child of a management command (web server, workers), sharing this terminal's output."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._child = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, start_new_session=True)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def poll(self) -> int | None:
+        return self._child.poll()
+
+    def terminate(self) -> None:
+        """Ask it to stop; returns at once."""
+        if self._child.poll() is None:
+            self._child.terminate()
+
+    def stop(self, *, within_seconds: float) -> int:
+        """SIGTERM, then SIGKILL to its whole group; the exit code."""
+        self.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(within_seconds)
+        _signal_group(self._child.pid, signal.SIGKILL)
+        return self._child.wait()

@@ -1,0 +1,65 @@
+"""A sandbox stand-in for the agent executor's tests: a folder of this machine, without isolation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxState
+from sandboxes.process import ProcessControl, ProcessLimits, run
+
+
+class LocalSandbox:
+    """Runs commands in a folder of this machine, without isolation: just enough of the Protocol."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sandbox_identifier = "local"
+        self.workspace = str(folder)
+        self.handle = "local"
+        self.commands: list[SandboxCommand] = []
+
+    def execute_command(
+        self,
+        command: SandboxCommand,
+        *,
+        control: ProcessControl | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> CommandExecutionResult:
+        self.commands.append(command)
+        done = run(
+            command.argv,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": self.workspace,
+                **command.environment,
+                **command.secrets,
+            },
+            limits=ProcessLimits(command.timeout_seconds, command.silence_seconds, grace_seconds=0.3),
+            cwd=Path(self.workspace),
+            stdin=command.stdin,
+            control=control,
+            on_stdout=on_stdout,
+            sweep=True,
+        )
+        return CommandExecutionResult(
+            done.exit_code, done.reason, done.stdout, done.stderr, done.truncated, done.duration_seconds
+        )
+
+    def setup(self) -> None:
+        raise NotImplementedError
+
+    def attach(self, handle: str) -> bool:
+        raise NotImplementedError
+
+    def write_file(self, path: str, content: bytes) -> None:
+        raise NotImplementedError
+
+    def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
+        raise NotImplementedError
+
+    def mark_idle(self, head_sha: str) -> None:
+        raise NotImplementedError
+
+    def get_current_state(self) -> SandboxState:
+        return SandboxState(exists=True)
+
+    def cleanup(self) -> None:
+        return

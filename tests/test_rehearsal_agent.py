@@ -1,0 +1,229 @@
+"""The rehearsal agent in a real repository: every phase leaves its evidence, through the real executor."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.env import REHEARSAL_AGENT
+from sandboxes.process import ProcessControl
+from tests.agent_executor.local_sandbox import LocalSandbox
+from tests.support import require_program
+from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
+from workorders.agent_executor.base import AgentFailureCategory as Category
+from workorders.agent_executor.executor import execute_agent_command
+from workorders.agent_executor.test_results import AgentTestStatus, parse_test_results
+from workorders.command_loader import load_commands, render
+
+SESSION = "5f0c6b8e-3f5b-4b39-8b7c-0d7f6f0b6a11"
+ORDER = "wo-1a2b3c4d"
+COMMANDS = {
+    "planning": "agent_workflow_plan",
+    "implementing": "agent_workflow_build",
+    "testing": "agent_workflow_test",
+}
+HOOK = '#!/bin/sh\ngit interpret-trailers --in-place --trailer "Work-Order: wo-1a2b3c4d" "$1"\n'
+
+
+def git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=repository,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(repository), "GIT_CONFIG_NOSYSTEM": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    require_program("git")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "config", "user.name", "Test")
+    git(folder, "config", "user.email", "test@example.invalid")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "Start")
+    hook = folder / ".git" / "hooks" / "prepare-commit-msg"
+    hook.write_text(HOOK)
+    hook.chmod(hook.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def rehearse(
+    repository: Path, phase: str, request: str = "Add a greeting", **environment: str
+) -> tuple[AgentRunResult, list[AgentEvent]]:
+    events: list[AgentEvent] = []
+    text = "Work on it."
+    if phase in COMMANDS:
+        command = load_commands(Path(REHEARSAL_AGENT).parent.parent.parent / ".claude" / "commands")
+        text = render(command[COMMANDS[phase]], [ORDER, "none"])
+    result = execute_agent_command(
+        LocalSandbox(repository),
+        AgentRequest(
+            argv=(sys.executable, str(REHEARSAL_AGENT)),
+            model="sonnet",
+            session_id=SESSION,
+            prompt=f"{text}\n\n<request>\n{request}\n</request>\n",
+            timeout_seconds=30,
+            environment={
+                "WORKORDERS_AGENT_WORK_ORDER_ID": ORDER,
+                "WORKORDERS_PHASE": phase,
+                "WORKORDERS_ATTEMPT": "1",
+                **environment,
+            },
+        ),
+        control=ProcessControl(),
+        on_event=events.append,
+    )
+    return result, events
+
+
+def subjects(repository: Path) -> list[str]:
+    return git(repository, "log", "--reverse", "--format=%s").splitlines()[1:]
+
+
+def results_at_head(repository: Path) -> Any:
+    return parse_test_results(git(repository, "show", "HEAD:test_results.json").encode())
+
+
+def test_all_phases_leave_their_evidence(repository: Path) -> None:
+    for phase in COMMANDS:
+        result, _ = rehearse(repository, phase, "## Add a  greeting\n\nmore words")
+        assert result.failure is None
+        assert result.session_id == SESSION
+        assert result.cost_usd == 0
+        assert (result.input_tokens, result.output_tokens) == (0, 0)
+    assert subjects(repository) == [
+        "rehearsal: plan Add a greeting",
+        f"rehearsal: start rehearsal/{ORDER}.md",
+        f"rehearsal: say what was asked in rehearsal/{ORDER}.md",
+        "rehearsal: record 3 passed and 0 failed checks",
+    ]
+    plan = git(repository, "show", f"HEAD:specs/plan-{ORDER}.md")
+    assert plan.startswith("# Add a greeting\n")
+    assert "1. " in plan
+    assert "Asked for: Add a greeting" in git(repository, "show", f"HEAD:rehearsal/{ORDER}.md")
+    assert results_at_head(repository).passed == 3
+    assert git(repository, "status", "--short") == ""
+    bodies = git(repository, "log", "--format=%(trailers:key=Work-Order,valueonly)").split()
+    assert bodies == [ORDER] * 4
+
+
+def test_every_command_is_told_of(repository: Path) -> None:
+    _, events = rehearse(repository, "planning")
+    kinds = [event.kind for event in events]
+    assert kinds[:2] == [AgentEventKind.SESSION_STARTED, AgentEventKind.MESSAGE]
+    assert kinds[-2:] == [AgentEventKind.MESSAGE, AgentEventKind.RESULT]
+    called = [event.summary for event in events if event.kind is AgentEventKind.TOOL_CALLED]
+    assert called == [
+        f"Write: specs/plan-{ORDER}.md",
+        f"Bash: git add -f -- specs/plan-{ORDER}.md",
+        "Bash: git commit --quiet -m 'rehearsal: plan Add a greeting'",
+    ]
+    assert kinds.count(AgentEventKind.TOOL_FINISHED) == 3
+
+
+def test_a_phase_that_runs_twice_does_not_fail(repository: Path) -> None:
+    for phase in COMMANDS:
+        for _ in range(2):
+            result, _ = rehearse(repository, phase)
+            assert result.failure is None
+    assert git(repository, "status", "--short") == ""
+
+
+def test_ignored_folders_do_not_hide_the_evidence(repository: Path) -> None:
+    (repository / ".gitignore").write_text("specs/\nrehearsal/\n*.json\n")
+    for phase in COMMANDS:
+        assert rehearse(repository, phase)[0].succeeded
+    assert git(repository, "ls-files").split() == [
+        f"rehearsal/{ORDER}.md",
+        f"specs/plan-{ORDER}.md",
+        "test_results.json",
+    ]
+
+
+@pytest.mark.parametrize("phase", COMMANDS)
+@pytest.mark.parametrize("form", ["rehearsal: fail {}", "  Rehearsal: FAIL {}  "])
+def test_a_request_may_ask_for_a_failure(repository: Path, phase: str, form: str) -> None:
+    request = f"A greeting\n{form.format(phase)}\nthanks"
+    result, _ = rehearse(repository, phase, request)
+    assert result.failure is not None
+    assert result.failure.category is Category.REPORTED_ERROR
+    assert phase in result.failure.message
+    assert subjects(repository) == []
+    other = next(name for name in COMMANDS if name != phase)
+    assert rehearse(repository, other, request)[0].succeeded
+
+
+def test_a_request_may_ask_for_a_failing_test(repository: Path) -> None:
+    result, _ = rehearse(repository, "testing", "A greeting\nrehearsal: tests fail")
+    assert result.succeeded
+    results = results_at_head(repository)
+    assert results.failed == 1
+    assert [case.name for case in results.tests if case.status is AgentTestStatus.FAILED] == [
+        "rehearsal::asked_to_fail"
+    ]
+    assert [case.status for case in results.tests].count(AgentTestStatus.SKIPPED) == 2
+
+
+def test_a_request_may_ask_for_no_change(repository: Path) -> None:
+    assert rehearse(repository, "implementing", "Nothing\nrehearsal: no change")[0].succeeded
+    outcome = git(repository, "log", "-1", "--format=%(trailers:key=Work-Order-Outcome,valueonly)")
+    assert outcome.strip() == "no_change_needed"
+    assert git(repository, "show", "--stat", "--format=").strip() == ""
+
+
+def test_a_follow_up_has_a_file_of_its_own(repository: Path) -> None:
+    environment = {"WORKORDERS_FOLLOW_UP": "1", "WORKORDERS_ATTEMPT": "2"}
+    assert rehearse(repository, "implementing", **environment)[0].succeeded
+    assert git(repository, "ls-files").split() == [f"rehearsal/{ORDER}-follow-up-2.md"]
+
+
+def test_an_order_id_is_never_a_way_out_of_the_repository(repository: Path) -> None:
+    environment = {"WORKORDERS_AGENT_WORK_ORDER_ID": "../../escape"}
+    assert rehearse(repository, "implementing", **environment)[0].succeeded
+    assert not list(repository.parent.glob("*escape*"))
+
+
+def test_a_phase_it_does_not_know_and_a_git_that_refuses_are_errors(repository: Path) -> None:
+    result, _ = rehearse(repository, "dreaming")
+    assert result.failure is not None
+    assert "dreaming" in result.failure.message
+    (repository / ".git" / "hooks" / "pre-commit").write_text("#!/bin/sh\necho refused here >&2\nexit 1\n")
+    (repository / ".git" / "hooks" / "pre-commit").chmod(0o755)
+    result, _ = rehearse(repository, "planning")
+    assert result.failure is not None
+    assert "refused here" in result.failure.message
+
+
+def test_a_phase_can_be_made_to_take_time(repository: Path) -> None:
+    started = time.monotonic()
+    assert rehearse(repository, "planning", WORKORDERS_REHEARSAL_SECONDS="1.2")[0].succeeded
+    assert 0.3 < time.monotonic() - started < 10
+
+
+def test_it_stands_alone_and_starts_fast(repository: Path) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", os.fspath(REHEARSAL_AGENT), "-p", f"--session-id={SESSION}"],
+        env={"PATH": "/usr/bin:/bin", "WORKORDERS_PHASE": "planning"},
+        cwd=repository,
+        input=b"\xff\x00 no text at all",
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    assert time.monotonic() - started < 5
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["type"], last["is_error"], last["session_id"]) == ("result", False, SESSION)
+    assert git(repository, "ls-files").split() == ["specs/plan-rehearsal.md"]

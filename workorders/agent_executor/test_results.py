@@ -1,0 +1,93 @@
+"""The `test_results.json` a testing phase must leave: its shape and how it is read. Pure.
+
+`docs/test-results.schema.json` tells agents the same. The file comes out of git but was written by an agent,
+so everything is bounded. Must not know where the bytes came from.
+"""
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from workorders.agent_executor.base import clean_text
+
+MAX_BYTES = 8 * 1024 * 1024
+KEPT_TESTS = 2000
+_NAME_CHARACTERS = 500
+_MESSAGE_CHARACTERS = 2000
+_LARGEST_COUNT = 10_000_000
+
+
+def _cut(limit: int) -> BeforeValidator:
+    return BeforeValidator(lambda value: clean_text(value, limit) if isinstance(value, str) else value)
+
+
+class AgentTestStatus(StrEnum):
+    """How one test ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class AgentTestCase(BaseModel):
+    """One test; `message` says why it failed or was skipped."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Annotated[str, _cut(_NAME_CHARACTERS), Field(min_length=1)]
+    status: AgentTestStatus
+    duration_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    message: Annotated[str, _cut(_MESSAGE_CHARACTERS)] = ""
+
+
+class AgentTestResults(BaseModel):
+    """What the testing phase found. Counts are the agent's; `tests` are at most the first 2,000."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    passed: Annotated[int, Field(ge=0, le=_LARGEST_COUNT, strict=True)]
+    failed: Annotated[int, Field(ge=0, le=_LARGEST_COUNT, strict=True)]
+    tests: tuple[AgentTestCase, ...]
+    command: Annotated[str, _cut(_NAME_CHARACTERS)] = ""
+    summary: Annotated[str, _cut(_MESSAGE_CHARACTERS)] = ""
+
+
+def parse_test_results(data: bytes) -> AgentTestResults:
+    """The results in a `test_results.json`. Raises `ValueError` with a message fit for a person."""
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"test_results.json is larger than {MAX_BYTES // 1024 // 1024} MiB.")
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"test_results.json is not UTF-8 (byte {error.start}).") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"test_results.json is not JSON: {error.msg} (line {error.lineno}).") from error
+    except (ValueError, RecursionError) as error:  # numbers beyond Python's limit; nesting to break a parser
+        raise ValueError("test_results.json is not JSON this server accepts.") from error
+    if not isinstance(content, dict):
+        raise ValueError("test_results.json must hold an object with passed, failed and tests.")
+    return _validated(content)
+
+
+def _validated(content: dict[str, object]) -> AgentTestResults:
+    tests = content.get("tests")
+    if isinstance(tests, list):
+        content = {**content, "tests": tests[:KEPT_TESTS]}
+    try:
+        results = AgentTestResults.model_validate(content)
+    except ValidationError as error:
+        problems = [_problem(item["loc"], item["msg"]) for item in error.errors()[:3]]
+        raise ValueError(f"test_results.json is not as expected: {'; '.join(problems)}.") from error
+    listed_failures = sum(case.status is AgentTestStatus.FAILED for case in results.tests)
+    if listed_failures > results.failed:
+        raise ValueError(
+            f"test_results.json contradicts itself: it lists {listed_failures} failed tests but counts "
+            f"{results.failed}."
+        )
+    return results
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    return clean_text(f"{'.'.join(map(str, place))}: {message}", 200)

@@ -1,0 +1,66 @@
+"""Reads a JSON body strictly: UTF-8, one object per key, finite numbers, at most 1 MiB however it is sent.
+
+Must not know what the fields mean.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja.parser import Parser
+
+from workorders.api.problems import Problem
+
+
+class StrictJSONParser(Parser):
+    """Raises `Problem`; ninja wraps it, and the problems' table takes it out again."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        kind = request.content_type or ""
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise Problem(415, "Send the body as application/json.")
+        if (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+            raise Problem(415, "Send the body in UTF-8.")
+        try:
+            text = request.body.decode("utf-8")
+            return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        except UnicodeDecodeError as error:
+            raise Problem(400, "The body is not valid UTF-8.", "invalid_json") from error
+        except RecursionError as error:
+            raise Problem(400, "The body is nested too deeply.", "invalid_json") from error
+        except ValueError as error:
+            raise Problem(400, f"The body is not valid JSON: {str(error)[:200]}", "invalid_json") from error
+
+
+def take_body(request: HttpRequest) -> None:
+    """Read the body once, whatever its length header says. Raises `Problem` 400 or 413."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length and not (length.isascii() and length.isdigit() and len(length) < 20):
+        raise Problem(400, "The Content-Length header is no number.")
+    limit = int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0)
+    stream = request.META.get("wsgi.input")
+    if not length and request.META.get("wsgi.input_terminated") and stream is not None:
+        body = _read_up_to(stream, limit + 1)  # chunked: Django itself would read nothing
+        if len(body) > limit:
+            raise Problem(413)
+        request._body = body
+
+
+def _read_up_to(stream: Any, size: int) -> bytes:
+    chunks = []
+    while size > 0 and (chunk := stream.read(min(size, 65536))):
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice in one object")
+    return found

@@ -1,0 +1,68 @@
+"""Wraps the API's addresses: bounds the body, answers HEAD like GET, and makes every error page a problem.
+
+A wrapper around the views and no middleware, so that nothing outside /api pays for it or changes.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, re_path
+from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
+
+from workorders.api.body import take_body
+from workorders.api.problems import EXPECTED, Problem, as_problem, problem_of
+
+View = Callable[..., HttpResponseBase]
+API_PREFIX = "/api"
+
+
+def guarded(
+    urls: tuple[list[URLResolver | URLPattern], str, str],
+) -> tuple[list[URLResolver | URLPattern], str, str]:
+    """ninja's patterns with every view wrapped."""
+    patterns, app_name, namespace = urls
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern):
+            pattern.callback = _guard(pattern.callback)
+    return patterns, app_name, namespace
+
+
+def _guard(view: View) -> View:
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            take_body(request)
+            if request.method == "HEAD":
+                request.method = "GET"  # the server sends no body for it
+            return as_problem(view(request, *args, **kwargs))
+        except tuple(EXPECTED) as error:
+            return problem_of(error).response()
+
+    return inner
+
+
+@csrf_exempt
+def _unknown(_request: HttpRequest, **_path: str) -> HttpResponseBase:
+    return Problem(404).response()
+
+
+unknown_routes = re_path(r"^api(?:/|$)", _unknown)
+
+
+def _error_page(status: int, otherwise: View) -> View:
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.path.startswith(API_PREFIX + "/"):
+            return Problem(status).response()
+        return otherwise(request, *args, **kwargs)
+
+    return view
+
+
+bad_request = _error_page(400, defaults.bad_request)
+permission_denied = _error_page(403, defaults.permission_denied)
+page_not_found = _error_page(404, defaults.page_not_found)
+server_error = _error_page(500, defaults.server_error)

@@ -1,0 +1,194 @@
+"""The endpoints: each translates in, makes one call of the services or the read model, and translates out."""
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from ninja import Query, Router
+
+from workorders import progress, services
+from workorders.api import verification
+from workorders.api.answers import answer_once, json_answer, order_answer, versioned_answer
+from workorders.api.auth import caller_of
+from workorders.api.problems import invalid
+from workorders.api.schemas import (
+    AgentPromptResponse,
+    GitHubRepositoryVerificationResponse,
+    LogFilters,
+    WorkOrderFilters,
+)
+from workorders.incoming import (
+    AgentPromptRequest,
+    CreateAgentWorkOrderRequest,
+    GitHubRepositoryVerificationRequest,
+    as_given,
+)
+from workorders.progress import GitProgressView, LogPage, WorkOrderAnswer, WorkOrderPage
+
+_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string", "maxLength": 200},
+    "required": False,
+    "description": "The same key and body gives the first answer again; with another body it is a 409.",
+}
+_NONE_MATCH = {
+    "in": "header",
+    "name": "If-None-Match",
+    "schema": {"type": "string"},
+    "required": False,
+    "description": "ETags the caller has; answers 304 where one of them is current.",
+}
+ONCE = {"parameters": [_KEY]}
+VERSIONED = {"parameters": [_NONE_MATCH], "responses": {304: {"description": "Not changed"}}}
+
+router = Router(tags=["Agent work orders"])
+
+
+@router.post(
+    "/github/verify-repository",
+    response={200: GitHubRepositoryVerificationResponse},
+    url_name="verify-repository",
+    openapi_extra=ONCE,
+    tags=["GitHub"],
+    summary="Verify access to a repository",
+)
+def verify_repository(request: HttpRequest, payload: GitHubRepositoryVerificationRequest) -> HttpResponse:
+    """Whether the server can read from and push to the repository; where not, `error_message` says what to do."""
+    finding = verification.ask(services.parse_repository(payload.repository_url))
+
+    def produce() -> services.Answer:
+        shown = verification.shown(
+            finding.record(),
+            repository_url=as_given(payload.repository_url),
+            error_message=finding.error_message,
+        )
+        return services.Answer(200, shown.model_dump(mode="json"))
+
+    return answer_once(request, payload=payload, produce=produce)
+
+
+@router.post(
+    "/agent-work-orders",
+    response={201: WorkOrderAnswer},
+    url_name="work-orders",
+    openapi_extra=ONCE,
+    summary="Create a work order",
+)
+def create_agent_work_order(request: HttpRequest, payload: CreateAgentWorkOrderRequest) -> HttpResponse:
+    """Accepts a request; a worker starts on it at once."""
+    caller = caller_of(request)
+
+    def produce() -> services.Answer:
+        order = services.create_agent_work_order(
+            request=payload.to_new_work_order(), by=caller.name, user=caller.user
+        )
+        return order_answer(progress.answer_for(order), status=201)
+
+    return answer_once(request, payload=payload, produce=produce)
+
+
+@router.get("/agent-work-orders", response=WorkOrderPage, url_name="work-orders", summary="List work orders")
+def list_agent_work_orders(request: HttpRequest, filters: Query[WorkOrderFilters]) -> HttpResponse:  # noqa: ARG001
+    """Newest first."""
+    return json_answer(progress.work_orders(filters.to_query()))
+
+
+@router.get(
+    "/agent-work-orders/{agent_work_order_id}",
+    response=WorkOrderAnswer,
+    url_name="work-order",
+    openapi_extra=VERSIONED,
+    summary="Get a work order",
+)
+def get_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponseBase:
+    """The order with its status and what git says of it."""
+    order = progress.work_order(agent_work_order_id)
+    return versioned_answer(request, progress.answer_for(order), order)
+
+
+@router.get(
+    "/agent-work-orders/{agent_work_order_id}/git-progress",
+    response=GitProgressView,
+    url_name="git-progress",
+    openapi_extra=VERSIONED,
+    summary="Get git progress",
+)
+def get_git_progress(request: HttpRequest, agent_work_order_id: str) -> HttpResponseBase:
+    """Commits and changes so far, and the phases the order went through."""
+    snapshot = progress.git_progress(agent_work_order_id)
+    return versioned_answer(request, snapshot, snapshot)
+
+
+@router.get(
+    "/agent-work-orders/{agent_work_order_id}/logs", response=LogPage, url_name="logs", summary="Get the log"
+)
+def get_logs(request: HttpRequest, agent_work_order_id: str, filters: Query[LogFilters]) -> HttpResponse:  # noqa: ARG001
+    """Oldest first; `after` with the last sequence seen tails it."""
+    page = progress.log_page(
+        agent_work_order_id,
+        limit=filters.limit,
+        offset=filters.offset,
+        after=filters.after,
+        level=filters.level or "",
+    )
+    return json_answer(page)
+
+
+@router.post(
+    "/agent-work-orders/{agent_work_order_id}/prompt",
+    response=AgentPromptResponse,
+    url_name="prompt",
+    openapi_extra=ONCE,
+    summary="Send a prompt to the agent",
+)
+def prompt_agent(request: HttpRequest, agent_work_order_id: str, payload: AgentPromptRequest) -> HttpResponse:
+    """Runs after the current step in the same session; on a finished order it starts a follow-up."""
+    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
+    if payload.agent_work_order_id not in {None, order_id}:
+        raise invalid("agent_work_order_id", "is not the id of the path")
+
+    def produce() -> services.Answer:
+        services.prompt_agent_work_order(
+            agent_work_order_id=order_id, prompt_text=payload.prompt_text, by=caller.name
+        )
+        answer = AgentPromptResponse(
+            agent_work_order_id=order_id, prompt_accepted=True, message="The prompt is queued for the agent."
+        )
+        return services.Answer(200, answer.model_dump(mode="json"))
+
+    return answer_once(request, payload=payload, produce=produce)
+
+
+@router.post(
+    "/agent-work-orders/{agent_work_order_id}/cancel",
+    response={202: WorkOrderAnswer},
+    url_name="cancel",
+    openapi_extra=ONCE,
+    summary="Cancel a work order",
+)
+def cancel_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
+    """At once where nothing runs; else the worker ends the agent first."""
+    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
+
+    def produce() -> services.Answer:
+        order = services.cancel_agent_work_order(agent_work_order_id=order_id, by=caller.name)
+        return order_answer(progress.answer_for(order), status=202)
+
+    return answer_once(request, payload=None, produce=produce)
+
+
+@router.post(
+    "/agent-work-orders/{agent_work_order_id}/retry",
+    response={202: WorkOrderAnswer},
+    url_name="retry",
+    openapi_extra=ONCE,
+    summary="Retry a work order",
+)
+def retry_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
+    """Continues a failed or cancelled order from its first unfinished phase; branch and commits stay."""
+    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
+
+    def produce() -> services.Answer:
+        order = services.retry_agent_work_order(agent_work_order_id=order_id, by=caller.name)
+        return order_answer(progress.answer_for(order), status=202)
+
+    return answer_once(request, payload=None, produce=produce)

@@ -1,0 +1,63 @@
+"""Expected failures of the product itself; the shape is `sandboxes.errors.ExpectedError`."""
+
+from sandboxes.errors import ExpectedError
+
+
+class WorkOrderError(ExpectedError):
+    """A request cannot be carried out."""
+
+    category = "request_refused"
+
+
+class WorkOrderNotFound(WorkOrderError):
+    """There is no such work order, or it is not for this caller."""
+
+    category = "not_found"
+    advice = "Check the id; `GET /api/agent-work-orders` lists the orders you can see."
+
+
+class ConflictError(WorkOrderError):
+    """The work order's state does not allow this now."""
+
+    category = "conflict"
+    advice = "Read the order's status and try what it allows."
+
+
+class IdempotencyConflict(ConflictError):
+    """The same Idempotency-Key came with another request."""
+
+    category = "idempotency_key_reused"
+    advice = "Use a new Idempotency-Key for a new request."
+
+
+class InvalidInput(WorkOrderError):
+    """One field of a request is not acceptable; `field` is its name in the API."""
+
+    category = "invalid_input"
+    advice = "Correct the named field."
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class EvidenceMissing(WorkOrderError):
+    """The agent says it is done, but git does not show what the phase must leave."""
+
+    category = "evidence_missing"
+    retryable = True
+    advice = "Read the agent's last message in the log; make the request clearer, then retry."
+
+
+class CommandUnusable(WorkOrderError):
+    """A workflow command file cannot be used."""
+
+    category = "command_invalid"
+    advice = "Correct the named file and line (in the repository's base branch if it is overridden there)."
+
+
+class LeaseLost(Exception):
+    """Another process holds this step now; whoever sees this must write nothing more.
+
+    Not an `ExpectedError`: it never reaches a person, it only ends the loser.
+    """

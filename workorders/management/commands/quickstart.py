@@ -1,0 +1,136 @@
+"""`quickstart`: the main job on embedded defaults, with no account and no network.
+
+`config.env.use_embedded_defaults` has set this process's environment before Django started; the server and
+the workers started here inherit it.
+"""
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from sandboxes.process import Service
+from workorders import services
+from workorders.errors import WorkOrderError
+from workorders.management.sample_repository import make_sample_repository
+from workorders.management.web import LOOPBACK
+from workorders.models import AgentWorkOrder
+from workorders.states import FINISHED, AgentWorkOrderStatus
+
+REQUEST = "Add a goodbye() function beside greet(), with a test, and mention it in the README."
+_START_SECONDS = 40
+_ORDER_SECONDS = 300
+
+
+class Command(BaseCommand):
+    help = "Run one plan–build–test order on a sample repository with the rehearsal agent; no account needed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="exit when the order is complete")
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        if settings.WORKORDERS_AUTH == "none" and options["host"] not in LOOPBACK:
+            raise CommandError("quickstart has no sign-in, so it serves on loopback only; use `serve` elsewhere.")
+        if settings.WORKORDERS_AGENT_ISOLATION == "none":
+            self._say("bubblewrap is not installed: the rehearsal agent runs without isolation.")
+        self._say("Preparing the database …")
+        call_command("migrate", verbosity=0, interactive=False)
+        remote = make_sample_repository(settings.WORKORDERS_DATA_DIR / "quickstart")
+        self._say(f"Sample repository: {remote}")
+        address = f"http://{options['host']}:{options['port']}"
+        serve = Service(
+            [sys.executable, sys.argv[0], "serve", f"--host={options['host']}", f"--port={options['port']}"]
+        )
+        try:
+            self._wait_until_ready(serve, address)
+            order = self._run_order(serve, remote, address)
+            self._report(order, remote)
+            if order.status != AgentWorkOrderStatus.COMPLETED:
+                raise CommandError(f"The order {order.status}: {order.error_message} {order.error_advice or ''}")
+            if not options["once"]:
+                self._say(f"Work Orders stays up at {address}/ — stop it with Ctrl-C.")
+                while serve.poll() is None:
+                    time.sleep(0.5)
+        except KeyboardInterrupt:
+            self._say("Stopping …")
+        finally:
+            serve.stop(within_seconds=20)
+
+    def _wait_until_ready(self, serve: Service, address: str) -> None:
+        self._say("Starting web and workers …")
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if serve.poll() is not None:
+                raise CommandError(f"The server did not start; is another one using {address}? Try --port 8001.")
+            if _is_up(address):
+                return
+            time.sleep(0.2)
+        raise CommandError(f"The server did not answer at {address} within {_START_SECONDS} s.")
+
+    def _run_order(self, serve: Service, remote: Path, address: str) -> AgentWorkOrder:
+        order_id = _post_order(address, remote)
+        self._say(f"Work order {order_id}: {address}/work-orders/{order_id}/")
+        seen = ""
+        deadline = time.monotonic() + _ORDER_SECONDS
+        while time.monotonic() < deadline and serve.poll() is None:
+            order = services.get_agent_work_order(order_id)
+            line = f"  {order.status}: {order.current_phase or 'waiting'} · {order.git_commit_count} commits"
+            if line != seen:
+                self._say(line)
+                seen = line
+            if order.status in FINISHED:
+                return order
+            time.sleep(0.2)
+        raise CommandError("The order did not finish; see the lines above.")
+
+    def _report(self, order: AgentWorkOrder, remote: Path) -> None:
+        self._say("")
+        for run in order.phase_runs.exclude(kind="delivery"):
+            seconds = (run.completed_at - run.started_at).total_seconds() if run.completed_at else 0
+            self._say(f"  {run.phase:<14} {run.status:<10} {run.commits} commits  {seconds:.1f} s")
+        self._say(f"  commits {order.git_commit_count}, files {order.git_files_changed}, ", ending="")
+        self._say(f"+{order.git_lines_added} −{order.git_lines_removed}")
+        self._say(f"  branch  {order.git_branch_name} in {remote}")
+        self._say(f"  status  {order.status} ({order.outcome})\n")
+
+    def _say(self, text: str, ending: str = "\n") -> None:
+        self.stdout.write(text, ending=ending)
+        self.stdout.flush()
+
+
+def _is_up(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _post_order(address: str, remote: Path) -> str:
+    body = {
+        "repository_url": str(remote),
+        "sandbox_type": "git_worktree",
+        "workflow_type": "agent_workflow_plan_build_test",
+        "initial_prompt": REQUEST,
+    }
+    request = urllib.request.Request(
+        f"{address}/api/agent-work-orders",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.load(answer)["agent_work_order"]["agent_work_order_id"])
+    except (urllib.error.URLError, OSError, ValueError, KeyError) as error:
+        raise WorkOrderError(f"The server did not accept the order: {error}") from error

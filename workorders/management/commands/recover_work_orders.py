@@ -1,0 +1,24 @@
+"""`recover_work_orders`: one recovery pass by hand; the schedule runs the same."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from workorders.workflow_engine.recovery import recover
+
+
+class Command(BaseCommand):
+    help = "Issue missing tickets and remove what no live order owns."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        dry_run = options["dry_run"]
+        report = recover(settings.WORKORDERS_DATA_DIR, dry_run=dry_run)
+        would = "would be " if dry_run else ""
+        self.stdout.write(f"tickets {would}issued: {report.tickets_issued}")
+        self.stdout.write(f"orders {would}cancelled: {', '.join(report.orders_cancelled) or 'none'}")
+        self.stdout.write(f"folders {would}removed: {', '.join(report.folders_removed) or 'none'}")

@@ -1,0 +1,19 @@
+"""Rows of the product. Identifiers are facts; everything read from git is a cache and can be rebuilt."""
+
+from workorders.models.agent_work_order import AgentWorkOrder
+from workorders.models.history import WorkOrderTransition
+from workorders.models.idempotency import IdempotencyRecord
+from workorders.models.logs import WorkOrderLog
+from workorders.models.phase_run import PhaseRun
+from workorders.models.prompt import AgentPrompt
+from workorders.models.worker import WorkerProcess
+
+__all__ = [
+    "AgentPrompt",
+    "AgentWorkOrder",
+    "IdempotencyRecord",
+    "PhaseRun",
+    "WorkOrderLog",
+    "WorkOrderTransition",
+    "WorkerProcess",
+]

@@ -1,0 +1,191 @@
+"""The work order: identifiers, the claim that fences its steps, and a cache of what git says."""
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from sandboxes.kinds import SandboxType
+from workorders.errors import ConflictError
+from workorders.models.history import WorkOrderTransition
+from workorders.models.logs import record_order_event
+from workorders.states import AgentWorkOrderOutcome, AgentWorkOrderStatus, PromptStatus, is_legal
+from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType
+
+RELEASED: dict[str, Any] = {"claimable_at": None, "claim_owner": "", "lease_expires_at": None}
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lowercase
+
+
+def new_agent_work_order_id() -> str:
+    """`wo-` and 8 base32 characters: 40 random bits; the unique constraint catches the rare repeat."""
+    return "wo-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+def choices(enum: type[Any]) -> list[tuple[str, str]]:
+    return [(item.value, item.value) for item in enum]
+
+
+class AgentWorkOrder(models.Model):
+    """One request and its way to a pull request. Shas are full; money in US dollars; times in UTC."""
+
+    agent_work_order_id = models.CharField(max_length=11, unique=True, default=new_agent_work_order_id)
+    repository = models.ForeignKey(
+        "github_app.Repository", on_delete=models.PROTECT, related_name="agent_work_orders"
+    )
+    repository_url = models.CharField(max_length=500)
+    sandbox_type = models.CharField(max_length=20, choices=choices(SandboxType))
+    workflow_type = models.CharField(max_length=40, choices=choices(AgentWorkflowType))
+    github_issue_number = models.CharField(max_length=10, null=True, blank=True)
+    initial_prompt = models.TextField(blank=True)
+    base_branch = models.CharField(max_length=250, blank=True, help_text="empty: the default branch")
+    model = models.CharField(max_length=100, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    status = models.CharField(
+        max_length=10, choices=choices(AgentWorkOrderStatus), default=AgentWorkOrderStatus.PENDING
+    )
+    current_phase = models.CharField(
+        max_length=20, choices=choices(AgentWorkflowPhase), null=True, blank=True
+    )
+    outcome = models.CharField(max_length=30, choices=choices(AgentWorkOrderOutcome), null=True, blank=True)
+    error_message = models.TextField(null=True, blank=True)
+    error_category = models.CharField(max_length=60, null=True, blank=True)
+    error_advice = models.TextField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    git_branch_name = models.CharField(max_length=100, unique=True)
+    sandbox_identifier = models.CharField(max_length=100, blank=True)
+    agent_session_id = models.CharField(max_length=100, null=True, blank=True)
+
+    base_sha = models.CharField(max_length=64, blank=True)
+    head_sha = models.CharField(max_length=64, blank=True, help_text="last commit inspected and pushed")
+    git_commit_count = models.PositiveIntegerField(default=0)
+    git_files_changed = models.PositiveIntegerField(default=0)
+    git_lines_added = models.PositiveIntegerField(default=0)
+    git_lines_removed = models.PositiveIntegerField(default=0)
+    latest_commit_sha = models.CharField(max_length=64, blank=True)
+    latest_commit_message = models.TextField(blank=True)
+    git_observed_at = models.DateTimeField(null=True, blank=True)
+
+    github_issue_title = models.TextField(blank=True)
+    github_issue_body = models.TextField(blank=True)
+    github_pull_request_number = models.PositiveIntegerField(null=True, blank=True)
+    github_pull_request_url = models.CharField(max_length=500, null=True, blank=True)
+
+    cost_usd = models.DecimalField(max_digits=12, decimal_places=6, default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0, help_text="agent runs so far")
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    execution_started_at = models.DateTimeField(null=True, blank=True)
+    execution_completed_at = models.DateTimeField(null=True, blank=True)
+
+    claim_epoch = models.PositiveBigIntegerField(default=0, help_text="fencing token: grows with every claim")
+    claim_owner = models.CharField(max_length=100, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    claimable_at = models.DateTimeField(null=True, blank=True, help_text="from when a step may be claimed")
+
+    version = models.PositiveBigIntegerField(default=1, help_text="grows with every change a reader can see")
+    log_sequence = models.PositiveBigIntegerField(default=0, help_text="the last log entry's number")
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="order_newest"),
+            models.Index(fields=["status", "-created_at"], name="order_status"),
+            models.Index(fields=["repository_url", "-created_at"], name="order_repository"),
+            models.Index(
+                fields=["claimable_at"], name="order_claimable", condition=Q(claimable_at__isnull=False)
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(agent_work_order_id__regex=r"^wo-[a-z0-9]{8}$"), name="order_id_format"
+            ),
+            models.CheckConstraint(
+                condition=Q(git_branch_name__regex=r"^feat-(issue-[0-9]{1,10}-)?wo-[a-z0-9]{8}$"),
+                name="order_branch_format",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=[item.value for item in AgentWorkOrderStatus]),
+                name="order_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(sandbox_type__in=[item.value for item in SandboxType]), name="order_sandbox_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(workflow_type__in=[item.value for item in AgentWorkflowType]),
+                name="order_workflow_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="completed") | (Q(outcome__isnull=False) & ~Q(head_sha="")),
+                name="order_completed_has_outcome_and_commit",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="failed")
+                | (Q(error_message__isnull=False) & Q(error_category__isnull=False)),
+                name="order_failed_says_why",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "running"]) | Q(claimable_at__isnull=True, claim_owner=""),
+                name="order_finished_is_not_claimed",
+            ),
+            models.CheckConstraint(
+                condition=Q(github_issue_number__isnull=True)
+                | Q(github_issue_number__regex=r"^[1-9][0-9]{0,9}$"),
+                name="order_issue_is_number",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.agent_work_order_id
+
+    def move(
+        self,
+        target: AgentWorkOrderStatus,
+        *,
+        by: str,
+        reason: str = "",
+        fence: Q | None = None,
+        **changes: Any,
+    ) -> None:
+        """The one place that writes `status`: compare-and-set on what was read, with a history row.
+
+        `fence` narrows the row further (the claim's token). Raises `ConflictError` where the move is not
+        legal or the row has changed meanwhile; `changes` are written in the same statement.
+        """
+        current = AgentWorkOrderStatus(self.status)
+        if not is_legal(current, target):
+            raise ConflictError(f"The work order is {current}; it cannot become {target}.")
+        with transaction.atomic():
+            matching = AgentWorkOrder.objects.filter(Q(pk=self.pk, status=current), fence or Q())
+            values = {**changes, "status": target, "version": F("version") + 1, "updated_at": Now()}
+            if not matching.update(**values):
+                raise ConflictError("The work order changed at the same moment; read it again.")
+            WorkOrderTransition.objects.create(
+                agent_work_order=self, from_status=current, to_status=target, by=by, reason=reason
+            )
+        self.refresh_from_db()
+
+    def finish_cancelled(self, *, by: str, fence: Q | None = None) -> None:
+        """The move to `cancelled`, once the agent is known to be gone; raises the epoch, so nobody writes after."""
+        self.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).update(
+            status=PromptStatus.DROPPED
+        )
+        self.move(
+            AgentWorkOrderStatus.CANCELLED,
+            by=by,
+            fence=fence,
+            claim_epoch=F("claim_epoch") + 1,
+            cancel_requested_at=None,
+            execution_completed_at=Now(),
+            **RELEASED,
+        )
+        record_order_event(self, "agent_work_order_cancelled", by=by)

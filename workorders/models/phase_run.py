@@ -1,0 +1,63 @@
+"""One attempt of one step: when, by whom, from which commit to which, and how it ended."""
+
+from django.db import models
+from django.db.models import Q
+
+from workorders.states import PhaseRunStatus
+from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
+
+
+class PhaseRun(models.Model):
+    """`planned_sha` is the inspected commit that is about to be pushed; `end_sha` what the remote then had."""
+
+    agent_work_order = models.ForeignKey(
+        "workorders.AgentWorkOrder", on_delete=models.CASCADE, related_name="phase_runs"
+    )
+    sequence = models.PositiveIntegerField()
+    kind = models.CharField(max_length=10, choices=[(item.value, item.value) for item in StepKind])
+    phase = models.CharField(max_length=20, choices=[(item.value, item.value) for item in AgentWorkflowPhase])
+    attempt = models.PositiveIntegerField(help_text="counts from 1 for each step")
+    claim_epoch = models.PositiveBigIntegerField()
+    worker = models.CharField(max_length=100)
+    status = models.CharField(
+        max_length=20,
+        choices=[(item.value, item.value) for item in PhaseRunStatus],
+        default=PhaseRunStatus.RUNNING,
+    )
+    started_at = models.DateTimeField()
+    completed_at = models.DateTimeField(null=True, blank=True)
+    start_sha = models.CharField(max_length=64, blank=True)
+    planned_sha = models.CharField(max_length=64, blank=True)
+    end_sha = models.CharField(max_length=64, blank=True)
+    commits = models.PositiveIntegerField(default=0)
+    agent_session_id = models.CharField(max_length=100, blank=True)
+    prompt = models.ForeignKey(
+        "workorders.AgentPrompt", on_delete=models.SET_NULL, null=True, blank=True, related_name="phase_runs"
+    )
+    result_text = models.TextField(blank=True)
+    error_message = models.TextField(blank=True)
+    error_category = models.CharField(max_length=60, blank=True)
+    cost_usd = models.DecimalField(max_digits=12, decimal_places=6, default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    plan_path = models.CharField(max_length=500, blank=True)
+    tests_passed = models.PositiveIntegerField(null=True, blank=True)
+    tests_failed = models.PositiveIntegerField(null=True, blank=True)
+    test_results = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["agent_work_order", "sequence"], name="phase_run_sequence"),
+            models.UniqueConstraint(
+                fields=["agent_work_order"], condition=Q(status="running"), name="phase_run_one_at_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="running", completed_at__isnull=True)
+                | (~Q(status="running") & Q(completed_at__isnull=False)),
+                name="phase_run_ended_has_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.agent_work_order_id} {self.phase} #{self.attempt}"

@@ -1,0 +1,337 @@
+"""The read model: what pages, API answers and commands show of work orders, as frozen values.
+
+A constant number of queries for each value; no git, no process, no write. The field names are the API's.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Annotated
+
+from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import Now
+from django.urls import reverse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from github_app.references import RepositoryReference
+from sandboxes.kinds import SandboxType
+from workorders.errors import WorkOrderNotFound
+from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
+from workorders.models.logs import order_context
+from workorders.states import STEP_DONE, AgentWorkOrderOutcome, AgentWorkOrderStatus, PhaseRunStatus
+from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind, steps_of
+
+WORKER_ALIVE_SECONDS = 15
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_ORDER_ID = re.compile(r"wo-[a-z0-9]{8}", re.ASCII)
+_NOT_IN_LISTS = ("initial_prompt", "github_issue_body", "github_issue_title", "latest_commit_message")
+_AGENT_RUNS = (StepKind.PHASE, StepKind.FOLLOW_UP)
+
+Known = BeforeValidator(lambda value: value or None)  # rows say "not known yet" with an empty text
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class WorkOrderSummary(_Value):
+    """A work order as lists show it. Money in US dollars, times in UTC."""
+
+    agent_work_order_id: str
+    repository_url: str
+    git_branch_name: Annotated[str | None, Known]
+    agent_session_id: Annotated[str | None, Known]
+    sandbox_identifier: Annotated[str | None, Known]
+    workflow_type: AgentWorkflowType
+    sandbox_type: SandboxType
+    github_issue_number: str | None
+    base_branch: Annotated[str | None, Known] = Field(description="null: the repository's default branch")
+    model: Annotated[str | None, Known] = Field(description="null: the server's default model")
+    status: AgentWorkOrderStatus
+    current_phase: AgentWorkflowPhase | None
+    outcome: AgentWorkOrderOutcome | None
+    error_message: str | None
+    error_category: str | None
+    error_advice: str | None
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    execution_started_at: datetime | None
+    execution_completed_at: datetime | None
+    github_pull_request_url: str | None
+    github_pull_request_number: int | None
+    git_commit_count: int
+    git_files_changed: int
+    git_lines_added: int
+    git_lines_removed: int
+    cost_usd: float
+    input_tokens: int
+    output_tokens: int
+    attempts: int = Field(description="agent runs so far")
+    version: int = Field(description="grows with every change of the order")
+
+
+class WorkOrderView(WorkOrderSummary):
+    """A work order in full."""
+
+    initial_prompt: Annotated[str | None, Known]
+
+    @property
+    def etag(self) -> str:
+        return f'W/"{self.agent_work_order_id}.{self.version}"'
+
+
+class WorkOrderAnswer(_Value):
+    """A work order and where its log is."""
+
+    agent_work_order: WorkOrderView
+    logs_url: str
+
+
+class WorkOrderPage(_Value):
+    """Newest first; `total_count` counts all that match the filters."""
+
+    agent_work_orders: tuple[WorkOrderSummary, ...]
+    total_count: int
+    has_more: bool
+
+
+class PhaseHistoryEntry(_Value):
+    """One phase of the workflow: all its runs together, follow-ups included."""
+
+    phase: AgentWorkflowPhase
+    started_at: datetime
+    completed_at: datetime | None = Field(description="null while the phase is unfinished or runs again")
+    commits: int
+    attempts: int = Field(description="runs, without those a shutdown interrupted")
+    status: PhaseRunStatus = Field(description="how its last run stands")
+
+
+class GitProgressView(_Value):
+    """What git said last; `snapshot_timestamp` is when it was asked, or the order's last change before that."""
+
+    agent_work_order_id: str
+    current_phase: AgentWorkflowPhase = Field(description="before the start: the phase it will start with")
+    git_commit_count: int
+    git_files_changed: int
+    git_lines_added: int
+    git_lines_removed: int
+    latest_commit_message: Annotated[str | None, Known]
+    latest_commit_sha: Annotated[str | None, Known]
+    snapshot_timestamp: datetime
+    phase_history: tuple[PhaseHistoryEntry, ...]
+    version: int = Field(description="grows with every change of the order")
+
+    @property
+    def etag(self) -> str:
+        return f'W/"{self.agent_work_order_id}.{self.version}.git"'
+
+
+class LogEntry(_Value):
+    """One event, flat: the fields below and whatever the event carries beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    timestamp: datetime
+    level: str
+    event: str
+    sequence: int = Field(description="counts from 1 for each order")
+    agent_work_order_id: str
+    workflow_type: AgentWorkflowType
+    sandbox_type: SandboxType
+    repository_url: str
+
+
+class LogPage(_Value):
+    """Oldest first. `total_count` counts what matches `level`; `has_more` looks beyond this page."""
+
+    agent_work_order_id: str
+    log_entries: tuple[LogEntry, ...]
+    total_count: int
+    has_more: bool
+
+
+class StatusCounts(_Value):
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.pending + self.running + self.completed + self.failed + self.cancelled
+
+
+class WorkOrderQuery(_Value):
+    """What a list is narrowed to; `q` is looked for in id, prompt, issue title, branch and repository."""
+
+    status: AgentWorkOrderStatus | None = None
+    sandbox_type: SandboxType | None = None
+    workflow_type: AgentWorkflowType | None = None
+    repository: RepositoryReference | None = None
+    github_issue_number: str | None = None
+    q: str = ""
+    limit: int = 50
+    offset: int = 0
+
+
+def known_id(agent_work_order_id: str) -> str:
+    """The text itself where it can be an order's id at all. Raises `WorkOrderNotFound`."""
+    if _ORDER_ID.fullmatch(agent_work_order_id) is None:
+        raise WorkOrderNotFound(f"There is no work order {agent_work_order_id[:40]!r}.")
+    return agent_work_order_id
+
+
+def work_order(agent_work_order_id: str) -> WorkOrderView:
+    """Raises `WorkOrderNotFound`."""
+    return WorkOrderView.model_validate(_row(agent_work_order_id))
+
+
+def answer_for(order: AgentWorkOrder | WorkOrderView) -> WorkOrderAnswer:
+    return WorkOrderAnswer(
+        agent_work_order=WorkOrderView.model_validate(order),
+        logs_url=reverse("api:logs", args=[order.agent_work_order_id]),
+    )
+
+
+def git_progress(agent_work_order_id: str) -> GitProgressView:
+    """Raises `WorkOrderNotFound`."""
+    order = _row(agent_work_order_id)
+    return GitProgressView(
+        agent_work_order_id=order.agent_work_order_id,
+        current_phase=AgentWorkflowPhase(order.current_phase or steps_of(order.workflow_type)[0].phase),
+        git_commit_count=order.git_commit_count,
+        git_files_changed=order.git_files_changed,
+        git_lines_added=order.git_lines_added,
+        git_lines_removed=order.git_lines_removed,
+        latest_commit_message=order.latest_commit_message,
+        latest_commit_sha=order.latest_commit_sha,
+        snapshot_timestamp=order.git_observed_at or order.updated_at,
+        phase_history=_phase_history(order),
+        version=order.version,
+    )
+
+
+def work_orders(query: WorkOrderQuery) -> WorkOrderPage:
+    """One page of the orders that match."""
+    matching = _matching(query)
+    total = matching.count()
+    rows = matching.defer(*_NOT_IN_LISTS)[query.offset : query.offset + query.limit]
+    page = tuple(WorkOrderSummary.model_validate(row) for row in rows)
+    return WorkOrderPage(
+        agent_work_orders=page, total_count=total, has_more=query.offset + len(page) < total and bool(page)
+    )
+
+
+def status_counts() -> StatusCounts:
+    rows = AgentWorkOrder.objects.order_by().values_list("status").annotate(number=Count("pk"))
+    return StatusCounts(**dict(rows))
+
+
+def log_page(
+    agent_work_order_id: str, *, limit: int, offset: int = 0, after: int = 0, level: str = ""
+) -> LogPage:
+    """Entries after sequence number `after`, of `level` and above. Raises `WorkOrderNotFound`."""
+    order = _row(agent_work_order_id)
+    entries = WorkOrderLog.objects.filter(agent_work_order=order.pk)
+    if level:
+        entries = entries.filter(level__in=LOG_LEVELS[LOG_LEVELS.index(level) :])
+    rows = list(entries.filter(sequence__gt=after).order_by("sequence")[offset : offset + limit + 1])
+    return LogPage(
+        agent_work_order_id=order.agent_work_order_id,
+        log_entries=tuple(_log_entry(order, row) for row in rows[:limit]),
+        total_count=entries.count(),
+        has_more=len(rows) > limit,
+    )
+
+
+def live_workers() -> int:
+    """Worker processes that showed a sign of life just now, by the database's clock."""
+    since = Now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
+    return WorkerProcess.objects.filter(last_beat_at__gte=since).count()
+
+
+def _row(agent_work_order_id: str) -> AgentWorkOrder:
+    order = AgentWorkOrder.objects.filter(agent_work_order_id=known_id(agent_work_order_id)).first()
+    if order is None:
+        raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
+    return order
+
+
+def _matching(query: WorkOrderQuery) -> QuerySet[AgentWorkOrder]:
+    exact = {
+        "status": query.status,
+        "sandbox_type": query.sandbox_type,
+        "workflow_type": query.workflow_type,
+        "github_issue_number": query.github_issue_number,
+    }
+    rows = AgentWorkOrder.objects.filter(**{name: value for name, value in exact.items() if value})
+    if query.repository is not None:
+        rows = rows.filter(_same_repository(query.repository))
+    if query.q:
+        rows = rows.filter(_mentions(query.q))
+    return rows.order_by("-created_at", "-pk")
+
+
+def _same_repository(reference: RepositoryReference) -> Q:
+    """The order's repository row, whatever spelling the order was given in; GitHub ignores case in names."""
+    if reference.is_local:
+        return Q(repository__repository_url=reference.repository_url)
+    return Q(
+        repository__host__iexact=reference.host,
+        repository__owner__iexact=reference.owner,
+        repository__name__iexact=reference.name,
+    )
+
+
+def _mentions(text: str) -> Q:
+    fields = (
+        "agent_work_order_id",
+        "initial_prompt",
+        "github_issue_title",
+        "git_branch_name",
+        "repository_url",
+    )
+    found = Q()
+    for field in fields:
+        found |= Q(**{f"{field}__icontains": text})
+    return found
+
+
+def _log_entry(order: AgentWorkOrder, row: WorkOrderLog) -> LogEntry:
+    fixed = {
+        **order_context(order),
+        "timestamp": row.timestamp,
+        "level": row.level,
+        "event": row.event,
+        "sequence": row.sequence,
+    }
+    return LogEntry.model_validate({**row.fields, **fixed})
+
+
+def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
+    place = {phase: number for number, phase in enumerate(AgentWorkflowPhase)}
+    runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=_AGENT_RUNS).only(
+        "phase", "sequence", "status", "started_at", "completed_at", "commits"
+    )
+    ordered = sorted(runs, key=lambda run: (place[AgentWorkflowPhase(run.phase)], run.sequence))
+    return tuple(_phase_entry(phase, runs) for phase, runs in groupby(ordered, key=lambda run: run.phase))
+
+
+def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
+    """`runs` in order of their sequence, at least one."""
+    every = list(runs)
+    last = every[-1]
+    finished = [run for run in every if run.status in STEP_DONE]
+    is_running = last.status == PhaseRunStatus.RUNNING
+    counted = [*finished, last] if is_running else finished or [last]
+    return PhaseHistoryEntry(
+        phase=AgentWorkflowPhase(phase),
+        started_at=every[0].started_at,
+        completed_at=None if is_running or not finished else finished[-1].completed_at,
+        commits=sum(run.commits for run in counted),
+        attempts=sum(run.status != PhaseRunStatus.INTERRUPTED for run in every),
+        status=PhaseRunStatus(last.status),
+    )

@@ -1,0 +1,146 @@
+"""The only module that talks to django-q2: tickets, short tasks, schedules and the cluster around them.
+
+A ticket says "come and claim" and carries nothing, so a lost, doubled or prefetched one is harmless. What
+django-q2 does when processes die is in docs/adr/0003; `WorkCluster` keeps that away from the orders.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.context import ForkContext, ForkProcess
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import connections
+from django_q.cluster import Sentinel
+from django_q.models import OrmQ, Schedule
+from django_q.signals import post_spawn
+from django_q.tasks import async_task
+
+logger = structlog.get_logger(__name__)
+
+WORK_TASK = "workorders.tasks.work"
+RECOVERY_TASK = "workorders.tasks.recover"
+_PR_SET_PDEATHSIG = 1
+_context: ForkContext = multiprocessing.get_context("fork")
+_draining: Event = _context.Event()
+
+
+def issue_ticket() -> None:
+    """Ask any worker to come and claim; part of the caller's transaction, so it appears with its rows."""
+    async_task(WORK_TASK, timeout=-1, save=False, task_name="ticket")
+
+
+def run_short_task(function: str, *arguments: int | str) -> None:
+    """Queue a short task by dotted name; identifiers only, at most five minutes."""
+    async_task(function, *arguments, save=False)
+
+
+def waiting_tickets() -> int:
+    """Messages in the queue, taken or not."""
+    count: int = OrmQ.objects.count()
+    return count
+
+
+def ensure_schedules() -> None:
+    """The recovery pass, once a minute; safe to call from every cluster that starts."""
+    Schedule.objects.update_or_create(
+        name="recovery",
+        defaults={"func": RECOVERY_TASK, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1},
+    )
+
+
+def set_workers(count: int | None) -> None:
+    """Steps at the same time for the cluster this process is about to start; None keeps the setting."""
+    if count is not None:
+        settings.WORKORDERS_WORKERS = max(1, count)
+
+
+def describe() -> dict[str, int]:
+    return {"workers": settings.WORKORDERS_WORKERS, "worker_processes": settings.WORKORDERS_WORKER_PROCESSES}
+
+
+def is_draining() -> bool:
+    """True once this process's cluster was asked to stop: claim nothing more, put steps back."""
+    return _draining.is_set()
+
+
+def _die_with_parent(*, number: int = signal.SIGKILL, **_signal: Any) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _start_worker(**_signal: Any) -> None:
+    """In each fresh worker process: end with the sentinel, and leave signals to the main process."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+post_spawn.connect(_start_worker, dispatch_uid="workorders.queue")
+
+
+def _run_sentinel(parent: int, stop: Event, start: Event, cluster_id: uuid.UUID) -> None:
+    """django-q2's own loop, in a session of its own: a signal to the terminal's group must not reach it."""
+    os.setsid()
+    _die_with_parent()
+    if os.getppid() == parent:
+        Sentinel(stop, start, cluster_id, None, None)
+
+
+class WorkCluster:
+    """django-q2's sentinel and workers under a main process that cannot hang.
+
+    django-q2's `Cluster` waits without limit on stop and hangs when a signal reaches the whole group; here
+    stopping is: raise the drain flag, give running steps the grace period, ask the sentinel to stop, and end
+    what is left of its session.
+    """
+
+    def __init__(self) -> None:
+        self._stop: Event = _context.Event()
+        self._started: Event = _context.Event()
+        self._sentinel: ForkProcess | None = None
+
+    def start(self) -> None:
+        _draining.clear()
+        connections.close_all()  # a forked child must not share a connection
+        arguments = (os.getpid(), self._stop, self._started, uuid.uuid4())
+        self._sentinel = _context.Process(target=_run_sentinel, args=arguments, name="workorders-sentinel")
+        self._sentinel.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._sentinel is not None and self._sentinel.is_alive()
+
+    @property
+    def is_started(self) -> bool:
+        return self._started.is_set()
+
+    def drain(self) -> None:
+        """Running steps finish within the grace period or are put back; nothing new is claimed."""
+        _draining.set()
+
+    def stop(self, *, within_seconds: float, hurry: Callable[[], bool]) -> None:
+        """Stop everything; `hurry()` turning true ends the wait at once."""
+        self.drain()
+        self._stop.set()
+        sentinel = self._sentinel
+        if sentinel is None:
+            return
+        deadline = time.monotonic() + within_seconds
+        while sentinel.is_alive() and time.monotonic() < deadline and not hurry():
+            sentinel.join(0.1)
+        if sentinel.pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(sentinel.pid, signal.SIGKILL)
+        sentinel.join(5)
+
+
+def stop_budget_seconds() -> float:
+    """How long a drained cluster may take: the steps' grace period and django-q2's own goodbyes."""
+    return float(settings.WORKORDERS_DRAIN_SECONDS) + 10.0

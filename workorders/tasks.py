@@ -1,0 +1,92 @@
+"""What django-q2 calls by name. Tasks take identifiers at most, re-read everything, and may run twice."""
+
+import fcntl
+import os
+import socket
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from django.conf import settings
+from django.utils import timezone
+
+from workorders import queue, wiring
+from workorders.models import WorkerProcess
+from workorders.workflow_engine import lease, recovery
+from workorders.workflow_engine.recorder import DatabaseThread
+from workorders.workflow_engine.supervisor import Supervisor
+
+_STARTED = timezone.now()
+
+
+def work() -> None:
+    """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
+    slot = _take_slot(
+        settings.WORKORDERS_DATA_DIR / "run", os.getppid(), settings.WORKORDERS_WORKER_PROCESSES
+    )
+    if slot is None or queue.is_draining():
+        return
+    owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+    database = DatabaseThread()
+    try:
+        parts = wiring.engine_parts()
+        Supervisor(
+            parts,
+            database,
+            owner=owner,
+            draining=queue.is_draining,
+            beat=lambda running: record_beat(owner, parts.settings.share, running),
+        ).run()
+    finally:
+        database.close()
+        os.close(slot)
+    if not queue.is_draining() and lease.has_claimable_steps():
+        queue.issue_ticket()  # a step appeared between the last look and letting go of the slot
+
+
+def _take_slot(folder: Path, cluster: int, count: int) -> int | None:
+    """A lock that ends with this process; None when the cluster's supervisors are all at work."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in range(count):
+        descriptor = os.open(
+            folder / f"supervisor-{cluster}-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        return descriptor
+    return None
+
+
+def record_beat(name: str, share: int, running: int) -> None:
+    """This process lives and runs so many steps."""
+    now = timezone.now()
+    try:
+        release = version("work-orders")
+    except PackageNotFoundError:
+        release = "source"
+    WorkerProcess.objects.update_or_create(
+        name=name,
+        defaults={
+            "host": socket.gethostname(),
+            "version": release,
+            "share": share,
+            "running": running,
+            "last_beat_at": now,
+        },
+        create_defaults={
+            "host": socket.gethostname(),
+            "version": release,
+            "share": share,
+            "running": running,
+            "last_beat_at": now,
+            "started_at": _STARTED,
+        },
+    )
+
+
+def recover() -> None:
+    """The recovery schedule."""
+    recovery.recover(settings.WORKORDERS_DATA_DIR)

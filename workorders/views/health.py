@@ -1,0 +1,50 @@
+"""Health for load balancers and supervisors: `/healthz` that the process answers, `/readyz` that it can work."""
+
+from functools import lru_cache
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+
+from workorders import progress
+
+logger = structlog.get_logger(__name__)
+
+
+class _MigrationsMissing(Exception):
+    """Raised rather than returned, so that only the positive answer is kept."""
+
+
+@lru_cache(maxsize=1)
+def _migrations_applied() -> bool:
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        raise _MigrationsMissing
+    return True
+
+
+@never_cache
+def healthz(_request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"status": "ok"})
+
+
+@never_cache
+def readyz(_request: HttpRequest) -> JsonResponse:
+    """200 where an order could be accepted and worked on now, else 503 and which check fails."""
+    checks = {"database": False, "migrations": False, "workers": False}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        checks["database"] = True
+        checks["migrations"] = _migrations_applied()
+        checks["workers"] = progress.live_workers() > 0
+    except _MigrationsMissing:
+        pass
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("readiness_database_unavailable", error=str(error)[:200])
+    is_ready = all(checks.values())
+    return JsonResponse(
+        {"status": "ready" if is_ready else "not ready", "checks": checks}, status=200 if is_ready else 503
+    )

@@ -1,0 +1,125 @@
+"""The composition root: puts clients and settings together; the only place that knows all of them."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+
+from github_app.gh import GhCli, GhSettings
+from github_app.issues import GitHubIssueClient
+from github_app.pull_requests import GitHubPullRequestClient
+from github_app.references import RepositoryReference, parse_repository_reference
+from github_app.repositories import GitHubRepositoryClient
+from github_app.types import GitHubRepository
+from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
+from sandboxes.isolation import IsolationSettings
+from workorders.workflow_engine.parts import EngineParts, EngineSettings
+
+VERIFY_SECONDS = 15.0
+
+
+def gh_cli(*, timeout_seconds: float = 20.0) -> GhCli:
+    return GhCli(
+        GhSettings(
+            host=settings.WORKORDERS_GITHUB_HOST,
+            token=settings.GH_TOKEN,
+            home=settings.WORKORDERS_HOME,
+            search_path=settings.WORKORDERS_PATH,
+            config_dir=Path(settings.GH_CONFIG_DIR) if settings.GH_CONFIG_DIR else None,
+            timeout_seconds=timeout_seconds,
+        )
+    )
+
+
+def trusted_git(*, network_seconds: float = 600.0) -> TrustedGit:
+    return TrustedGit(
+        GitSettings(
+            search_path=settings.WORKORDERS_PATH,
+            network_seconds=network_seconds,
+            allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
+        )
+    )
+
+
+def isolation_settings() -> IsolationSettings:
+    return IsolationSettings(
+        mode=settings.WORKORDERS_AGENT_ISOLATION,
+        read_paths=settings.WORKORDERS_AGENT_READ_PATHS,
+        search_path=settings.WORKORDERS_PATH,
+    )
+
+
+def reference_of(repository_url: str) -> RepositoryReference:
+    """A stored, already accepted URL; local ones stay usable only while they are allowed."""
+    return parse_repository_reference(
+        repository_url,
+        github_host=settings.WORKORDERS_GITHUB_HOST,
+        allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
+    )
+
+
+@lru_cache(maxsize=1)
+def _login_token() -> str:
+    """The token of `gh auth login`, for pushes where GH_TOKEN is not set; asked once for a process."""
+    return gh_cli().auth_token()
+
+
+def remote_for(reference: RepositoryReference) -> RemoteRepository:
+    url = reference.clone_url(settings.WORKORDERS_GITHUB_GIT_BASE_URL)
+    if reference.is_local:
+        return RemoteRepository(url)
+    return RemoteRepository(url, token=settings.GH_TOKEN or _login_token())
+
+
+def engine_parts() -> EngineParts:
+    gh = gh_cli()
+    processes = settings.WORKORDERS_WORKER_PROCESSES
+    return EngineParts(
+        settings=EngineSettings(
+            data_dir=settings.WORKORDERS_DATA_DIR,
+            commands_dir=settings.WORKORDERS_COMMANDS_DIR,
+            share=-(-settings.WORKORDERS_WORKERS // processes),
+            lease_seconds=settings.WORKORDERS_LEASE_SECONDS,
+            drain_seconds=settings.WORKORDERS_DRAIN_SECONDS,
+            isolation=isolation_settings(),
+            agent_argv=settings.WORKORDERS_AGENT_COMMAND,
+            agent_model=settings.WORKORDERS_AGENT_MODEL,
+            agent_timeout_seconds=settings.WORKORDERS_AGENT_TIMEOUT_SECONDS,
+            agent_silence_seconds=settings.WORKORDERS_AGENT_SILENCE_SECONDS,
+            agent_secrets=settings.WORKORDERS_AGENT_PROVIDER_VARIABLES,
+            agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
+        ),
+        git=trusted_git(),
+        repositories=GitHubRepositoryClient(gh),
+        issues=GitHubIssueClient(gh),
+        pull_requests=GitHubPullRequestClient(gh),
+        parse_reference=reference_of,
+        remote_for=remote_for,
+    )
+
+
+def _decimal(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
+
+
+def verify_repository(reference: RepositoryReference) -> GitHubRepository:
+    """What GitHub, or the folder, says of a repository now; at most `VERIFY_SECONDS`. Raises `ExpectedError`."""
+    if not reference.is_local:
+        return GitHubRepositoryClient(gh_cli(timeout_seconds=VERIFY_SECONDS)).verify_repository_access(
+            reference
+        )
+    git = trusted_git(network_seconds=VERIFY_SECONDS)
+    default_branch, _refs = git.default_branch_refs(remote_for(reference), [])
+    return GitHubRepository(
+        repository_owner="",
+        repository_name=reference.name,
+        repository_url=reference.repository_url,
+        default_branch=default_branch,
+        is_accessible=True,
+        access_verified_at=datetime.now(UTC),
+        can_push=True,
+        is_private=True,
+        web_url="",
+    )

@@ -1,0 +1,188 @@
+"""The last step: the remote has the commits, the pull request exists, the issue knows. Looks, then says so.
+
+Every effect looks before it acts and after it fails, so that running this step twice leaves one of everything.
+"""
+
+from collections.abc import Callable
+
+from github_app.references import RepositoryReference
+from github_app.types import GitHubPullRequest
+from sandboxes.errors import PushRejected
+from sandboxes.git import RemoteRepository
+from sandboxes.mirror import RepositoryMirror
+from workorders.models import PhaseRun
+from workorders.states import STEP_DONE, AgentWorkOrderOutcome, PhaseRunStatus
+from workorders.workflow_definitions import StepKind, steps_of
+from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.phase_tracker import says_no_change_needed
+from workorders.workflow_engine.pull_request_text import (
+    PhaseSummary,
+    PullRequestFacts,
+    TestNumbers,
+    comment_marker,
+    issue_comment,
+    pull_request_body,
+    pull_request_title,
+)
+from workorders.workflow_engine.recorder import StepLogger
+
+TEMPLATE_PATHS = (
+    ".github/pull_request_template.md",
+    ".github/PULL_REQUEST_TEMPLATE.md",
+    "docs/pull_request_template.md",
+    "docs/PULL_REQUEST_TEMPLATE.md",
+    "pull_request_template.md",
+    "PULL_REQUEST_TEMPLATE.md",
+)
+
+
+class Delivery:
+    """Delivers one order. `check` raises when the supervisor has ended the step."""
+
+    def __init__(
+        self, parts: EngineParts, journal: StepJournal, log: StepLogger, check: Callable[[], None]
+    ) -> None:
+        self._parts = parts
+        self._journal = journal
+        self._log = log
+        self._check = check
+
+    def deliver(
+        self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository
+    ) -> AgentWorkOrderOutcome:
+        """The order's outcome, once everything that makes it true was seen. Raises `ExpectedError`s."""
+        order = plan.order
+        reference = self._parts.parse_reference(plan.repository.repository_url)
+        tests = _tests(plan.runs)
+        outcome = _outcome(plan, reference, tests)
+        self._require_pushed(plan, mirror, remote)
+        if reference.is_local:
+            return outcome
+        facts = self._facts(plan, mirror, tests)
+        self._check()
+        pull_request = self._ensure_pull_request(plan, reference, facts, draft=bool(tests and tests.failed))
+        if order.github_issue_number:
+            self._check()
+            url = self._parts.issues.comment_on_issue(
+                reference,
+                order.github_issue_number,
+                body=issue_comment(
+                    pull_request_url=pull_request.pull_request_url, outcome=outcome, tests=tests
+                ),
+                marker=comment_marker(order.agent_work_order_id),
+            )
+            self._log.info("github_issue_commented", issue_number=order.github_issue_number, comment_url=url)
+        self._require_pushed(plan, mirror, remote)
+        return outcome
+
+    def _require_pushed(self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
+        order = plan.order
+        if self._parts.git.has_commit(mirror.path, order.head_sha):
+            mirror.push(remote, sha=order.head_sha, git_branch_name=order.git_branch_name)
+            return
+        refs = self._parts.git.remote_refs(remote, [order.git_branch_name])
+        found = refs.branches.get(order.git_branch_name)
+        if found != order.head_sha:
+            raise PushRejected(
+                f"The remote branch {order.git_branch_name} is at {(found or 'nothing')[:12]}, not at the "
+                f"inspected commit {order.head_sha[:12]}.",
+                advice="Restore the branch on the remote, then retry.",
+            )
+
+    def _ensure_pull_request(
+        self, plan: StepPlan, reference: RepositoryReference, facts: PullRequestFacts, *, draft: bool
+    ) -> GitHubPullRequest:
+        order = plan.order
+        pull_request, created = self._parts.pull_requests.ensure_pull_request(
+            reference,
+            head_branch=order.git_branch_name,
+            base_branch=order.base_branch,
+            title=pull_request_title(facts),
+            body=pull_request_body(facts),
+            draft=draft,
+            head_sha=order.head_sha,
+        )
+        self._journal.update_order(
+            github_pull_request_number=pull_request.pull_request_number,
+            github_pull_request_url=pull_request.pull_request_url,
+        )
+        self._log.info(
+            "github_pull_request_created" if created else "github_pull_request_found",
+            pull_request_url=pull_request.pull_request_url,
+            pull_request_number=pull_request.pull_request_number,
+            draft=pull_request.is_draft,
+        )
+        return pull_request
+
+    def _facts(self, plan: StepPlan, mirror: RepositoryMirror, tests: TestNumbers | None) -> PullRequestFacts:
+        order, git = plan.order, self._parts.git
+        plan_path = next((run.plan_path for run in reversed(plan.runs) if run.plan_path), "")
+        plan_text = git.read_file(mirror.path, order.head_sha, plan_path) if plan_path else None
+        commits = git.commits(mirror.path, base=order.base_sha, head=order.head_sha)
+        unchanged = says_no_change_needed(commits) if _no_change(plan) else None
+        return PullRequestFacts(
+            agent_work_order_id=order.agent_work_order_id,
+            request=order.initial_prompt,
+            issue_number=order.github_issue_number or "",
+            issue_title=order.github_issue_title,
+            phases=_phases(plan),
+            plan_path=plan_path,
+            plan=(plan_text or b"").decode("utf-8", "replace"),
+            tests=tests,
+            commit_subjects=[commit.subject for commit in commits],
+            files_changed=order.git_files_changed,
+            lines_added=order.git_lines_added,
+            lines_removed=order.git_lines_removed,
+            no_change_reason=unchanged.message if unchanged else "",
+            template=self._template(mirror, order.base_sha),
+        )
+
+    def _template(self, mirror: RepositoryMirror, base_sha: str) -> str:
+        """The repository's own pull request template, from the base commit."""
+        for path in TEMPLATE_PATHS:
+            found = self._parts.git.read_file(mirror.path, base_sha, path, limit_bytes=30_000)
+            if found is not None:
+                return found.decode("utf-8", "replace")
+        return ""
+
+
+def _outcome(
+    plan: StepPlan, reference: RepositoryReference, tests: TestNumbers | None
+) -> AgentWorkOrderOutcome:
+    if tests is not None and tests.failed:
+        return AgentWorkOrderOutcome.TESTS_FAILED
+    if _no_change(plan):
+        return AgentWorkOrderOutcome.NO_CHANGE_NEEDED
+    return (
+        AgentWorkOrderOutcome.BRANCH_PUSHED
+        if reference.is_local
+        else AgentWorkOrderOutcome.PULL_REQUEST_OPENED
+    )
+
+
+def _no_change(plan: StepPlan) -> bool:
+    return any(run.status == PhaseRunStatus.NO_CHANGE_NEEDED for run in plan.runs)
+
+
+def _tests(runs: tuple[PhaseRun, ...]) -> TestNumbers | None:
+    """The newest test phase's results."""
+    for run in reversed(runs):
+        if run.tests_failed is not None:
+            listed = (run.test_results or {}).get("tests", [])
+            failures = [str(test.get("name", "")) for test in listed if test.get("status") == "failed"]
+            return TestNumbers(run.tests_passed or 0, run.tests_failed, failures)
+    return None
+
+
+def _phases(plan: StepPlan) -> list[PhaseSummary]:
+    titles = {step.phase: step.title for step in steps_of(plan.order.workflow_type)}
+    summaries = []
+    for run in plan.runs:
+        if run.status not in STEP_DONE or run.kind == StepKind.DELIVERY or run.completed_at is None:
+            continue
+        title = titles.get(run.phase, run.phase)  # type: ignore[call-overload]  # phases are str enums
+        title = "Follow-up" if run.kind == StepKind.FOLLOW_UP else title
+        seconds = (run.completed_at - run.started_at).total_seconds()
+        summaries.append(PhaseSummary(title, run.commits, run.attempt, seconds))
+    return summaries

@@ -1,0 +1,419 @@
+"""The rows of one claimed step: what is to be done, and what was seen, each write fenced by the claim.
+
+Runs on the process's database connection (`recorder.Database`); every method is one transaction and raises
+`LeaseLost` when another process holds the order now.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Max
+from django.utils import timezone
+
+from github_app.models import Repository
+from sandboxes.errors import ExpectedError
+from workorders import queue
+from workorders.agent_executor.base import AgentRunResult
+from workorders.agent_executor.test_results import AgentTestResults
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun
+from workorders.models.agent_work_order import RELEASED
+from workorders.models.logs import order_context, record_order_event
+from workorders.states import (
+    STEP_DONE,
+    AgentWorkOrderOutcome,
+    AgentWorkOrderStatus,
+    PhaseRunStatus,
+    PromptStatus,
+)
+from workorders.workflow_definitions import (
+    AgentWorkflowPhase,
+    Step,
+    StepKind,
+    follow_up_phase,
+    steps_of,
+)
+from workorders.workflow_engine.lease import Claim, database_now
+from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
+from workorders.workflow_engine.recorder import Database
+
+WORKER_LOST = "worker_lost"
+MAX_ATTEMPTS = 3
+_BACKOFF_SECONDS = (2.0, 10.0)
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A person's prompt that this step carries out."""
+
+    pk: int
+    text: str
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
+
+    `attempt` counts from 1 for this step; `previous_session_id` is the agent session of its earlier attempt
+    (for a follow-up: the order's last session). `planned_sha` was inspected by an earlier attempt that may not
+    have lived to push it. `spans` are the finished and failed runs so far.
+    """
+
+    order: AgentWorkOrder
+    repository: Repository
+    context: dict[str, Any]
+    kind: StepKind
+    phase: AgentWorkflowPhase
+    step: Step | None
+    follow_up: FollowUp | None
+    attempt: int
+    previous_session_id: str
+    planned_sha: str
+    spans: tuple[StepSpan, ...]
+    phase_start_sha: str
+    cancel_requested: bool
+    runs: tuple[PhaseRun, ...]
+
+
+def plan_step(order: AgentWorkOrder) -> StepPlan:
+    """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
+    runs = tuple(order.phase_runs.select_related("prompt").order_by("sequence"))
+    prompt = (
+        order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk").first()
+        if order.head_sha
+        else None
+    )
+    done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
+    step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
+    if prompt is not None:
+        kind, phase, step = StepKind.FOLLOW_UP, follow_up_phase(order.workflow_type), None
+    elif step is not None:
+        kind, phase = StepKind.PHASE, step.phase
+    else:
+        kind, phase = StepKind.DELIVERY, steps_of(order.workflow_type)[-1].phase
+    prompt_pk = prompt.pk if prompt else None
+    same = [run for run in runs if (run.kind, run.phase, run.prompt_id) == (kind, phase, prompt_pk)]
+    if kind is StepKind.DELIVERY:
+        last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
+        same = [run for run in same if run.sequence > last_work]
+    counted = [run for run in same if _counts(run, order)]
+    sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
+    return StepPlan(
+        order=order,
+        repository=order.repository,
+        context=order_context(order),
+        kind=kind,
+        phase=phase,
+        step=step,
+        follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
+        attempt=len(counted) + 1,
+        previous_session_id=sessions[-1] if sessions else "",
+        planned_sha=same[-1].planned_sha if same and same[-1].status not in STEP_DONE else "",
+        spans=spans_of(runs),
+        phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
+        cancel_requested=order.cancel_requested_at is not None,
+        runs=runs,
+    )
+
+
+def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
+    return tuple(
+        StepSpan(AgentWorkflowPhase(run.phase), run.start_sha, run.end_sha)
+        for run in runs
+        if run.start_sha and run.end_sha and run.kind != StepKind.DELIVERY
+    )
+
+
+def _counts(run: PhaseRun, order: AgentWorkOrder) -> bool:
+    """Whether a run used up an attempt: it failed, or its worker died with it, since the last retry."""
+    reopened = order.transitions.filter(to_status=AgentWorkOrderStatus.PENDING).aggregate(at=Max("at"))["at"]
+    if reopened is not None and run.started_at < reopened:
+        return False
+    lost = run.status == PhaseRunStatus.INTERRUPTED and run.error_category == WORKER_LOST
+    return lost or run.status in {PhaseRunStatus.FAILED, PhaseRunStatus.RUNNING}
+
+
+class StepJournal:
+    """Reads and writes for one claim. Not shared between steps; safe from the step's threads."""
+
+    def __init__(self, claim: Claim, database: Database) -> None:
+        self.claim = claim
+        self._database = database
+        self._run_pk: int | None = None
+
+    def _transaction[T](self, function: Callable[[], T]) -> T:
+        def run() -> T:
+            with transaction.atomic():
+                return function()
+
+        return self._database.call(run)
+
+    # --- reading ---
+
+    def load(self) -> StepPlan:
+        return self._transaction(lambda: plan_step(self._read()))
+
+    def _read(self) -> AgentWorkOrder:
+        self.claim.lock()
+        return AgentWorkOrder.objects.select_related("repository").get(pk=self.claim.pk)
+
+    # --- the step's run ---
+
+    def begin(self, plan: StepPlan, *, session_id: str = "") -> None:
+        """Open a run. Runs that a dead worker left open are closed as interrupted."""
+
+        def write() -> int:
+            order = self.claim.lock()
+            now = timezone.now()
+            order.phase_runs.filter(status=PhaseRunStatus.RUNNING).update(
+                status=PhaseRunStatus.INTERRUPTED,
+                completed_at=now,
+                error_category=WORKER_LOST,
+                error_message="The worker ended while it ran this step.",
+            )
+            last = order.phase_runs.aggregate(last=Max("sequence"))["last"] or 0
+            run = PhaseRun.objects.create(
+                agent_work_order=order,
+                sequence=last + 1,
+                kind=plan.kind,
+                phase=plan.phase,
+                attempt=plan.attempt,
+                claim_epoch=self.claim.epoch,
+                worker=self.claim.owner,
+                started_at=now,
+                agent_session_id=session_id,
+                prompt_id=plan.follow_up.pk if plan.follow_up else None,
+            )
+            if plan.follow_up:
+                AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.RUNNING)
+            changes: dict[str, Any] = {"execution_started_at": order.execution_started_at or now}
+            if plan.kind is not StepKind.DELIVERY:
+                changes["current_phase"] = plan.phase
+            if order.status == AgentWorkOrderStatus.PENDING:
+                order.move(
+                    AgentWorkOrderStatus.RUNNING, by=self.claim.owner, fence=self.claim.fence, **changes
+                )
+            else:
+                self.claim.write(**changes)
+            return run.pk
+
+        self._run_pk = self._transaction(write)
+
+    def update_run(self, **changes: Any) -> None:
+        def write() -> None:
+            self.claim.lock()
+            self._run_rows().update(**changes)
+
+        self._transaction(write)
+
+    def update_order(self, **changes: Any) -> None:
+        self._transaction(lambda: self.claim.write(**changes))
+
+    def update_repository(self, pk: int, **changes: Any) -> None:
+        def write() -> None:
+            Repository.objects.filter(pk=pk).update(**changes, updated_at=timezone.now())
+
+        self._transaction(write)
+
+    def record_statistics(self, progress: GitProgress) -> None:
+        self._transaction(lambda: self.claim.write(**_statistics(progress)))
+
+    def record_agent_run(self, result: AgentRunResult) -> None:
+        """Session, cost and tokens of one agent run, on the run and summed on the order."""
+        cost = result.cost_usd or Decimal(0)
+        tokens_in = result.input_tokens
+        tokens_out = result.output_tokens
+
+        def write() -> None:
+            self.claim.write(
+                agent_session_id=result.session_id,
+                cost_usd=F("cost_usd") + cost,
+                input_tokens=F("input_tokens") + tokens_in,
+                output_tokens=F("output_tokens") + tokens_out,
+                attempts=F("attempts") + 1,
+            )
+            self._run_rows().update(
+                agent_session_id=result.session_id,
+                cost_usd=cost,
+                input_tokens=tokens_in,
+                output_tokens=tokens_out,
+                result_text=result.result_text[:20_000],
+            )
+
+        self._transaction(write)
+
+    def _run_rows(self) -> Any:
+        return PhaseRun.objects.filter(pk=self._run_pk, claim_epoch=self.claim.epoch)
+
+    # --- the step's end: each releases the claim ---
+
+    def finish_step(
+        self,
+        status: PhaseRunStatus,
+        *,
+        progress: GitProgress,
+        head_sha: str,
+        plan_path: str = "",
+        test_results: AgentTestResults | None = None,
+    ) -> None:
+        """The step is in git and pushed: close its run and make the next step claimable, with a ticket."""
+
+        def write() -> None:
+            order = self.claim.lock()
+            run = self._run_rows().get()
+            self._run_rows().update(
+                status=status,
+                completed_at=timezone.now(),
+                end_sha=head_sha,
+                commits=len(progress.commits_of(AgentWorkflowPhase(run.phase))),
+                plan_path=plan_path[:500],
+                **_test_columns(test_results),
+            )
+            if run.prompt_id:
+                AgentPrompt.objects.filter(pk=run.prompt_id).update(status=PromptStatus.DONE)
+            self._release(order, head_sha=head_sha, **_statistics(progress))
+
+        self._transaction(write)
+
+    def finish_order(self, outcome: AgentWorkOrderOutcome) -> None:
+        """`completed`: the remote has the commits and, on GitHub, the pull request was found."""
+
+        def write() -> None:
+            order = self.claim.lock()
+            if order.prompts.filter(status=PromptStatus.QUEUED).exists():
+                self._close_run(PhaseRunStatus.SUCCEEDED)
+                self._release(order)  # somebody asked for more meanwhile
+                return
+            self._close_run(PhaseRunStatus.SUCCEEDED)
+            order.move(
+                AgentWorkOrderStatus.COMPLETED,
+                by=self.claim.owner,
+                fence=self.claim.fence,
+                outcome=outcome,
+                current_phase=AgentWorkflowPhase.COMPLETED,
+                execution_completed_at=timezone.now(),
+                cancel_requested_at=None,
+                **RELEASED,
+            )
+            record_order_event(
+                order,
+                "agent_work_order_completed",
+                outcome=outcome,
+                github_pull_request_url=order.github_pull_request_url,
+                git_commit_count=order.git_commit_count,
+            )
+
+        self._transaction(write)
+
+    def fail_step(self, plan: StepPlan, error: ExpectedError, *, end_sha: str = "") -> float | None:
+        """Close the run as failed. Returns the seconds until the next attempt, or None when the order failed."""
+
+        def write() -> float | None:
+            order = self.claim.lock()
+            self._close_run(
+                PhaseRunStatus.FAILED,
+                error_message=str(error)[:4000],
+                error_category=error.category,
+                end_sha=end_sha,
+            )
+            if order.cancel_requested_at is not None:
+                order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+                return None
+            if error.retryable and plan.attempt < MAX_ATTEMPTS:
+                delay = _BACKOFF_SECONDS[min(plan.attempt, len(_BACKOFF_SECONDS)) - 1]
+                record_order_event(
+                    order,
+                    "workflow_phase_retry_scheduled",
+                    level="warning",
+                    phase=plan.phase,
+                    attempt=plan.attempt,
+                    delay_seconds=delay,
+                    error_category=error.category,
+                    error=str(error)[:2000],
+                )
+                self._release(order, delay_seconds=delay)
+                return delay
+            if plan.follow_up:
+                AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DROPPED)
+            order.move(
+                AgentWorkOrderStatus.FAILED,
+                by=self.claim.owner,
+                reason=error.category,
+                fence=self.claim.fence,
+                error_message=str(error)[:4000],
+                error_category=error.category,
+                error_advice=error.advice,
+                execution_completed_at=timezone.now(),
+                **RELEASED,
+            )
+            record_order_event(
+                order,
+                "agent_work_order_failed",
+                level="error",
+                error=str(error)[:2000],
+                error_category=error.category,
+                error_advice=error.advice,
+                phase=plan.phase,
+            )
+            return None
+
+        return self._transaction(write)
+
+    def finish_cancelled(self) -> None:
+        def write() -> None:
+            order = self.claim.lock()
+            self._close_run(PhaseRunStatus.CANCELLED)
+            order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+
+        self._transaction(write)
+
+    def put_back(self, reason: str) -> None:
+        """Stop without counting an attempt: another process continues at once."""
+
+        def write() -> None:
+            order = self.claim.lock()
+            self._close_run(PhaseRunStatus.INTERRUPTED, error_message=reason)
+            self._release(order)
+
+        self._transaction(write)
+
+    def _close_run(self, status: PhaseRunStatus, **changes: Any) -> None:
+        if self._run_pk is not None:
+            self._run_rows().update(status=status, completed_at=timezone.now(), **changes)
+
+    def _release(self, order: AgentWorkOrder, *, delay_seconds: float = 0, **changes: Any) -> None:
+        """Give the claim up with the next step claimable, unless a cancel came meanwhile."""
+        if order.cancel_requested_at is not None:
+            self.claim.write(**changes)
+            order.refresh_from_db()
+            order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+            return
+        claimable_at: datetime = database_now() + timedelta(seconds=delay_seconds)
+        self.claim.write(claim_owner="", lease_expires_at=None, claimable_at=claimable_at, **changes)
+        queue.issue_ticket()
+
+
+def _statistics(progress: GitProgress) -> dict[str, Any]:
+    latest = progress.latest
+    return {
+        "git_commit_count": len(progress.commits),
+        "git_files_changed": progress.files_changed,
+        "git_lines_added": progress.lines_added,
+        "git_lines_removed": progress.lines_removed,
+        "latest_commit_sha": latest.sha if latest else "",
+        "latest_commit_message": latest.message[:4000].replace("\x00", "\ufffd") if latest else "",
+        "git_observed_at": timezone.now(),
+    }
+
+
+def _test_columns(results: AgentTestResults | None) -> dict[str, Any]:
+    if results is None:
+        return {}
+    return {
+        "tests_passed": results.passed,
+        "tests_failed": results.failed,
+        "test_results": results.model_dump(mode="json"),
+    }

@@ -1,0 +1,110 @@
+"""Claims: who may work on an order's next step, until when, by the database's clock.
+
+Every claim raises the order's `claim_epoch`. Each later write of the step names epoch and owner in its WHERE
+clause (`Claim.fence`), so a process that lost its claim changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from workorders.errors import LeaseLost
+from workorders.models import AgentWorkOrder
+from workorders.states import ACTIVE
+
+
+def database_now() -> datetime:
+    """The one clock leases are measured by. SQLite has no other than its host's."""
+    if connection.vendor != "postgresql":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+    return now
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one step of one order. `pk` is the row's key, `epoch` the fencing token."""
+
+    pk: int
+    agent_work_order_id: str
+    epoch: int
+    owner: str
+
+    @property
+    def fence(self) -> Q:
+        return Q(pk=self.pk, claim_epoch=self.epoch, claim_owner=self.owner)
+
+    def write(self, **changes: Any) -> None:
+        """Update the order if the claim still holds. Raises `LeaseLost`."""
+        values = {"updated_at": timezone.now(), "version": F("version") + 1, **changes}
+        if not AgentWorkOrder.objects.filter(self.fence).update(**values):
+            raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
+
+    def lock(self) -> AgentWorkOrder:
+        """The order's row, locked, if the claim still holds. Inside a transaction. Raises `LeaseLost`."""
+        order = AgentWorkOrder.objects.select_for_update().filter(self.fence).first()
+        if order is None:
+            raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
+        return order
+
+
+def _claimable(now: datetime) -> Q:
+    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
+    return Q(status__in=ACTIVE, claimable_at__lte=now) & free
+
+
+def has_claimable_steps() -> bool:
+    return AgentWorkOrder.objects.filter(_claimable(database_now())).exists()
+
+
+def claim_steps(*, owner: str, lease_seconds: float, limit: int) -> list[Claim]:
+    """Claim up to `limit` steps, longest waiting first. Two processes never get the same one."""
+    if limit <= 0:
+        return []
+    with transaction.atomic():
+        now = database_now()
+        rows = AgentWorkOrder.objects.filter(_claimable(now)).order_by("claimable_at", "pk")
+        if connection.features.has_select_for_update_skip_locked:
+            rows = rows.select_for_update(skip_locked=True, of=("self",))
+        claims = []
+        for order in rows.only("pk", "agent_work_order_id", "claim_epoch")[:limit]:
+            AgentWorkOrder.objects.filter(pk=order.pk).update(
+                claim_epoch=order.claim_epoch + 1,
+                claim_owner=owner,
+                lease_expires_at=now + timedelta(seconds=lease_seconds),
+            )
+            claims.append(Claim(order.pk, order.agent_work_order_id, order.claim_epoch + 1, owner))
+    return claims
+
+
+def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[int]:
+    """Lengthen all of a process's leases in one statement; the keys of the orders it still holds."""
+    if not claims:
+        return set()
+    with transaction.atomic():
+        held = _held(owner, claims)
+        AgentWorkOrder.objects.filter(held).update(
+            lease_expires_at=database_now() + timedelta(seconds=lease_seconds)
+        )
+        return set(AgentWorkOrder.objects.filter(held).values_list("pk", flat=True))
+
+
+def cancel_requested(*, owner: str, claims: list[Claim]) -> set[int]:
+    """The keys of those of a process's orders somebody wants cancelled."""
+    if not claims:
+        return set()
+    rows = AgentWorkOrder.objects.filter(_held(owner, claims), cancel_requested_at__isnull=False)
+    return set(rows.values_list("pk", flat=True))
+
+
+def _held(owner: str, claims: list[Claim]) -> Q:
+    tokens = Q()
+    for claim in claims:
+        tokens |= Q(pk=claim.pk, claim_epoch=claim.epoch)
+    return Q(claim_owner=owner) & tokens

@@ -1,0 +1,44 @@
+"""What the engine is made of: settings and clients, put together once in `workorders.wiring`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from github_app.issues import GitHubIssueClient
+from github_app.pull_requests import GitHubPullRequestClient
+from github_app.references import RepositoryReference
+from github_app.repositories import GitHubRepositoryClient
+from sandboxes.git import RemoteRepository, TrustedGit
+from sandboxes.isolation import IsolationSettings
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Times in seconds. `share` is how many steps one process runs side by side."""
+
+    data_dir: Path
+    commands_dir: Path
+    share: int
+    lease_seconds: float
+    drain_seconds: float
+    isolation: IsolationSettings
+    agent_argv: tuple[str, ...]
+    agent_model: str
+    agent_timeout_seconds: float
+    agent_silence_seconds: float
+    agent_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    agent_budget_usd: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class EngineParts:
+    """`parse_reference` and `remote_for` turn a stored URL into where git and GitHub find it."""
+
+    settings: EngineSettings
+    git: TrustedGit
+    repositories: GitHubRepositoryClient
+    issues: GitHubIssueClient
+    pull_requests: GitHubPullRequestClient
+    parse_reference: Callable[[str], RepositoryReference]
+    remote_for: Callable[[RepositoryReference], RemoteRepository]

@@ -1,0 +1,134 @@
+"""The pull request's title and body, and the comment on the issue. Pure text from what git and the rows say."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workorders.states import AgentWorkOrderOutcome
+
+_MAX_TITLE = 120
+_MAX_PLAN = 20_000
+_MENTION = re.compile(r"(?<![\w`])@(?=[A-Za-z0-9])")
+_CLOSING = re.compile(
+    r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s*:?\s+)(?=(?:[\w.-]+/[\w.-]+)?#\d)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class PhaseSummary:
+    """One phase as the pull request tells it."""
+
+    title: str
+    commits: int
+    attempts: int
+    duration_seconds: float
+
+
+@dataclass(frozen=True)
+class TestNumbers:
+    """The test phase's numbers and the names of what failed."""
+
+    passed: int
+    failed: int
+    failures: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class PullRequestFacts:
+    """Everything the texts are made of. `plan` is Markdown from the order's commit."""
+
+    agent_work_order_id: str
+    request: str
+    issue_number: str
+    issue_title: str
+    phases: Sequence[PhaseSummary]
+    plan_path: str = ""
+    plan: str = ""
+    tests: TestNumbers | None = None
+    commit_subjects: Sequence[str] = ()
+    files_changed: int = 0
+    lines_added: int = 0
+    lines_removed: int = 0
+    no_change_reason: str = ""
+    template: str = ""
+
+
+def pull_request_title(facts: PullRequestFacts) -> str:
+    """The issue's title, else the plan's heading, else the request's first line; never empty."""
+    heading = next((line[2:] for line in facts.plan.splitlines() if line.startswith("# ")), "")
+    request = facts.request.strip().splitlines()[0] if facts.request.strip() else ""
+    subject = facts.issue_title or _without_label(heading) or request
+    subject = subject or next(iter(facts.commit_subjects), "") or f"Work order {facts.agent_work_order_id}"
+    prefix = f"#{facts.issue_number}: " if facts.issue_number else ""
+    text = " ".join((prefix + subject).split())
+    return text if len(text) <= _MAX_TITLE else text[: _MAX_TITLE - 1].rstrip() + "…"
+
+
+def _without_label(heading: str) -> str:
+    return re.sub(r"^(plan|specification)\s*[:–-]\s*", "", heading.strip(), flags=re.IGNORECASE)
+
+
+def pull_request_body(facts: PullRequestFacts) -> str:
+    """Summary first, then plan, phases, tests; the repository's own template is kept at the end."""
+    parts = []
+    if facts.tests is not None and facts.tests.failed:
+        parts.append(f"> [!WARNING]\n> **{facts.tests.failed} tests fail.** This is a draft until they pass.")
+    if facts.request.strip():
+        parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
+    if facts.no_change_reason:
+        parts.append("## No change needed\n\n" + harmless(facts.no_change_reason))
+    if facts.plan:
+        plan = harmless(facts.plan.strip()[:_MAX_PLAN])
+        parts.append(
+            f"<details><summary>Plan (<code>{facts.plan_path}</code>)</summary>\n\n{plan}\n\n</details>"
+        )
+    parts.append(_phase_table(facts))
+    if facts.tests is not None:
+        parts.append(_tests(facts.tests))
+    if facts.template.strip():
+        parts.append(facts.template.strip())
+    if facts.issue_number and not facts.no_change_reason:
+        parts.append(f"Closes #{facts.issue_number}")
+    parts.append(f"<sub>Work order `{facts.agent_work_order_id}`</sub>")
+    return "\n\n".join(parts) + "\n"
+
+
+def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | None) -> str:
+    """What the issue's readers learn: the link, and whether tests fail."""
+    text = f"A pull request for this issue is ready for review: {pull_request_url}"
+    if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
+        text = f"A draft pull request for this issue is open: {pull_request_url} ({tests.failed} tests fail)"
+    if outcome == AgentWorkOrderOutcome.NO_CHANGE_NEEDED:
+        text = f"The agent found that no change is needed; its reasons are in {pull_request_url}"
+    return text + "."
+
+
+def comment_marker(agent_work_order_id: str) -> str:
+    return f"<!-- work-order: {agent_work_order_id} -->"
+
+
+def harmless(text: str) -> str:
+    """Text from an agent or a stranger: it notifies nobody and closes no other issue."""
+    return _CLOSING.sub(r"\1\2​", _MENTION.sub("@​", text))
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}".rstrip() for line in harmless(text).splitlines())
+
+
+def _phase_table(facts: PullRequestFacts) -> str:
+    rows = ["## Phases", "", "| phase | commits | attempts | time |", "|---|---|---|---|"]
+    for phase in facts.phases:
+        minutes, seconds = divmod(round(phase.duration_seconds), 60)
+        rows.append(f"| {phase.title} | {phase.commits} | {phase.attempts} | {minutes} min {seconds} s |")
+    rows.append("")
+    rows.append(
+        f"{facts.files_changed} files changed, {facts.lines_added} lines added, {facts.lines_removed} removed."
+    )
+    return "\n".join(rows)
+
+
+def _tests(tests: TestNumbers) -> str:
+    lines = ["## Tests", "", f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."]
+    lines += [f"- ❌ {harmless(name)[:300]}" for name in list(tests.failures)[:50]]
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""Writes down what a step did: fenced rows, batched log entries, one database connection for a process.
+
+Steps run side by side in threads and wait for hours; none of them holds a connection. All their reads and
+writes go through one `DatabaseThread`, each as a short transaction that carries the claim's token.
+"""
+
+import queue as queues
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import structlog
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.utils import timezone
+
+from workorders.models.logs import LogEvent, append_log_events
+
+logger = structlog.get_logger("workorders")
+_FLUSH_SECONDS = 0.2
+_MAX_BATCH = 500
+
+
+class Database(Protocol):
+    """Runs a short function that uses the ORM and returns its result or raises its exception."""
+
+    def call[T](self, function: Callable[[], T]) -> T: ...
+
+
+class InlineDatabase:
+    """Runs it in the caller's thread: for commands and tests that have a connection of their own."""
+
+    def call[T](self, function: Callable[[], T]) -> T:
+        return function()
+
+
+class DatabaseThread:
+    """One thread with one connection; waits out a database that is away for up to `patience_seconds`."""
+
+    def __init__(self, name: str = "database", patience_seconds: float = 60.0) -> None:
+        self._work: queues.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queues.SimpleQueue()
+        self._patience = patience_seconds
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def call[T](self, function: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        self._work.put((function, future))
+        return future.result()
+
+    def close(self) -> None:
+        self._work.put(None)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while (item := self._work.get()) is not None:
+            function, future = item
+            try:
+                future.set_result(self._patiently(function))
+            except BaseException as error:  # handed to the caller, whatever it is
+                future.set_exception(error)
+        connections.close_all()
+
+    def _patiently(self, function: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return function()
+            except (OperationalError, InterfaceError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("database_unavailable", error=str(error)[:200])
+                close_old_connections()
+                connections.close_all()
+                time.sleep(0.5)
+
+
+class LogBuffer:
+    """Collects log entries of all steps of a process and writes them in batches, in order."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._entries: dict[int, list[LogEvent]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="log-buffer", daemon=True)
+        self._thread.start()
+
+    def add(self, order_pk: int, event: LogEvent) -> None:
+        with self._lock:
+            self._entries[order_pk].append(event)
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Write what is there; returns when it is committed. Raises database errors."""
+        with self._write_lock:
+            with self._lock:
+                taken, self._entries = self._entries, defaultdict(list)
+            for order_pk, events in taken.items():
+                for start in range(0, len(events), _MAX_BATCH):
+                    batch = events[start : start + _MAX_BATCH]
+                    self._database.call(lambda pk=order_pk, batch=batch: append_log_events(pk, batch))  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait()
+            self._wake.clear()
+            time.sleep(_FLUSH_SECONDS)
+            try:
+                self.flush()
+            except (
+                Exception
+            ):  # the entries are in the order's file; losing the thread would lose all later ones
+                logger.exception("log_buffer_flush_failed")
+
+
+class StepLogger:
+    """An order's log inside a step: to the process's log and file at once, to the table in batches."""
+
+    def __init__(self, order_pk: int, context: dict[str, Any], buffer: LogBuffer) -> None:
+        self._order_pk = order_pk
+        self._buffer = buffer
+        self._logger = logger.bind(**context)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._log("error", event, fields)
+
+    def flush(self) -> None:
+        self._buffer.flush()
+
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        getattr(self._logger, level)(event, **fields)
+        self._buffer.add(self._order_pk, LogEvent(timezone.now(), level, event, fields))

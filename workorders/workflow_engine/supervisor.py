@@ -1,0 +1,200 @@
+"""One worker process's steps, side by side: claims them, renews their leases, ends them when it must.
+
+A step runs in a thread of its own, which also starts the step's processes, so that they die with it. The
+keeper renews all leases in one statement and ends a step's agent before its lease could have expired.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import DatabaseError
+
+from sandboxes.errors import ExpectedError
+from workorders.errors import LeaseLost
+from workorders.workflow_engine import lease
+from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.lease import Claim
+from workorders.workflow_engine.orchestrator import Orchestrator, StepControl, StopCause
+from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
+
+logger = structlog.get_logger("workorders")
+_CLAIM_SECONDS = 0.1
+_CANCEL_SECONDS = 0.5
+_LINGER_SECONDS = 10.0
+
+
+@dataclass
+class RunningStep:
+    """A claimed step and its thread. `renewed_at` is monotonic: when its lease was last known to be ours."""
+
+    claim: Claim
+    control: StepControl = field(default_factory=StepControl)
+    renewed_at: float = field(default_factory=time.monotonic)
+    thread: threading.Thread | None = None
+
+
+class Supervisor:
+    """Runs until nothing is left to do for a while, or until `draining()`."""
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        database: Database,
+        *,
+        owner: str,
+        draining: Callable[[], bool],
+        beat: Callable[[int], None],
+    ) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._database = database
+        self._owner = owner
+        self._draining = draining
+        self._beat = beat
+        self._steps: dict[int, RunningStep] = {}
+        self._lock = threading.Lock()
+        self._buffer = LogBuffer(database)
+
+    def run(self) -> None:
+        idle_since = time.monotonic()
+        renew_every = self._settings.lease_seconds / 6
+        next_renewal = next_cancel_look = 0.0
+        try:
+            while not self._draining():
+                now = time.monotonic()
+                if now >= next_renewal:
+                    next_renewal = now + renew_every
+                    self._renew()
+                if now >= next_cancel_look:
+                    next_cancel_look = now + _CANCEL_SECONDS
+                    self._cancel()
+                self._claim()
+                if self._steps:
+                    idle_since = now
+                elif now - idle_since > _LINGER_SECONDS:
+                    return
+                time.sleep(_CLAIM_SECONDS)
+            self._drain()
+        finally:
+            self._end_all()
+            self._buffer.close()
+
+    # --- claiming and running ---
+
+    def _claim(self) -> None:
+        free = self._settings.share - len(self._steps)
+        try:
+            claims = self._database.call(
+                lambda: lease.claim_steps(
+                    owner=self._owner, lease_seconds=self._settings.lease_seconds, limit=free
+                )
+            )
+        except DatabaseError as error:
+            logger.warning("claim_failed", error=str(error)[:300])
+            time.sleep(1)
+            return
+        for claim in claims:
+            step = RunningStep(claim)
+            step.thread = threading.Thread(
+                target=self._run_step, args=(step,), name=claim.agent_work_order_id, daemon=True
+            )
+            with self._lock:
+                self._steps[claim.pk] = step
+            step.thread.start()
+
+    def _run_step(self, step: RunningStep) -> None:
+        claim = step.claim
+        journal = StepJournal(claim, self._database)
+        try:
+            plan = journal.load()
+            log = StepLogger(claim.pk, plan.context, self._buffer)
+            try:
+                Orchestrator(self._parts, journal, log, step.control).run(plan)
+            except LeaseLost:
+                raise
+            except Exception as error:  # a fault of ours must end this step only, and be seen on its page
+                logger.exception("workflow_step_crashed", agent_work_order_id=claim.agent_work_order_id)
+                self._fail_by_fault(journal, plan, error)
+        except LeaseLost:
+            logger.warning("workflow_lease_lost", agent_work_order_id=claim.agent_work_order_id)
+        except Exception:  # the lease runs out and recovery takes over
+            logger.exception("workflow_step_unrecorded", agent_work_order_id=claim.agent_work_order_id)
+        finally:
+            with self._lock:
+                self._steps.pop(claim.pk, None)
+
+    @staticmethod
+    def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:
+        fault = ExpectedError(
+            f"The server made a mistake: {type(error).__name__}: {str(error)[:500]}",
+            advice="This is a defect of Work Orders; the worker's log has the details. Retry may help.",
+            retryable=True,
+        )
+        journal.fail_step(plan, fault)
+
+    # --- keeping ---
+
+    def _running(self) -> list[RunningStep]:
+        with self._lock:
+            return list(self._steps.values())
+
+    def _renew(self) -> None:
+        steps = self._running()
+        asked_at = time.monotonic()
+        try:
+            held = self._database.call(
+                lambda: lease.renew(
+                    owner=self._owner,
+                    claims=[step.claim for step in steps],
+                    lease_seconds=self._settings.lease_seconds,
+                )
+            )
+            self._database.call(lambda: self._beat(len(steps)))
+        except DatabaseError as error:
+            logger.warning("lease_renewal_failed", error=str(error)[:300])
+            held = None
+        for step in steps:
+            if held is not None and step.claim.pk in held:
+                step.renewed_at = asked_at
+            elif held is not None and step.claim.pk in {item.claim.pk for item in self._running()}:
+                step.control.stop_because(StopCause.LOST)
+
+    def _cancel(self) -> None:
+        """Tell steps somebody wants cancelled; end those whose lease could not be renewed in time."""
+        steps = self._running()
+        limit = self._settings.lease_seconds * 2 / 3
+        for step in steps:
+            if time.monotonic() - step.renewed_at > limit:
+                step.control.stop_because(StopCause.LOST)
+        try:
+            wanted = self._database.call(
+                lambda: lease.cancel_requested(owner=self._owner, claims=[step.claim for step in steps])
+            )
+        except DatabaseError as error:
+            logger.warning("cancel_look_failed", error=str(error)[:300])
+            return
+        for step in steps:
+            if step.claim.pk in wanted and step.control.cause is None:
+                step.control.stop_because(StopCause.CANCEL)
+
+    # --- ending ---
+
+    def _drain(self) -> None:
+        """Give running steps the grace period, renewing meanwhile; then put the rest back."""
+        deadline = time.monotonic() + self._settings.drain_seconds
+        while self._steps and time.monotonic() < deadline:
+            self._renew()
+            self._cancel()
+            time.sleep(_CLAIM_SECONDS)
+
+    def _end_all(self) -> None:
+        for step in self._running():
+            step.control.stop_because(StopCause.DRAIN)
+        deadline = time.monotonic() + 8
+        for step in self._running():
+            if step.thread is not None:
+                step.thread.join(max(0.0, deadline - time.monotonic()))
