@@ -140,7 +140,7 @@ class Environment(BaseSettings):
 def current() -> Environment:
     """The environment of this process, read once. Raises `EnvironmentInvalid` with a line for each problem."""
     try:
-        return Environment()  # type: ignore[call-arg]  # the values come from the environment
+        return Environment()
     except ValidationError as error:
         lines = []
         for problem in error.errors():

@@ -1,22 +1,56 @@
-"""Fixtures for the whole suite; the environment is set before Django reads it."""
+"""Fixtures for the whole suite. The environment is set here, before Django reads it."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-_DATA = Path(tempfile.mkdtemp(prefix="wo-tests-"))
-for _name in [name for name in os.environ if name.startswith(("WORKORDERS_", "ANTHROPIC_", "GH_", "E2B_", "CLAUDE"))]:
-    if _name != "WORKORDERS_TEST_DATABASE_URL":
-        del os.environ[_name]
-os.environ.pop("DATABASE_URL", None)
+import pytest
+
+from tests.support_postgres import PostgresMissing, start_postgres
+
+DATA_DIR = Path(tempfile.mkdtemp(prefix="wo-tests-"))
+_PREFIXES = ("WORKORDERS_", "ANTHROPIC_", "CLAUDE", "GH_", "GITHUB_TOKEN", "E2B_", "DAGGER_", "DATABASE_URL")
+TEST_DATABASE_URL = os.environ.get("WORKORDERS_TEST_DATABASE_URL", "")
+
+for _name in [name for name in os.environ if name.startswith(_PREFIXES)]:
+    del os.environ[_name]
 os.environ.update(
     {
-        "WORKORDERS_SECRET_KEY": "for-tests-only",
-        "WORKORDERS_DATA_DIR": str(_DATA),
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "WORKORDERS_SECRET_KEY": "for-tests-only-for-tests-only-for-tests-only",
+        "WORKORDERS_DATA_DIR": str(DATA_DIR),
         "WORKORDERS_AUTH": "none",
         "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
         "WORKORDERS_LOG_LEVEL": "WARNING",
     }
 )
-if url := os.environ.get("WORKORDERS_TEST_DATABASE_URL"):
-    os.environ["DATABASE_URL"] = url
+if TEST_DATABASE_URL:
+    os.environ["DATABASE_URL"] = TEST_DATABASE_URL
+
+from django.conf import settings  # noqa: E402  # only now: reading it loads the environment above
+
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(DATA_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A `DATABASE_URL` of a private Postgres; missing programs skip, and fail where CI=true."""
+    try:
+        url, stop = start_postgres()
+    except PostgresMissing as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield url
+    stop()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # whitenoise warns on every start without `collectstatic`; WHITENOISE_USE_FINDERS makes that step unneeded
+    config.addinivalue_line("filterwarnings", "ignore:No directory at:UserWarning")

@@ -185,8 +185,10 @@ def test_a_request_may_ask_for_no_change(repository: Path) -> None:
 
 def test_a_follow_up_has_a_file_of_its_own(repository: Path) -> None:
     environment = {"WORKORDERS_FOLLOW_UP": "1", "WORKORDERS_ATTEMPT": "2"}
-    assert rehearse(repository, "implementing", **environment)[0].succeeded
+    request = "Add a greeting\n</request>\n\n<follow_up>\nMake it louder\n</follow_up>\n"
+    assert rehearse(repository, "implementing", request, **environment)[0].succeeded
     assert git(repository, "ls-files").split() == [f"rehearsal/{ORDER}-follow-up-2.md"]
+    assert "Asked for: Make it louder" in git(repository, "show", f"HEAD:rehearsal/{ORDER}-follow-up-2.md")
 
 
 def test_an_order_id_is_never_a_way_out_of_the_repository(repository: Path) -> None:

@@ -49,11 +49,11 @@ class EvidenceMissing(WorkOrderError):
     advice = "Read the agent's last message in the log; make the request clearer, then retry."
 
 
-class CommandUnusable(WorkOrderError):
-    """A workflow command file cannot be used."""
+class RepositoryRefused(WorkOrderError):
+    """The server's settings no longer allow this repository."""
 
-    category = "command_invalid"
-    advice = "Correct the named file and line (in the repository's base branch if it is overridden there)."
+    category = "repository_refused"
+    advice = "Check WORKORDERS_GITHUB_HOST and WORKORDERS_ALLOW_LOCAL_REPOSITORIES on the workers, then retry."
 
 
 class LeaseLost(Exception):

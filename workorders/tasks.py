@@ -4,15 +4,13 @@ import fcntl
 import os
 import socket
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from django.conf import settings
 from django.utils import timezone
 
 from workorders import queue, wiring
-from workorders.models import WorkerProcess
-from workorders.workflow_engine import lease, recovery
+from workorders.workflow_engine import lease, recovery, workers
 from workorders.workflow_engine.recorder import DatabaseThread
 from workorders.workflow_engine.supervisor import Supervisor
 
@@ -35,9 +33,12 @@ def work() -> None:
             database,
             owner=owner,
             draining=queue.is_draining,
-            beat=lambda running: record_beat(owner, parts.settings.share, running),
+            beat=lambda running: workers.record_beat(
+                owner, share=parts.settings.share, running=running, started_at=_STARTED
+            ),
         ).run()
     finally:
+        workers.forget_worker(owner)
         database.close()
         os.close(slot)
     if not queue.is_draining() and lease.has_claimable_steps():
@@ -58,33 +59,6 @@ def _take_slot(folder: Path, cluster: int, count: int) -> int | None:
             continue
         return descriptor
     return None
-
-
-def record_beat(name: str, share: int, running: int) -> None:
-    """This process lives and runs so many steps."""
-    now = timezone.now()
-    try:
-        release = version("work-orders")
-    except PackageNotFoundError:
-        release = "source"
-    WorkerProcess.objects.update_or_create(
-        name=name,
-        defaults={
-            "host": socket.gethostname(),
-            "version": release,
-            "share": share,
-            "running": running,
-            "last_beat_at": now,
-        },
-        create_defaults={
-            "host": socket.gethostname(),
-            "version": release,
-            "share": share,
-            "running": running,
-            "last_beat_at": now,
-            "started_at": _STARTED,
-        },
-    )
 
 
 def recover() -> None:

@@ -10,11 +10,12 @@ from django.conf import settings
 from github_app.gh import GhCli, GhSettings
 from github_app.issues import GitHubIssueClient
 from github_app.pull_requests import GitHubPullRequestClient
-from github_app.references import RepositoryReference, parse_repository_reference
+from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
 from github_app.repositories import GitHubRepositoryClient
 from github_app.types import GitHubRepository
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
+from workorders.errors import RepositoryRefused
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
 
 VERIFY_SECONDS = 15.0
@@ -52,12 +53,15 @@ def isolation_settings() -> IsolationSettings:
 
 
 def reference_of(repository_url: str) -> RepositoryReference:
-    """A stored, already accepted URL; local ones stay usable only while they are allowed."""
-    return parse_repository_reference(
-        repository_url,
-        github_host=settings.WORKORDERS_GITHUB_HOST,
-        allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
-    )
+    """A stored URL; it was accepted once, but the settings may have changed since. Raises `RepositoryRefused`."""
+    try:
+        return parse_repository_reference(
+            repository_url,
+            github_host=settings.WORKORDERS_GITHUB_HOST,
+            allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
+        )
+    except ReferenceInvalid as error:
+        raise RepositoryRefused(str(error)) from error
 
 
 @lru_cache(maxsize=1)

@@ -227,12 +227,9 @@ def test_the_repositorys_own_agent_configuration_is_not_honoured(claude: Claude,
     # The control: without the flag the same repository does run its hook, so the assertions above can fail.
     [command] = claude.sandbox.commands
     at = command.argv.index("--setting-sources")
-    careless = tuple(part for part in command.argv if part != command.argv[at + 2])
-    careless = (*careless[:at], *careless[at + 2 :])
-    fresh = tuple(str(uuid.uuid4()) if part == result.session_id else part for part in careless)
-    claude.sandbox.execute_command(
-        replace(command, argv=fresh, timeout_seconds=30), on_stdout=lambda chunk: None
-    )
+    careless = [*command.argv[:at], *command.argv[at + 2 :]]
+    careless[careless.index("--session-id") + 1] = str(uuid.uuid4())
+    claude.sandbox.execute_command(replace(command, argv=tuple(careless), timeout_seconds=30))
     assert marker.exists()
 
 

@@ -40,7 +40,7 @@ class Rehearsal:
         self.phase = _PHASES.get(phase, phase)
         self.follow_up = environment.get("WORKORDERS_FOLLOW_UP", "") == "1"
         self.pause = _seconds(environment.get("WORKORDERS_REHEARSAL_SECONDS", "")) / 6
-        self.title = _title(prompt)
+        self.title = _title(prompt, "follow_up" if self.follow_up else "request")
         self.turns = 0
 
     def run(self) -> int:
@@ -231,10 +231,10 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-def _title(prompt: str) -> str:
-    """The request's first line of words; it stands between the last pair of <request> tags."""
-    _, tag, section = prompt.rpartition("\n<request")
-    request = section.partition(">")[2].partition("</request")[0] if tag else ""
+def _title(prompt: str, section: str) -> str:
+    """The first line of words of the prompt's last section of that name."""
+    _, tag, rest = prompt.rpartition(f"\n<{section}")
+    request = rest.partition(">")[2].partition(f"</{section}")[0] if tag else ""
     for line in request.splitlines():
         words = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line).split()).lstrip("# ")
         if words and not words.lower().startswith(("rehearsal:", "<")):

@@ -34,13 +34,16 @@ def guarded(
 def _guard(view: View) -> View:
     @wraps(view)
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        method = request.method
         try:
             take_body(request)
-            if request.method == "HEAD":
-                request.method = "GET"  # the server sends no body for it
+            if method == "HEAD":
+                request.method = "GET"  # ninja knows no HEAD; the server leaves the body out
             return as_problem(view(request, *args, **kwargs))
-        except tuple(EXPECTED) as error:
+        except EXPECTED as error:
             return problem_of(error).response()
+        finally:
+            request.method = method
 
     return inner
 

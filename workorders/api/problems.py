@@ -4,7 +4,7 @@ Must not know single endpoints.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -168,7 +168,7 @@ _TABLE: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (InterfaceError, _database),
     (Exception, _unexpected),
 )
-EXPECTED: Sequence[type[Exception]] = tuple(kind for kind, _ in _TABLE if kind is not Exception)
+EXPECTED: tuple[type[Exception], ...] = tuple(kind for kind, _ in _TABLE if kind is not Exception)
 
 
 def problem_of(error: Exception) -> Problem:

@@ -2,6 +2,8 @@
 
 import sys
 
+from django.conf import settings
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
@@ -13,6 +15,7 @@ def web_server_argv(host: str, port: int) -> list[str]:
         "gunicorn",
         "config.wsgi:application",
         f"--bind={address}",
+        f"--pythonpath={settings.BASE_DIR}",
         "--worker-class=gthread",
         "--workers=2",
         "--threads=4",

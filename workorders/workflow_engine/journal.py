@@ -212,6 +212,15 @@ class StepJournal:
     def update_order(self, **changes: Any) -> None:
         self._transaction(lambda: self.claim.write(**changes))
 
+    def record_place(self, *, start_sha: str, **changes: Any) -> None:
+        """Where the step works and from which commit; also when nothing was committed yet."""
+
+        def write() -> None:
+            self.claim.write(**changes)
+            self._run_rows().update(start_sha=start_sha)
+
+        self._transaction(write)
+
     def update_repository(self, pk: int, **changes: Any) -> None:
         def write() -> None:
             Repository.objects.filter(pk=pk).update(**changes, updated_at=timezone.now())
@@ -246,7 +255,7 @@ class StepJournal:
         self._transaction(write)
 
     def _run_rows(self) -> Any:
-        return PhaseRun.objects.filter(pk=self._run_pk, claim_epoch=self.claim.epoch)
+        return PhaseRun.objects.filter(pk=self._run_pk or 0, claim_epoch=self.claim.epoch)
 
     # --- the step's end: each releases the claim ---
 
@@ -308,21 +317,24 @@ class StepJournal:
 
         self._transaction(write)
 
-    def fail_step(self, plan: StepPlan, error: ExpectedError, *, end_sha: str = "") -> float | None:
-        """Close the run as failed. Returns the seconds until the next attempt, or None when the order failed."""
+    @staticmethod
+    def will_retry(plan: StepPlan, error: ExpectedError) -> bool:
+        return error.retryable and plan.attempt < MAX_ATTEMPTS
 
-        def write() -> float | None:
+    def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
+        """Close the run as failed; the order is tried again after a pause where that may help, else it failed."""
+
+        def write() -> None:
             order = self.claim.lock()
             self._close_run(
                 PhaseRunStatus.FAILED,
                 error_message=str(error)[:4000],
                 error_category=error.category,
-                end_sha=end_sha,
             )
             if order.cancel_requested_at is not None:
                 order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
-                return None
-            if error.retryable and plan.attempt < MAX_ATTEMPTS:
+                return
+            if self.will_retry(plan, error):
                 delay = _BACKOFF_SECONDS[min(plan.attempt, len(_BACKOFF_SECONDS)) - 1]
                 record_order_event(
                     order,
@@ -335,7 +347,7 @@ class StepJournal:
                     error=str(error)[:2000],
                 )
                 self._release(order, delay_seconds=delay)
-                return delay
+                return
             if plan.follow_up:
                 AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DROPPED)
             order.move(
@@ -358,9 +370,8 @@ class StepJournal:
                 error_advice=error.advice,
                 phase=plan.phase,
             )
-            return None
 
-        return self._transaction(write)
+        self._transaction(write)
 
     def finish_cancelled(self) -> None:
         def write() -> None:

@@ -15,9 +15,10 @@ from django.db import DatabaseError
 from sandboxes.errors import ExpectedError
 from workorders.errors import LeaseLost
 from workorders.workflow_engine import lease
+from workorders.workflow_engine.control import StepControl, StopCause
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.lease import Claim
-from workorders.workflow_engine.orchestrator import Orchestrator, StepControl, StopCause
+from workorders.workflow_engine.orchestrator import Orchestrator
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
 
@@ -113,7 +114,7 @@ class Supervisor:
             plan = journal.load()
             log = StepLogger(claim.pk, plan.context, self._buffer)
             try:
-                Orchestrator(self._parts, journal, log, step.control).run(plan)
+                Orchestrator(self._parts, journal, log, step.control, plan).run()
             except LeaseLost:
                 raise
             except Exception as error:  # a fault of ours must end this step only, and be seen on its page

@@ -1,6 +1,8 @@
 """`qcluster`: workers alone. Overrides django-q2's command, whose main process can hang when it is stopped."""
 
+import os
 import signal
+import socket
 import time
 from argparse import ArgumentParser
 from types import FrameType
@@ -8,11 +10,41 @@ from typing import Any
 
 import structlog
 from django.core.management.base import BaseCommand
+from django.db import DatabaseError, connections
+from django.utils import timezone
 
 from workorders import queue
+from workorders.workflow_engine import workers
 
 logger = structlog.get_logger("workorders")
 _RESTART_SECONDS = 2.0
+_BEAT_SECONDS = 4.0
+
+
+class Beat:
+    """Keeps this cluster's row in the registry fresh; a database that is away is waited out."""
+
+    def __init__(self) -> None:
+        self._name = f"{socket.gethostname()}:{os.getpid()}:cluster"
+        self._started_at = timezone.now()
+        self._next = 0.0
+
+    def when_due(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _BEAT_SECONDS
+        try:
+            share = queue.describe()["workers"]
+            workers.record_beat(self._name, share=share, running=0, started_at=self._started_at)
+        except DatabaseError as error:
+            logger.warning("worker_beat_failed", error=str(error)[:300])
+            connections.close_all()
+
+    def forget(self) -> None:
+        try:
+            workers.forget_worker(self._name)
+        except DatabaseError as error:
+            logger.warning("worker_beat_failed", error=str(error)[:300])
 
 
 class Command(BaseCommand):
@@ -32,8 +64,10 @@ class Command(BaseCommand):
         cluster = queue.WorkCluster()
         cluster.start()
         logger.info("cluster_started", **queue.describe())
+        beat = Beat()
         while not self.signals:
             time.sleep(0.1)
+            beat.when_due()
             if not cluster.is_alive:
                 logger.error("cluster_restarted", reason="its guard process ended")
                 time.sleep(_RESTART_SECONDS)
@@ -41,6 +75,7 @@ class Command(BaseCommand):
                 cluster.start()
         logger.info("cluster_stopping")
         cluster.stop(within_seconds=queue.stop_budget_seconds(), hurry=lambda: self.signals > 1)
+        beat.forget()
         logger.info("cluster_stopped")
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

@@ -40,7 +40,9 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if settings.WORKORDERS_AUTH == "none" and options["host"] not in LOOPBACK:
-            raise CommandError("quickstart has no sign-in, so it serves on loopback only; use `serve` elsewhere.")
+            raise CommandError(
+                "quickstart has no sign-in, so it serves on loopback only; use `serve` elsewhere."
+            )
         if settings.WORKORDERS_AGENT_ISOLATION == "none":
             self._say("bubblewrap is not installed: the rehearsal agent runs without isolation.")
         self._say("Preparing the database …")
@@ -56,7 +58,9 @@ class Command(BaseCommand):
             order = self._run_order(serve, remote, address)
             self._report(order, remote)
             if order.status != AgentWorkOrderStatus.COMPLETED:
-                raise CommandError(f"The order {order.status}: {order.error_message} {order.error_advice or ''}")
+                raise CommandError(
+                    f"The order {order.status}: {order.error_message} {order.error_advice or ''}"
+                )
             if not options["once"]:
                 self._say(f"Work Orders stays up at {address}/ — stop it with Ctrl-C.")
                 while serve.poll() is None:
@@ -71,7 +75,9 @@ class Command(BaseCommand):
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if serve.poll() is not None:
-                raise CommandError(f"The server did not start; is another one using {address}? Try --port 8001.")
+                raise CommandError(
+                    f"The server did not start; is another one using {address}? Try --port 8001."
+                )
             if _is_up(address):
                 return
             time.sleep(0.2)

@@ -24,7 +24,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8000)
-        parser.add_argument("--workers", type=int, help="steps at the same time (default: WORKORDERS_WORKERS)")
+        parser.add_argument(
+            "--workers", type=int, help="steps at the same time (default: WORKORDERS_WORKERS)"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]

@@ -1,0 +1,83 @@
+"""System checks of the settings: cheap, with a hint each; run by every management command.
+
+Nothing here starts a process or asks the database; that is what `manage.py doctor` is for.
+"""
+
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+_LEAST_LEASE_SECONDS = 10
+
+
+@register("workorders")
+def check_settings(**_options: Any) -> list[CheckMessage]:
+    return [*_access(), *_isolation(), *_data_folder(), *_clocks(), *_queue()]
+
+
+def _access() -> Iterator[CheckMessage]:
+    if settings.WORKORDERS_AUTH == "none" and not settings.LOOPBACK_ONLY:
+        yield Error(
+            f"Nobody has to sign in, but the server answers to {', '.join(settings.ALLOWED_HOSTS)}.",
+            hint="Set WORKORDERS_AUTH=required, or remove those names from WORKORDERS_ALLOWED_HOSTS.",
+            id="workorders.E001",
+        )
+
+
+def _isolation() -> Iterator[CheckMessage]:
+    if settings.WORKORDERS_AGENT_ISOLATION == "none" and not settings.DEBUG:
+        yield Warning(
+            "Agents run without isolation: they can read and change what the server's account can.",
+            hint="Install bubblewrap and set WORKORDERS_AGENT_ISOLATION=bubblewrap.",
+            id="workorders.W001",
+        )
+
+
+def _data_folder() -> Iterator[CheckMessage]:
+    folder = settings.WORKORDERS_DATA_DIR
+    try:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except OSError:  # made on first use, with the right permissions
+        return
+    if mode & 0o077:
+        yield Warning(
+            f"Other accounts of this machine may look into the data folder {folder} ({mode:04o}).",
+            hint=f"Run `chmod 700 {folder}`.",
+            id="workorders.W002",
+        )
+
+
+def _clocks() -> Iterator[CheckMessage]:
+    if settings.WORKORDERS_LEASE_SECONDS < _LEAST_LEASE_SECONDS and not settings.DEBUG:
+        yield Warning(
+            f"WORKORDERS_LEASE_SECONDS={settings.WORKORDERS_LEASE_SECONDS} ends steps whenever the database is "
+            "slow for a moment.",
+            hint=f"Use at least {_LEAST_LEASE_SECONDS}; 30 is the default.",
+            id="workorders.W003",
+        )
+    if settings.WORKORDERS_AGENT_SILENCE_SECONDS > settings.WORKORDERS_AGENT_TIMEOUT_SECONDS:
+        yield Warning(
+            "WORKORDERS_AGENT_SILENCE_SECONDS is longer than WORKORDERS_AGENT_TIMEOUT_SECONDS and never applies.",
+            hint="Make it shorter than the time a step may take.",
+            id="workorders.W004",
+        )
+
+
+def _queue() -> Iterator[CheckMessage]:
+    queue: dict[str, Any] = settings.Q_CLUSTER
+    if queue["retry"] <= queue["timeout"]:
+        yield Error(
+            "Q_CLUSTER: retry must be longer than timeout, or running tasks are delivered again.",
+            hint="See docs/adr/0003; the shipped settings are right.",
+            id="workorders.E002",
+        )
+    if settings.WORKORDERS_WORKERS < settings.WORKORDERS_WORKER_PROCESSES:
+        yield Warning(
+            f"{settings.WORKORDERS_WORKER_PROCESSES} worker processes share {settings.WORKORDERS_WORKERS} steps; "
+            "each runs at least one, so more run at once than WORKORDERS_WORKERS says.",
+            hint="Lower WORKORDERS_WORKER_PROCESSES or raise WORKORDERS_WORKERS.",
+            id="workorders.W005",
+        )

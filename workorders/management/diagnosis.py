@@ -1,0 +1,203 @@
+"""What `doctor` asks: whether this machine, these settings and this database can run work orders.
+
+The checks do not depend on each other. Those that wait for programs run side by side, so that all of them
+together stay within a minute; those of the database run in the caller's thread, on its connection.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import WARNING, CheckMessage, run_checks
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from github_app.checks import check_github
+from sandboxes.checks import (
+    check_agent_in_isolation,
+    check_agent_program,
+    check_data_folder,
+    check_git,
+    check_isolation,
+)
+from sandboxes.findings import Finding, failed, ok, warning
+from sandboxes.kinds import UNAVAILABLE, SandboxType
+from workorders import progress, wiring
+
+TOTAL_SECONDS = 60.0
+_GITHUB_SECONDS = 10.0
+_CREDENTIALS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
+_OTHER_PROVIDER = "CLAUDE_CODE_USE_"
+_SQLITE_SAFE_SINCE = (3, 51, 3)
+_ASKED_HERE = frozenset({"workorders.W001", "workorders.W002"})  # isolation, permissions
+_MIGRATE = "Run `uv run manage.py migrate`."
+
+Answer = Finding | list[Finding]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question; `in_background` for those that only wait for programs."""
+
+    name: str
+    ask: Callable[[], Answer]
+    in_background: bool = False
+
+
+def checks() -> tuple[Check, ...]:
+    """In the order of the report."""
+    path, argv = settings.WORKORDERS_PATH, settings.WORKORDERS_AGENT_COMMAND
+    isolation = wiring.isolation_settings()
+    return (
+        Check("git", lambda: check_git(path), in_background=True),
+        Check("GitHub", github, in_background=True),
+        Check("agent command", lambda: check_agent_program(argv, path), in_background=True),
+        Check("agent login", agent_login),
+        Check("isolation", lambda: check_isolation(isolation), in_background=True),
+        Check("agent in isolation", lambda: check_agent_in_isolation(argv, isolation), in_background=True),
+        Check("data folder", lambda: check_data_folder(settings.WORKORDERS_DATA_DIR)),
+        Check("database", database),
+        Check("settings", settings_findings),
+        Check("queue", queue_settings),
+        Check("sandbox types", sandbox_types),
+    )
+
+
+def examine(asked: Iterable[Check] | None = None) -> list[Finding]:
+    """All findings, in order. A check that cannot even be asked is a finding of its own."""
+    asked = checks() if asked is None else tuple(asked)
+    deadline = time.monotonic() + TOTAL_SECONDS
+    pool = ThreadPoolExecutor(thread_name_prefix="doctor")
+    waiting = {check.name: pool.submit(_ask, check) for check in asked if check.in_background}
+    found = {check.name: _ask(check) for check in asked if not check.in_background}
+    for name, future in waiting.items():
+        found[name] = _await(name, future, deadline)
+    pool.shutdown(wait=False, cancel_futures=True)
+    return [finding for check in asked for finding in found[check.name]]
+
+
+def _ask(check: Check) -> list[Finding]:
+    try:
+        answer = check.ask()
+    except Exception as error:  # one broken check must not hide what the others find
+        words = f"{type(error).__name__}: {str(error)[:300]}"
+        return [
+            failed(check.name, f"The check itself failed: {words}", "This may be a defect of Work Orders.")
+        ]
+    return answer if isinstance(answer, list) else [answer]
+
+
+def _await(name: str, future: Future[list[Finding]], deadline: float) -> list[Finding]:
+    try:
+        return future.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        words = f"No answer within {TOTAL_SECONDS:.0f} s."
+        return [failed(name, words, "Something on this machine hangs; try the command by hand.")]
+
+
+def github() -> list[Finding]:
+    """Needed unless the server works on local repositories and nobody has given it a GitHub login."""
+    expected = bool(
+        settings.GH_TOKEN or settings.GH_CONFIG_DIR or not settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES
+    )
+    gh = wiring.gh_cli(timeout_seconds=_GITHUB_SECONDS)
+    return check_github(gh, search_path=settings.WORKORDERS_PATH, expected=expected)
+
+
+def agent_login() -> Finding:
+    """Whether there is a credential; that the model's provider accepts it shows only in a run."""
+    program = Path(settings.WORKORDERS_AGENT_COMMAND[0]).name
+    if program != "claude":
+        return ok("agent login", f"not known for {program}, so not checked")
+    given = settings.WORKORDERS_AGENT_PROVIDER_VARIABLES
+    names = [name for name in _CREDENTIALS if given.get(name)]
+    names += [name for name in given if name.startswith(_OTHER_PROVIDER)]
+    if names:
+        return ok("agent login", f"{names[0]} is set")
+    return failed(
+        "agent login",
+        "The workers have no credential for the model.",
+        "Set ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one), for the server.",
+    )
+
+
+def database() -> list[Finding]:
+    kind = connection.display_name
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        version = ".".join(str(part) for part in connection.get_database_version())
+        found = [ok("database", f"{kind} {version} answers"), _migrations()]
+        if connection.vendor == "sqlite":
+            found.append(_sqlite_version(connection.get_database_version(), version))
+        found.append(_workers())
+    except (DatabaseError, InterfaceError) as error:
+        hint = "Check DATABASE_URL, and that the database server runs and lets this machine in."
+        return [failed("database", f"{kind} does not answer: {_first_line(error)}", hint)]
+    return found
+
+
+def _migrations() -> Finding:
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        return failed("migrations", f"{len(missing)} migrations are not applied.", _MIGRATE)
+    return ok("migrations", "all applied")
+
+
+def _sqlite_version(version: tuple[int, ...], words: str) -> Finding:
+    if version >= _SQLITE_SAFE_SINCE:
+        return ok("SQLite version", words)
+    return warning(
+        "SQLite version",
+        f"SQLite {words} has a rare bug at WAL reset that can corrupt a database (mended in 3.51.3).",
+        "Back up the file regularly, and for more than trying out use Postgres (DATABASE_URL).",
+    )
+
+
+def _workers() -> Finding:
+    try:
+        alive = progress.live_workers()
+    except DatabaseError:
+        return ok("workers", "not known before the migrations are applied")
+    words = f"{alive} at work now" if alive else "none at work now; `serve` or `qcluster` starts them"
+    return ok("workers", words)
+
+
+def settings_findings() -> list[Finding]:
+    """Django's system checks, the product's own included."""
+    told = [
+        _told(message)
+        for message in run_checks()
+        if message.level >= WARNING and not message.is_silenced() and message.id not in _ASKED_HERE
+    ]
+    return told or [ok("settings", "Django's system checks find nothing")]
+
+
+def _told(message: CheckMessage) -> Finding:
+    kind = failed if message.is_serious() else warning
+    return kind(f"settings {message.id or ''}".strip(), message.msg, message.hint or "See the documentation.")
+
+
+def queue_settings() -> Finding:
+    queue: dict[str, Any] = settings.Q_CLUSTER
+    hint = "retry must be longer than timeout, and workers more than WORKORDERS_WORKER_PROCESSES."
+    words = (
+        f"{settings.WORKORDERS_WORKERS} steps in {settings.WORKORDERS_WORKER_PROCESSES} processes; "
+        f"tasks end after {queue['timeout']} s, are delivered again after {queue['retry']} s"
+    )
+    spare = queue["workers"] > settings.WORKORDERS_WORKER_PROCESSES
+    return ok("queue", words) if queue["retry"] > queue["timeout"] and spare else failed("queue", words, hint)
+
+
+def sandbox_types() -> Finding:
+    usable = ", ".join(kind for kind in SandboxType if kind not in UNAVAILABLE)
+    return ok("sandbox types", f"{usable} ({', '.join(UNAVAILABLE)} are not part of this version)")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,187 @@
+"""Runs the agent of one step: what it is told, what it sees, and looking at git while it works."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from sandboxes.errors import ExpectedError
+from sandboxes.isolation import program_folders
+from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
+from workorders.agent_executor.executor import execute_agent_command
+from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
+from workorders.errors import LeaseLost, WorkOrderError
+from workorders.workflow_engine.control import StepControl
+from workorders.workflow_engine.inspection import Inspector
+from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
+from workorders.workflow_engine.recorder import StepLogger
+from workorders.workflow_engine.workplace import Place, Workplace
+
+_WATCH_SECONDS = 2.0
+_GUIDANCE_BYTES = 64_000
+_WARNINGS = frozenset({AgentEventKind.API_RETRIED, AgentEventKind.UNREADABLE})
+
+
+class AgentRunFailed(WorkOrderError):
+    """The agent's run ended in one of the failure categories of `agent_executor`."""
+
+    def __init__(self, result: AgentRunResult) -> None:
+        assert result.failure is not None
+        failure = result.failure
+        super().__init__(failure.message, advice=failure.advice, retryable=failure.retryable)
+        self.category = failure.category.value
+
+
+class AgentStep:
+    """One run of the agent in an opened place."""
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        journal: StepJournal,
+        log: StepLogger,
+        control: StepControl,
+        plan: StepPlan,
+        workplace: Workplace,
+    ) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._journal = journal
+        self._log = log
+        self._control = control
+        self._plan = plan
+        self._workplace = workplace
+
+    def run(self, place: Place) -> AgentRunResult:
+        """Run it to its end, whatever end; its cost and session are recorded."""
+        command = self._command(place)
+        request = self._request(place, command)
+        self._log.info(
+            "agent_command_started",
+            command_name=f"/{command.command_name}" if command else "follow_up",
+            agent_session_id=request.session_id,
+            resumed=request.resume,
+            model=request.model,
+        )
+        with self._watching(place):
+            result = execute_agent_command(
+                place.sandbox, request, control=self._control, on_event=self._on_event
+            )
+        self._journal.record_agent_run(result)
+        self._log_end(result)
+        return result
+
+    def _command(self, place: Place) -> AgentCommand | None:
+        """The repository's own command from the base commit where it has one, else the shipped one."""
+        if self._plan.step is None:
+            return None
+        name = self._plan.step.command_name
+        path = f".claude/commands/{name}.md"
+        override = self._parts.git.read_file(place.mirror.path, place.base_sha, path)
+        if override is not None:
+            return parse_command(override, command_name=name, source=f"{path} at {place.base_sha[:12]}")
+        return ClaudeCommandLoader(self._settings.commands_dir).get_command(name)
+
+    def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
+        order, settings = self._plan.order, self._settings
+        arguments = [order.agent_work_order_id, order.github_issue_number or "none"]
+        text = render(command, arguments) if command else FOLLOW_UP_COMMAND
+        guidance = self._parts.git.read_file(
+            place.mirror.path, place.base_sha, "CLAUDE.md", limit_bytes=_GUIDANCE_BYTES
+        )
+        return AgentRequest(
+            argv=settings.agent_argv,
+            model=order.model or settings.agent_model,  # a repository must not choose a costlier one
+            session_id=place.session.session_id,
+            resume=place.session.resume,
+            prompt=compose_prompt(text, self._texts(place)),
+            environment=self._environment(),
+            secrets=settings.agent_secrets,
+            timeout_seconds=settings.agent_timeout_seconds,
+            silence_seconds=settings.agent_silence_seconds,
+            budget_usd=settings.agent_budget_usd,
+            system_text=(guidance or b"").decode("utf-8", "replace").replace("\x00", ""),
+            program_folders=program_folders(settings.agent_argv, settings.isolation.search_path),
+        )
+
+    def _texts(self, place: Place) -> RequestTexts:
+        order = self._plan.order
+        so_far: tuple[str, ...] = ()
+        if not place.session.resume and place.start_sha != place.base_sha:
+            commits = self._parts.git.commits(place.mirror.path, base=place.base_sha, head=place.start_sha)
+            so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
+        return RequestTexts(
+            initial_prompt=order.initial_prompt,
+            issue_number=order.github_issue_number or "",
+            issue_title=order.github_issue_title,
+            issue_body=order.github_issue_body,
+            follow_up=self._plan.follow_up.text if self._plan.follow_up else "",
+            so_far=so_far,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "WORKORDERS_AGENT_WORK_ORDER_ID": self._plan.order.agent_work_order_id,
+            "WORKORDERS_PHASE": self._plan.phase.value,
+            "WORKORDERS_ATTEMPT": str(self._plan.attempt),
+        }
+        if self._plan.follow_up:
+            environment["WORKORDERS_FOLLOW_UP"] = "1"
+        return environment
+
+    def _on_event(self, event: AgentEvent) -> None:
+        log = self._log.warning if event.kind in _WARNINGS else self._log.info
+        log(f"agent_{event.kind}", summary=event.summary, **dict(event.fields))
+
+    def _log_end(self, result: AgentRunResult) -> None:
+        fields = {
+            "duration_seconds": round(result.duration_seconds, 2),
+            "agent_session_id": result.session_id,
+            "cost_usd": float(result.cost_usd or 0),
+            "input_tokens": result.input_tokens,
+            "output_tokens": result.output_tokens,
+            "turns": result.turns,
+        }
+        if result.failure is None:
+            self._log.info("agent_command_completed", **fields)
+            return
+        self._log.error(
+            "agent_command_failed",
+            **fields,
+            error=result.failure.message,
+            error_category=result.failure.category.value,
+            exit_code=result.exit_code,
+            stderr_tail=result.stderr_tail,
+        )
+
+    # --- looking while it runs ---
+
+    @contextlib.contextmanager
+    def _watching(self, place: Place) -> Iterator[None]:
+        """Refresh the order's git statistics from another thread whenever the sandbox's HEAD moves."""
+        done = threading.Event()
+        name = f"watch-{self._plan.order.agent_work_order_id}"
+        watcher = threading.Thread(target=self._watch, args=(place, done), name=name, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+    def _watch(self, place: Place, done: threading.Event) -> None:
+        inspector = Inspector(self._parts.git, self._plan, place)
+        seen = place.sandbox.get_current_state().change_marker
+        while not done.wait(_WATCH_SECONDS):
+            try:
+                marker = place.sandbox.get_current_state().change_marker
+                if marker == seen or self._control.cause is not None:
+                    continue
+                seen = marker
+                if (head := self._workplace.take_commits(place)) is not None:
+                    self._journal.record_statistics(inspector.progress(head))
+            except ExpectedError as error:  # a half-written commit, say; the step's end inspects for good
+                self._log.warning("git_progress_unreadable", error=str(error))
+            except LeaseLost:
+                return

@@ -1,0 +1,96 @@
+"""What git shows after a step: progress, and the evidence its phase must have left. Only reads the mirror."""
+
+from dataclasses import dataclass, replace
+
+from sandboxes.git import TrustedGit
+from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
+from workorders.errors import EvidenceMissing
+from workorders.states import PhaseRunStatus
+from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence
+from workorders.workflow_engine import phase_tracker
+from workorders.workflow_engine.journal import StepPlan
+from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
+from workorders.workflow_engine.workplace import Place
+
+_RESULTS_LIMIT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A step's accepted head with the evidence found; `status` is `succeeded` or `no_change_needed`."""
+
+    head_sha: str
+    progress: GitProgress
+    status: PhaseRunStatus = PhaseRunStatus.SUCCEEDED
+    plan_path: str = ""
+    test_results: AgentTestResults | None = None
+
+
+class Inspector:
+    """Inspects one step's commits in the trusted mirror."""
+
+    def __init__(self, git: TrustedGit, plan: StepPlan, place: Place) -> None:
+        self._git = git
+        self._plan = plan
+        self._place = place
+        self._path = place.mirror.path
+
+    def progress(self, head_sha: str) -> GitProgress:
+        """All of the order's own commits, attributed to phases, and its changes as a pull request shows them."""
+        place = self._place
+        commits = self._git.commits(
+            self._path, base=place.base_sha, head=head_sha, without=place.upstream_sha
+        )
+        common = self._git.merge_base(self._path, place.upstream_sha, head_sha) or place.base_sha
+        changes = self._git.changes(self._path, base=common, head=head_sha)
+        spans = (*self._plan.spans, StepSpan(self._plan.phase, place.start_sha, head_sha))
+        order_id = self._plan.order.agent_work_order_id
+        return phase_tracker.track(commits, changes, agent_work_order_id=order_id, spans=spans)
+
+    def evidence(self, progress: GitProgress, head_sha: str) -> Inspection:
+        """What the phase had to leave, found in git. Raises `EvidenceMissing`."""
+        found = Inspection(head_sha, progress)
+        if self._plan.step is None:  # a follow-up prompt may be a question that changes nothing
+            return found
+        since = self._plan.phase_start_sha or self._place.start_sha
+        changes = self._git.changes(self._path, base=since, head=head_sha)
+        own = progress.commits_of(self._plan.phase)
+        match self._plan.step.evidence:
+            case Evidence.PLAN_FILE:
+                plan_path = phase_tracker.plan_path(changes)
+                if plan_path is None:
+                    raise EvidenceMissing(
+                        "The planning phase left no plan: no file specs/*.md was committed."
+                    )
+                return replace(found, plan_path=plan_path)
+            case Evidence.TEST_RESULTS:
+                if not changes and not own:
+                    raise EvidenceMissing(f"The testing phase committed no {TEST_RESULTS_FILE}.")
+                return replace(found, test_results=self._test_results(head_sha))
+            case Evidence.CHANGE_OUTSIDE_PLANS:
+                if phase_tracker.changed_outside_plans(changes):
+                    return found
+                if phase_tracker.says_no_change_needed(own):
+                    return replace(found, status=PhaseRunStatus.NO_CHANGE_NEEDED)
+                raise EvidenceMissing("The implementing phase committed no change outside specs/.")
+
+    def _test_results(self, head_sha: str) -> AgentTestResults:
+        data = self._git.read_file(self._path, head_sha, TEST_RESULTS_FILE, limit_bytes=_RESULTS_LIMIT)
+        if data is None:
+            raise EvidenceMissing(f"The testing phase left no {TEST_RESULTS_FILE}.")
+        try:
+            return parse_test_results(data)
+        except ValueError as error:
+            raise EvidenceMissing(f"{TEST_RESULTS_FILE} is not valid: {error}") from error
+
+    def adoptable(self) -> Inspection | None:
+        """The result of this step, where an earlier worker brought it into git but did not live to record it."""
+        planned, start_sha = self._plan.planned_sha, self._place.start_sha
+        if not planned or not self._git.has_commit(self._path, planned):
+            return None
+        if not self._git.is_ancestor(self._path, planned, start_sha):
+            return None
+        try:
+            return self.evidence(self.progress(start_sha), start_sha)
+        except EvidenceMissing:
+            return None

@@ -1,0 +1,35 @@
+"""The registry of workers: a row for each cluster and each supervising process, renewed while it lives."""
+
+import socket
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from django.utils import timezone
+
+from workorders.models import WorkerProcess
+
+
+def _release() -> str:
+    try:
+        return version("work-orders")
+    except PackageNotFoundError:  # run from a checkout, as the README does
+        return "source"
+
+
+def record_beat(name: str, *, share: int, running: int, started_at: datetime) -> None:
+    """This worker lives, may run `share` steps at once and runs `running` of them."""
+    seen = {
+        "host": socket.gethostname(),
+        "version": _release(),
+        "share": share,
+        "running": running,
+        "last_beat_at": timezone.now(),
+    }
+    WorkerProcess.objects.update_or_create(
+        name=name, defaults=seen, create_defaults={**seen, "started_at": started_at}
+    )
+
+
+def forget_worker(name: str) -> None:
+    """It stopped as it should; a row without beats would look like a death."""
+    WorkerProcess.objects.filter(name=name).delete()

@@ -1,0 +1,229 @@
+"""Where a step works: its mirror, the commit it starts from, the sandbox opened there, and the way out by bundle."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from uuid import uuid4
+
+from django.utils import timezone
+
+from github_app.references import RepositoryReference
+from github_app.repositories import require_push
+from sandboxes.base import AgentSandbox, SandboxCommand, SandboxSpec
+from sandboxes.errors import ExpectedError
+from sandboxes.git import RemoteRepository
+from sandboxes.kinds import SandboxType
+from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
+from sandboxes.registry import create_sandbox
+from workorders.workflow_engine import phase_tracker
+from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.recorder import StepLogger
+
+_VERIFIED_FOR = timedelta(minutes=10)
+_UNTRACKED_LIMIT = 500
+_SETTLE_SCRIPT = f"""
+branch="refs/heads/$1"
+git add --update
+if [ "$(git ls-files --others --exclude-standard | wc -l)" -le {_UNTRACKED_LIMIT} ]; then git add --all; fi
+git diff --cached --quiet || git commit --quiet --message "$2"
+if [ "$(git symbolic-ref --quiet HEAD)" != "$branch" ]; then
+  git merge-base --is-ancestor "$branch" HEAD && git update-ref "$branch" HEAD
+fi
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class AgentSession:
+    """The agent session a step uses, and whether its transcript is on this host to be resumed."""
+
+    session_id: str
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """An opened place. `upstream_sha` is the base branch's tip now, `base_sha` where the order left it."""
+
+    sandbox: AgentSandbox
+    mirror: RepositoryMirror
+    remote: RemoteRepository
+    session: AgentSession
+    upstream_sha: str
+    base_sha: str
+    start_sha: str
+    remote_sha: str
+
+
+class Workplace:
+    """Opens, empties and removes the place of one claimed step."""
+
+    def __init__(self, parts: EngineParts, journal: StepJournal, log: StepLogger, plan: StepPlan) -> None:
+        self._parts = parts
+        self._data_dir = parts.settings.data_dir
+        self._journal = journal
+        self._log = log
+        self._plan = plan
+        self._order = plan.order
+
+    @cached_property
+    def reference(self) -> RepositoryReference:
+        """Raises `ExpectedError` where the repository is no longer one this server accepts."""
+        return self._parts.parse_reference(self._plan.repository.repository_url)
+
+    @cached_property
+    def remote(self) -> RemoteRepository:
+        return self._parts.remote_for(self.reference)
+
+    @cached_property
+    def mirror(self) -> RepositoryMirror:
+        return RepositoryMirror(self._data_dir, str(self.reference.key), self._parts.git)
+
+    @property
+    def _identifier(self) -> str:
+        return f"{self._order.sandbox_type.replace('_', '-')}-{self._order.agent_work_order_id}"
+
+    @property
+    def _kept_ref(self) -> str:
+        return f"refs/work-orders/{self._order.agent_work_order_id}"
+
+    def session(self) -> AgentSession:
+        previous = self._plan.previous_session_id
+        home = self._data_dir / "homes" / self._identifier
+        if previous and any(home.glob(f".claude/projects/*/{previous}.jsonl")):
+            return AgentSession(previous, resume=True)
+        return AgentSession(str(uuid4()), resume=False)
+
+    def verify(self) -> None:
+        """Ask GitHub once for each order: may we push, and what does the issue say? Raises `GitHubError`s."""
+        if self.reference.is_local:
+            return
+        order, repository = self._order, self._plan.repository
+        known_since = repository.access_verified_at
+        fresh = known_since is not None and timezone.now() - known_since < _VERIFIED_FOR
+        if not (fresh and repository.can_push):
+            found = self._parts.repositories.verify_repository_access(self.reference)
+            self._journal.update_repository(
+                repository.pk,
+                default_branch=found.default_branch,
+                is_accessible=True,
+                can_push=found.can_push,
+                is_private=found.is_private,
+                access_verified_at=timezone.now(),
+                verification_error="",
+            )
+            self._log.info("github_repository_verified", is_accessible=True, can_push=found.can_push)
+            require_push(found)
+        if order.github_issue_number and not order.github_issue_title:
+            issue = self._parts.issues.read_issue(self.reference, order.github_issue_number)
+            order.github_issue_title, order.github_issue_body = issue.issue_title, issue.issue_body
+            self._journal.update_order(
+                github_issue_title=issue.issue_title, github_issue_body=issue.issue_body
+            )
+            self._log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
+
+    def open(self, session: AgentSession) -> Place:
+        """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one."""
+        order = self._order
+        point = self.mirror.refresh(
+            self.remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name
+        )
+        base_sha = order.base_sha or point.base_sha
+        start_sha = self._start_sha(point, base_sha)
+        sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
+        attached = bool(order.sandbox_identifier) and sandbox.attach(sandbox.handle)
+        if not attached:
+            sandbox.setup()
+        self._journal.record_place(
+            base_sha=base_sha,
+            base_branch=point.base_branch,
+            sandbox_identifier=sandbox.sandbox_identifier,
+            start_sha=start_sha,
+        )
+        if not order.base_sha:
+            self._log.info(
+                "git_branch_created",
+                git_branch_name=order.git_branch_name,
+                base_branch=point.base_branch,
+                base_sha=base_sha,
+            )
+        if not attached:
+            identifier = sandbox.sandbox_identifier
+            self._log.info("sandbox_created", sandbox_identifier=identifier, start_sha=start_sha)
+        return Place(
+            sandbox=sandbox,
+            mirror=self.mirror,
+            remote=self.remote,
+            session=session,
+            upstream_sha=point.base_sha,
+            base_sha=base_sha,
+            start_sha=start_sha,
+            remote_sha=point.branch_sha or "",
+        )
+
+    def _start_sha(self, point: StartingPoint, base_sha: str) -> str:
+        """The newest of the order's commits: the remote branch, what this host's mirror kept, else the base."""
+        git, path, known = self._parts.git, self.mirror.path, self._order.head_sha
+        if known and not git.has_commit(path, known):
+            known = ""  # pushed from another host, and gone from the remote since
+        if point.branch_sha and (not known or git.is_ancestor(path, known, point.branch_sha)):
+            known = point.branch_sha  # a step's own push, or a person's commit on the branch
+        kept = git.ref_sha(path, self._kept_ref)
+        if kept and git.is_ancestor(path, known or base_sha, kept):
+            return kept
+        return known or base_sha
+
+    def _sandbox(self, base_branch: str, base_sha: str, start_sha: str, session_id: str) -> AgentSandbox:
+        order = self._order
+        spec = SandboxSpec(
+            sandbox_identifier=self._identifier,
+            repository_key=str(self.reference.key),
+            git_branch_name=order.git_branch_name,
+            base_branch=base_branch,
+            base_sha=base_sha,
+            start_sha=start_sha,
+            mirror_path=self.mirror.path,
+            data_dir=self._data_dir,
+            trailers=phase_tracker.trailers_for(order.agent_work_order_id, self._plan.phase, session_id),
+            isolation=self._parts.settings.isolation,
+        )
+        return create_sandbox(SandboxType(order.sandbox_type), spec)
+
+    def settle(self, place: Place) -> None:
+        """Inside the sandbox: commit what the agent left uncommitted, and bring its branch to where HEAD is."""
+        message = f"{self._plan.phase}: keep changes the agent left uncommitted"
+        argv = ("sh", "-c", _SETTLE_SCRIPT, "sh", self._order.git_branch_name, message)
+        result = place.sandbox.execute_command(SandboxCommand(argv=argv, timeout_seconds=60))
+        if not result.ok:
+            words = result.stderr[-500:].decode("utf-8", "replace")
+            self._log.warning("sandbox_command_failed", command="commit leftovers", stderr=words)
+
+    def take_commits(self, place: Place) -> str | None:
+        """Bundle out of the sandbox, inspect, keep in the mirror: the accepted head, or None without commits."""
+        name = f"{self._order.agent_work_order_id}-{uuid4().hex}.bundle"
+        bundle = self._data_dir / "outbox" / name
+        try:
+            if not place.sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES):
+                return None
+            return place.mirror.accept_bundle(
+                bundle,
+                git_branch_name=self._order.git_branch_name,
+                descends_from=place.start_sha,
+                keep_as=self._kept_ref,
+            )
+        finally:
+            bundle.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the place; the agent's HOME (its transcripts) stays for follow-ups."""
+        sha = self._order.base_sha or "0" * 40
+        sandbox = self._sandbox("main", sha, sha, "none")
+        if not sandbox.get_current_state().exists:
+            return
+        try:
+            sandbox.cleanup()
+        except (ExpectedError, OSError) as error:  # recovery removes what is left
+            self._log.warning("sandbox_cleanup_failed", error=str(error))
+        else:
+            self._log.info("sandbox_cleanup_completed", sandbox_identifier=self._identifier)
