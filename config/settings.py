@@ -62,11 +62,14 @@ TEMPLATES = [
 ]
 
 
+env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+(env.data_dir / "static").mkdir(exist_ok=True)
+
+
 def _database() -> dict[str, Any]:
     if env.database_url:
         config: dict[str, Any] = dict(dj_database_url.parse(env.database_url))
     else:
-        env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(env.data_dir / "workorders.sqlite3")}
     config["CONN_MAX_AGE"] = None
     if config["ENGINE"].endswith("sqlite3"):
@@ -102,7 +105,7 @@ USE_I18N = False
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = env.data_dir / "static"  # only `collectstatic` fills it; see WHITENOISE_USE_FINDERS
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic step before the first start
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 60
 
@@ -56,12 +57,12 @@ def start_postgres() -> tuple[str, Callable[[], None]]:
     folder = Path(tempfile.mkdtemp(prefix="wo-pg-", dir="/tmp"))
     if user:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(folder)}
     data, port = folder / "data", _free_port()
 
     def run(*argv: str) -> None:
-        subprocess.run(argv, check=True, capture_output=True, cwd=folder, env=environment, **identity)  # type: ignore[call-overload]
+        subprocess.run(argv, check=True, capture_output=True, cwd=folder, env=environment, **identity)
 
     try:
         run(str(programs / "initdb"), "-D", str(data), "-U", "workorders", "-A", "trust", "-E", "UTF8", "-N")
@@ -79,7 +80,7 @@ def start_postgres() -> tuple[str, Callable[[], None]]:
             stderr=log,
             cwd=folder,
             env=environment,
-            **identity,  # type: ignore[arg-type]
+            **identity,
         )
 
     def stop() -> None:

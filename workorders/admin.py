@@ -132,9 +132,9 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
             try:
                 act(agent_work_order_id=order_id, by=request.user.get_username())
             except ExpectedError as error:
-                self.message_user(request, f"{order_id}: {error} {error.advice}", messages.ERROR)
+                self.message_user(request, f"Order {order_id}: {error} {error.advice}", messages.ERROR)
             else:
-                self.message_user(request, f"{order_id} {result}.", messages.SUCCESS)
+                self.message_user(request, f"Order {order_id} {result}.", messages.SUCCESS)
 
     @admin.display(description="pull request", ordering="github_pull_request_number")
     def pull_request(self, order: AgentWorkOrder) -> str:

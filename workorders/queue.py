@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import connections
+from django.utils import timezone
 from django_q.cluster import Sentinel
 from django_q.models import OrmQ, Schedule
 from django_q.signals import post_spawn
@@ -44,8 +45,8 @@ def run_short_task(function: str, *arguments: int | str) -> None:
 
 
 def waiting_tickets() -> int:
-    """Messages in the queue, taken or not."""
-    count: int = OrmQ.objects.count()
+    """Messages nobody has taken yet; one that a dead worker took does not count."""
+    count: int = OrmQ.objects.filter(lock__lte=timezone.now()).count()
     return count
 
 

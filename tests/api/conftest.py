@@ -44,7 +44,9 @@ def problem(response: Any, status: int) -> dict[str, Any]:
     document: dict[str, Any] = response.json()
     assert document["status"] == status
     assert {"type", "title", "detail", "code"} <= set(document)
-    assert all(isinstance(document[name], str) and document[name] for name in ("type", "title", "detail", "code"))
+    assert all(
+        isinstance(document[name], str) and document[name] for name in ("type", "title", "detail", "code")
+    )
     if status == 422:
         assert document["errors"]
         assert all(set(error) == {"field", "message"} for error in document["errors"])

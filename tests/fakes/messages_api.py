@@ -167,7 +167,7 @@ class MessagesApi:
     """Context manager; `url` goes into ANTHROPIC_BASE_URL, `requests` is what was asked."""
 
     def __init__(self, script: Script) -> None:
-        self._script = script
+        self.script = script
         self._lock = threading.Lock()
         self._calls = 0
         self.requests: list[RecordedRequest] = []
@@ -203,7 +203,7 @@ class MessagesApi:
         with self._lock:
             call = self._calls
             self._calls += 1
-        return self._script(body, call)
+        return self.script(body, call)
 
 
 def _is_messages(request: RecordedRequest) -> bool:

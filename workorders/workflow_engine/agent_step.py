@@ -118,6 +118,7 @@ class AgentStep:
             issue_body=order.github_issue_body,
             follow_up=self._plan.follow_up.text if self._plan.follow_up else "",
             so_far=so_far,
+            previous_failure=self._plan.previous_failure,
         )
 
     def _environment(self) -> dict[str, str]:

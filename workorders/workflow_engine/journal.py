@@ -39,10 +39,9 @@ from workorders.workflow_definitions import (
 from workorders.workflow_engine.lease import Claim, database_now
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.recorder import Database
+from workorders.workflow_engine.retries import next_attempt_in
 
 WORKER_LOST = "worker_lost"
-MAX_ATTEMPTS = 3
-_BACKOFF_SECONDS = (2.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class StepPlan:
     follow_up: FollowUp | None
     attempt: int
     previous_session_id: str
+    previous_failure: str
     planned_sha: str
     spans: tuple[StepSpan, ...]
     phase_start_sha: str
@@ -101,6 +101,9 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         same = [run for run in same if run.sequence > last_work]
     counted = [run for run in same if _counts(run, order)]
     sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
+    failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
+    if failed is not None and failed.error_category == "agent_session_unusable":
+        sessions = []
     return StepPlan(
         order=order,
         repository=order.repository,
@@ -111,6 +114,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
         attempt=len(counted) + 1,
         previous_session_id=sessions[-1] if sessions else "",
+        previous_failure=failed.error_message if failed is not None else "",
         planned_sha=same[-1].planned_sha if same and same[-1].status not in STEP_DONE else "",
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
@@ -317,10 +321,6 @@ class StepJournal:
 
         self._transaction(write)
 
-    @staticmethod
-    def will_retry(plan: StepPlan, error: ExpectedError) -> bool:
-        return error.retryable and plan.attempt < MAX_ATTEMPTS
-
     def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
         """Close the run as failed; the order is tried again after a pause where that may help, else it failed."""
 
@@ -334,8 +334,8 @@ class StepJournal:
             if order.cancel_requested_at is not None:
                 order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
                 return
-            if self.will_retry(plan, error):
-                delay = _BACKOFF_SECONDS[min(plan.attempt, len(_BACKOFF_SECONDS)) - 1]
+            delay = next_attempt_in(error, plan.attempt)
+            if delay is not None:
                 record_order_event(
                     order,
                     "workflow_phase_retry_scheduled",

@@ -18,6 +18,7 @@ from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
+from workorders.workflow_engine.retries import next_attempt_in
 from workorders.workflow_engine.workplace import Place, Workplace
 
 
@@ -80,7 +81,7 @@ class Orchestrator:
             error_category=error.category,
             duration_seconds=round(seconds, 2),
         )
-        if not self._journal.will_retry(self._plan, error):
+        if next_attempt_in(error, self._plan.attempt) is None:
             self._workplace.remove()
         self._log.flush()
         self._journal.fail_step(self._plan, error)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_TAG = re.compile(r"<(?=/?\s*(request|github_issue|follow_up|so_far)\b)", re.IGNORECASE)
+_TAG = re.compile(r"<(?=/?\s*(request|github_issue|follow_up|so_far|earlier_attempt)\b)", re.IGNORECASE)
 MAX_SECTION = 100_000
 
 
@@ -21,6 +21,7 @@ class RequestTexts:
     issue_body: str = ""
     follow_up: str = ""
     so_far: Sequence[str] = ()
+    previous_failure: str = ""
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -29,6 +30,9 @@ def compose_prompt(command_text: str, texts: RequestTexts) -> str:
     if texts.so_far:
         done = "\n".join(f"- {line}" for line in texts.so_far)
         sections.append(_section("so_far", f"Commits this work order already has on its branch:\n{done}"))
+    if texts.previous_failure:
+        words = f"An earlier attempt of this phase did not count: {texts.previous_failure}"
+        sections.append(_section("earlier_attempt", words))
     if texts.issue_number:
         body = f"#{texts.issue_number}: {texts.issue_title}\n\n{texts.issue_body}"
         sections.append(_section("github_issue", body))

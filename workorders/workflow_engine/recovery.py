@@ -35,7 +35,7 @@ class RecoveryReport:
 def recover(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
     """One pass; safe at any time and on any number of hosts."""
     report = RecoveryReport(
-        tickets_issued=_issue_missing_ticket(dry_run),
+        tickets_issued=issue_missing_ticket(dry_run=dry_run),
         orders_cancelled=_finish_abandoned_cancels(dry_run),
         folders_removed=_remove_ownerless(data_dir, dry_run),
     )
@@ -52,8 +52,8 @@ def recover(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
     return report
 
 
-def _issue_missing_ticket(dry_run: bool) -> int:
-    """One is enough: whoever takes it claims all it can."""
+def issue_missing_ticket(*, dry_run: bool = False) -> int:
+    """A ticket for work that has none; one is enough, for whoever takes it claims all it can."""
     if not has_claimable_steps() or queue.waiting_tickets():
         return 0
     if not dry_run:

@@ -14,15 +14,18 @@ from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from workorders import queue
-from workorders.workflow_engine import workers
+from workorders.workflow_engine import recovery, workers
 
 logger = structlog.get_logger("workorders")
 _RESTART_SECONDS = 2.0
-_BEAT_SECONDS = 4.0
+_BEAT_SECONDS = 2.0
 
 
 class Beat:
-    """Keeps this cluster's row in the registry fresh; a database that is away is waited out."""
+    """Keeps this cluster's row in the registry fresh, and the queue from running dry of tickets.
+
+    A database that is away is waited out.
+    """
 
     def __init__(self) -> None:
         self._name = f"{socket.gethostname()}:{os.getpid()}:cluster"
@@ -36,6 +39,7 @@ class Beat:
         try:
             share = queue.describe()["workers"]
             workers.record_beat(self._name, share=share, running=0, started_at=self._started_at)
+            recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
         except DatabaseError as error:
             logger.warning("worker_beat_failed", error=str(error)[:300])
             connections.close_all()

@@ -1,0 +1,139 @@
+"""Every database constraint of both apps is hit once; a new one without a case here fails the last test."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
+
+from github_app.models import Repository
+from tests.factories import make_order, make_repository, make_run
+from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkOrderLog
+from workorders.states import PhaseRunStatus
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+
+
+def order(**changes: Any) -> Callable[[], object]:
+    """Write these columns of a fresh order."""
+    return lambda: AgentWorkOrder.objects.filter(pk=make_order().pk).update(**changes)
+
+
+def repository(**changes: Any) -> Callable[[], object]:
+    return lambda: Repository.objects.filter(pk=make_repository().pk).update(**changes)
+
+
+def same_repository_in_other_case() -> None:
+    make_repository("octo/spoon")
+    Repository.objects.create(
+        host="GitHub.com", owner="OCTO", name="Spoon", repository_url="https://github.com/OCTO/Spoon"
+    )
+
+
+def same_run_number() -> None:
+    first = make_run(make_order())
+    make_run(first.agent_work_order, sequence=first.sequence)
+
+
+def two_running() -> None:
+    first = make_run(make_order(), status=PhaseRunStatus.RUNNING)
+    make_run(first.agent_work_order, status=PhaseRunStatus.RUNNING)
+
+
+def same_log_number() -> None:
+    entry = make_order().log_entries.get()
+    WorkOrderLog.objects.create(
+        agent_work_order=entry.agent_work_order,
+        sequence=entry.sequence,
+        timestamp=NOW,
+        level="info",
+        event="x",
+    )
+
+
+def same_key() -> None:
+    for _ in range(2):
+        IdempotencyRecord.objects.create(
+            endpoint="x", key="k", body_sha256="", response_status=0, response_body={}
+        )
+
+
+VIOLATIONS: dict[str, list[Callable[[], object]]] = {
+    "order_id_format": [
+        order(agent_work_order_id="wo-ABCDEFGH"),
+        order(agent_work_order_id="wo-abc"),
+        order(agent_work_order_id="--option--x"),
+    ],
+    "order_branch_format": [order(git_branch_name="main"), order(git_branch_name="--force")],
+    "order_status_known": [order(status="paused", claimable_at=None)],
+    "order_sandbox_known": [order(sandbox_type="moon")],
+    "order_workflow_known": [order(workflow_type="agent_workflow_dance")],
+    "order_completed_has_outcome_and_commit": [
+        order(status="completed", claimable_at=None, outcome="branch_pushed"),
+        order(status="completed", claimable_at=None, head_sha="a"),
+    ],
+    "order_failed_says_why": [
+        order(status="failed", claimable_at=None, error_message="x"),
+        order(status="failed", claimable_at=None, error_category="x"),
+    ],
+    "order_finished_is_not_claimed": [
+        order(status="cancelled"),
+        order(status="cancelled", claimable_at=None, claim_owner="w"),
+    ],
+    "order_issue_is_number": [order(github_issue_number="0"), order(github_issue_number="#1")],
+    "phase_run_sequence": [same_run_number],
+    "phase_run_one_at_a_time": [two_running],
+    "phase_run_ended_has_time": [
+        lambda: make_run(make_order(), completed_at=None),
+        lambda: make_run(make_order(), status=PhaseRunStatus.RUNNING, completed_at=NOW),
+    ],
+    "log_sequence_unique": [same_log_number],
+    "idempotency_key_unique": [same_key],
+    "repository_unique_ignoring_case": [same_repository_in_other_case],
+    "repository_named_or_local": [
+        repository(owner=""),
+        repository(repository_url="http://github.com/octo/spoon"),
+        repository(name=""),
+    ],
+    "repository_name_is_no_option": [repository(name="-x"), repository(owner="-x")],
+    "repository_branch_is_no_option": [repository(default_branch="-x"), repository(default_base_branch="-x")],
+    "repository_push_needs_access": [repository(can_push=True)],
+    "repository_access_has_a_time": [repository(is_accessible=True)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "violate"),
+    [(name, violate) for name, cases in VIOLATIONS.items() for violate in cases],
+    ids=[f"{name}-{number}" for name, cases in VIOLATIONS.items() for number in range(len(cases))],
+)
+def test_the_database_refuses(name: str, violate: Callable[[], object]) -> None:
+    with pytest.raises(IntegrityError) as caught, transaction.atomic():
+        violate()
+    text = str(caught.value)
+    assert name in text or "UNIQUE constraint failed" in text  # SQLite names the columns of a plain unique
+
+
+@pytest.mark.parametrize("column", ["agent_work_order_id", "git_branch_name"])
+def test_identifiers_are_unique(column: str) -> None:
+    first, second = make_order(), make_order()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        AgentWorkOrder.objects.filter(pk=second.pk).update(**{column: getattr(first, column)})
+
+
+def test_a_repository_with_orders_cannot_be_removed() -> None:
+    with pytest.raises(models.ProtectedError):
+        make_order().repository.delete()
+
+
+def test_every_constraint_has_a_case() -> None:
+    named = {
+        constraint.name
+        for label in ("workorders", "github_app")
+        for model in apps.get_app_config(label).get_models()
+        for constraint in model._meta.constraints
+    }
+    assert named == set(VIOLATIONS)

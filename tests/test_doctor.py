@@ -1,0 +1,446 @@
+"""`doctor` and the system checks, over real programs that work, lie, hang or are missing."""
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from config.env import BASE_DIR, REHEARSAL_AGENT
+from github_app.checks import check_github
+from github_app.gh import GhCli, GhSettings
+from sandboxes import checks as sandbox_checks
+from sandboxes.findings import Finding, Mark, ok
+from sandboxes.isolation import IsolationSettings
+from tests.fakes.github import FakeGitHub
+from tests.support import require_program
+from workorders.management import diagnosis
+from workorders.management.diagnosis import Check, examine
+from workorders.models import WorkerProcess
+
+TOKEN = "ghp_thisIsTheTokenOfTheTests0123456789"
+SYSTEM_PATH = os.environ["PATH"]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str, str], str]:
+    """Writes a shell script and returns the PATH it is first on."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+
+    def write(name: str, script: str) -> str:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+        return f"{folder}:/usr/bin:/bin"
+
+    return write
+
+
+def only(found: list[Finding], name: str) -> Finding:
+    matching = [finding for finding in found if finding.name == name]
+    assert len(matching) == 1, found
+    return matching[0]
+
+
+class TestGit:
+    def test_the_real_one(self) -> None:
+        assert sandbox_checks.check_git(SYSTEM_PATH).mark is Mark.OK
+
+    @pytest.mark.parametrize(
+        ("script", "words"),
+        [
+            ("echo git version 2.30.2", "too old"),
+            ("echo git version 1.99.0", "too old"),
+            ("echo hello", "does not tell its version"),
+            ("exit 3", "does not tell its version"),
+        ],
+    )
+    def test_unusable_ones(self, program: Callable[[str, str], str], script: str, words: str) -> None:
+        found = sandbox_checks.check_git(program("git", script))
+        assert found.mark is Mark.FAILED
+        assert words in found.message
+        assert "2.38" in found.hint
+
+    def test_missing(self, tmp_path: Path) -> None:
+        found = sandbox_checks.check_git(str(tmp_path))
+        assert (found.mark, "apt-get install git" in found.hint) == (Mark.FAILED, True)
+
+
+class TestIsolation:
+    def test_the_real_one_works_here(self) -> None:
+        require_program("bwrap")
+        assert sandbox_checks.check_isolation(IsolationSettings("bubblewrap")).mark is Mark.OK
+
+    def test_none_is_a_warning(self) -> None:
+        found = sandbox_checks.check_isolation(IsolationSettings("none"))
+        assert (found.mark, "bubblewrap" in found.hint) == (Mark.WARNING, True)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        found = sandbox_checks.check_isolation(IsolationSettings("bubblewrap", search_path=str(tmp_path)))
+        assert (found.mark, "apt-get install bubblewrap" in found.hint) == (Mark.FAILED, True)
+
+    def test_forbidden_namespaces_are_named(self, program: Callable[[str, str], str]) -> None:
+        words = "bwrap: No permissions to create new namespace"
+        path = program("bwrap", f"echo {shlex.quote(words)} >&2; exit 1")
+        found = sandbox_checks.check_isolation(IsolationSettings("bubblewrap", search_path=path))
+        assert found.mark is Mark.FAILED
+        assert words in found.message
+        assert "user namespaces" in found.hint.lower()
+
+    @pytest.mark.parametrize("uid", [0, 1000])
+    def test_kernel_switches_are_named_to_ordinary_accounts(
+        self, monkeypatch: pytest.MonkeyPatch, uid: int
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+        monkeypatch.setattr(sandbox_checks, "_kernel_switch", lambda name: "1" if "apparmor" in name else "")
+        hint = sandbox_checks._namespace_hint()
+        assert ("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" in hint) is (uid != 0)
+
+
+class TestAgent:
+    def test_the_rehearsal_agent_starts_in_and_outside_isolation(self) -> None:
+        require_program("bwrap")
+        argv = (sys.executable, str(REHEARSAL_AGENT))
+        isolation = IsolationSettings("bubblewrap", search_path=SYSTEM_PATH)
+        assert sandbox_checks.check_agent_program(argv, SYSTEM_PATH).mark is Mark.OK
+        assert sandbox_checks.check_agent_in_isolation(argv, isolation).mark is Mark.OK
+
+    def test_claude_starts_in_and_outside_isolation(self) -> None:
+        require_program("bwrap")
+        require_program("claude")
+        isolation = IsolationSettings("bubblewrap", search_path=SYSTEM_PATH)
+        found = sandbox_checks.check_agent_program(("claude",), SYSTEM_PATH)
+        assert found.mark is Mark.OK, found
+        assert "Claude Code" in found.message
+        assert sandbox_checks.check_agent_in_isolation(("claude",), isolation).mark is Mark.OK
+
+    def test_missing_says_how_to_get_it(self, tmp_path: Path) -> None:
+        found = sandbox_checks.check_agent_program(("claude",), str(tmp_path))
+        assert (found.mark, "npm install -g @anthropic-ai/claude-code" in found.hint) == (Mark.FAILED, True)
+        other = sandbox_checks.check_agent_program(("my-agent",), str(tmp_path))
+        assert "WORKORDERS_AGENT_COMMAND" in other.hint
+
+    def test_sees_nothing_of_the_servers_environment(
+        self, program: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GH_TOKEN", TOKEN)
+        path = program(
+            "agent", "env | cut -d= -f1 | sort | tr '\\n' ' '; echo; test ! -e \"$HOME/.gitconfig\""
+        )
+        found = sandbox_checks.check_agent_program(("agent",), path)
+        assert found.mark is Mark.OK
+        assert "HOME" in found.message
+        assert "GH_TOKEN" not in found.message
+
+    def test_one_that_hangs_is_ended(
+        self, program: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sandbox_checks, "AGENT_SECONDS", 0.3)
+        path = program("agent", "sleep 30")
+        started = time.monotonic()
+        found = sandbox_checks.check_agent_program(("agent",), path)
+        assert (found.mark, "did not end" in found.message) == (Mark.FAILED, True)
+        assert time.monotonic() - started < 10
+
+    def test_one_that_fails_is_quoted(self, program: Callable[[str, str], str]) -> None:
+        path = program("agent", "echo 'its native binary is not installed' >&2; exit 1")
+        found = sandbox_checks.check_agent_program(("agent",), path)
+        assert (found.mark, "native binary" in found.message) == (Mark.FAILED, True)
+
+    def test_one_that_isolation_hides_is_named(self, tmp_path: Path) -> None:
+        require_program("bwrap")
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib" / "part").write_text("")
+        agent = tmp_path / "bin" / "agent"
+        agent.parent.mkdir()
+        elsewhere = BASE_DIR / "manage.py"
+        agent.write_text(f"#!/bin/sh\ncat {elsewhere} >/dev/null && echo version 1\n")
+        agent.chmod(0o755)
+        isolation = IsolationSettings("bubblewrap", search_path="/usr/bin:/bin")
+        assert sandbox_checks.check_agent_program((str(agent),), "/usr/bin:/bin").mark is Mark.OK
+        found = sandbox_checks.check_agent_in_isolation((str(agent),), isolation)
+        assert found.mark is Mark.FAILED
+        assert "WORKORDERS_AGENT_READ_PATHS" in found.hint
+        helped = replace(isolation, read_paths=(BASE_DIR,))
+        assert sandbox_checks.check_agent_in_isolation((str(agent),), helped).mark is Mark.OK
+
+    @pytest.mark.parametrize(
+        ("command", "variables", "mark"),
+        [
+            (("claude",), {}, Mark.FAILED),
+            (("/opt/tools/claude",), {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}, Mark.FAILED),
+            (("claude",), {"ANTHROPIC_API_KEY": "k"}, Mark.OK),
+            (("claude",), {"CLAUDE_CODE_OAUTH_TOKEN": "k"}, Mark.OK),
+            (("claude",), {"CLAUDE_CODE_USE_BEDROCK": "1"}, Mark.OK),
+            (("python", "agent.py"), {}, Mark.OK),
+        ],
+    )
+    def test_login(
+        self, settings: LazySettings, command: tuple[str, ...], variables: dict[str, str], mark: Mark
+    ) -> None:
+        settings.WORKORDERS_AGENT_COMMAND = command
+        settings.WORKORDERS_AGENT_PROVIDER_VARIABLES = variables
+        assert diagnosis.agent_login().mark is mark
+
+
+class TestGitHub:
+    @pytest.fixture
+    def gh(self, tmp_path: Path) -> GhSettings:
+        require_program("gh")
+        return GhSettings(
+            host="github.com", token=TOKEN, home=tmp_path, search_path=SYSTEM_PATH, timeout_seconds=5
+        )
+
+    def test_a_good_token(self, gh: GhSettings) -> None:
+        with FakeGitHub() as fake:
+            fake.add_token(TOKEN)
+            client = GhCli(replace(gh, config_dir=fake.gh_config_dir))
+            found = check_github(client, search_path=SYSTEM_PATH, expected=True)
+        assert {finding.mark for finding in found} == {Mark.OK}
+        assert "logged in as" in only(found, "GitHub login").message
+
+    @pytest.mark.parametrize(("expected", "mark"), [(True, Mark.FAILED), (False, Mark.WARNING)])
+    def test_a_bad_token(self, gh: GhSettings, expected: bool, mark: Mark) -> None:
+        with FakeGitHub() as fake:
+            client = GhCli(replace(gh, config_dir=fake.gh_config_dir))
+            found = only(check_github(client, search_path=SYSTEM_PATH, expected=expected), "GitHub login")
+        assert (found.mark, "GH_TOKEN" in found.hint) == (mark, True)
+        assert TOKEN not in found.message
+
+    @pytest.mark.parametrize(("expected", "mark"), [(True, Mark.FAILED), (False, Mark.WARNING)])
+    def test_missing_program(self, tmp_path: Path, gh: GhSettings, expected: bool, mark: Mark) -> None:
+        found = check_github(GhCli(gh), search_path=str(tmp_path), expected=expected)
+        assert [(finding.name, finding.mark) for finding in found] == [("gh", mark)]
+        assert "https://cli.github.com" in found[0].hint
+
+    @pytest.mark.parametrize(
+        ("local", "token", "mark"), [(True, "", Mark.WARNING), (True, "t", Mark.FAILED), (False, "", Mark.FAILED)]
+    )  # fmt: skip
+    def test_is_required_unless_only_local_repositories_are_meant(
+        self, settings: LazySettings, tmp_path: Path, local: bool, token: str, mark: Mark
+    ) -> None:
+        settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES = local
+        settings.GH_TOKEN = token
+        settings.WORKORDERS_PATH = str(tmp_path)
+        assert {finding.mark for finding in diagnosis.github()} == {mark}
+
+
+class TestDataFolder:
+    def test_is_made_private(self, tmp_path: Path) -> None:
+        found = sandbox_checks.check_data_folder(tmp_path / "a" / "var")
+        assert only(found, "data folder").mark is Mark.OK
+        assert only(found, "data folder permissions").mark is Mark.OK
+        assert stat.S_IMODE((tmp_path / "a" / "var").stat().st_mode) == 0o700
+        assert list((tmp_path / "a" / "var").iterdir()) == []
+
+    def test_open_to_others(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o750)
+        found = only(sandbox_checks.check_data_folder(tmp_path), "data folder permissions")
+        assert (found.mark, f"chmod 700 {tmp_path}" in found.hint) == (Mark.WARNING, True)
+
+    def test_not_writable(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        found = sandbox_checks.check_data_folder(tmp_path / "file" / "var")
+        assert [finding.mark for finding in found] == [Mark.FAILED]
+        assert "WORKORDERS_DATA_DIR" in found[0].hint
+
+    @pytest.mark.parametrize(
+        ("free", "mark"), [(1, Mark.FAILED), (1024**3, Mark.WARNING), (100 * 1024**3, Mark.OK)]
+    )
+    def test_free_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, mark: Mark) -> None:
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(free, 0, free))
+        assert only(sandbox_checks.check_data_folder(tmp_path), "disk space").mark is mark
+
+
+@pytest.mark.django_db
+class TestDatabase:
+    def test_answers_and_is_migrated(self) -> None:
+        found = diagnosis.database()
+        assert only(found, "database").mark is Mark.OK
+        assert only(found, "migrations").mark is Mark.OK
+
+    def test_missing_migrations(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        planned = "django.db.migrations.executor.MigrationExecutor.migration_plan"
+        monkeypatch.setattr(planned, lambda *_: [("one", False)])
+        found = only(diagnosis.database(), "migrations")
+        assert (found.mark, "manage.py migrate" in found.hint) == (Mark.FAILED, True)
+
+    def test_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def away() -> None:
+            raise OperationalError("connection refused\nIs the server running?")
+
+        monkeypatch.setattr(connection, "cursor", away)
+        found = diagnosis.database()
+        assert [finding.mark for finding in found] == [Mark.FAILED]
+        assert "DATABASE_URL" in found[0].hint
+        assert "Is the server" not in found[0].message
+
+    @pytest.mark.parametrize(
+        ("version", "mark"), [((3, 40, 1), Mark.WARNING), ((3, 51, 2), Mark.WARNING), ((3, 51, 3), Mark.OK)]
+    )
+    def test_sqlite_version(self, version: tuple[int, ...], mark: Mark) -> None:
+        assert diagnosis._sqlite_version(version, "it").mark is mark
+
+    def test_workers_are_counted_and_never_a_failure(self) -> None:
+        assert only(diagnosis.database(), "workers").message.startswith("none at work")
+        now = timezone.now()
+        WorkerProcess.objects.create(
+            name="host:1:1", host="host", version="0", share=2, started_at=now, last_beat_at=now
+        )
+        assert only(diagnosis.database(), "workers").message.startswith("1 at work")
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("changes", "identifier"),
+        [
+            ({"WORKORDERS_AUTH": "none", "LOOPBACK_ONLY": False}, "workorders.E001"),
+            ({"WORKORDERS_AGENT_ISOLATION": "none", "DEBUG": False}, "workorders.W001"),
+            ({"WORKORDERS_LEASE_SECONDS": 3}, "workorders.W003"),
+            ({"WORKORDERS_AGENT_SILENCE_SECONDS": 7200}, "workorders.W004"),
+            ({"Q_CLUSTER": {"retry": 60, "timeout": 60}}, "workorders.E002"),
+            ({"WORKORDERS_WORKERS": 1}, "workorders.W005"),
+        ],
+    )
+    def test_each_is_told_with_a_hint(
+        self, settings: LazySettings, changes: dict[str, Any], identifier: str
+    ) -> None:
+        settings.WORKORDERS_AGENT_ISOLATION = "bubblewrap"
+        before = {message.id for message in run_checks(tags=["workorders"])}
+        for name, value in changes.items():
+            setattr(settings, name, value)
+        found = {message.id: message for message in run_checks(tags=["workorders"])}
+        assert set(found) - before == {identifier}
+        assert found[identifier].hint
+
+    def test_open_data_folder(self, settings: LazySettings, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        settings.WORKORDERS_DATA_DIR = tmp_path
+        assert "workorders.W002" in {message.id for message in run_checks(tags=["workorders"])}
+
+    def test_missing_data_folder_is_no_problem(self, settings: LazySettings, tmp_path: Path) -> None:
+        settings.WORKORDERS_DATA_DIR = tmp_path / "none"
+        assert "workorders.W002" not in {message.id for message in run_checks(tags=["workorders"])}
+
+    @pytest.mark.parametrize(
+        ("changes", "mark"), [({}, Mark.OK), ({"retry": 10}, Mark.FAILED), ({"workers": 2}, Mark.FAILED)]
+    )
+    def test_queue(self, settings: LazySettings, changes: dict[str, int], mark: Mark) -> None:
+        settings.Q_CLUSTER = {**settings.Q_CLUSTER, **changes}
+        assert diagnosis.queue_settings().mark is mark
+
+    def test_sandbox_types_of_later_versions_are_named(self) -> None:
+        found = diagnosis.sandbox_types()
+        assert found.mark is Mark.OK
+        assert "e2b, dagger are not part of this version" in found.message
+
+
+class TestExamination:
+    def test_keeps_the_order_and_goes_on_after_a_broken_check(self) -> None:
+        def broken() -> Finding:
+            raise LookupError("oops")
+
+        found = examine(
+            [
+                Check("slow", lambda: ok("slow", "fine"), in_background=True),
+                Check("broken", broken),
+                Check("last", lambda: [ok("last", "fine"), ok("really last", "fine")]),
+            ]
+        )
+        assert [finding.name for finding in found] == ["slow", "broken", "last", "really last"]
+        assert (found[1].mark, "LookupError: oops" in found[1].message) == (Mark.FAILED, True)
+
+    def test_does_not_wait_for_one_that_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(diagnosis, "TOTAL_SECONDS", 0.1)
+        found = examine([Check("hangs", lambda: time.sleep(1) or ok("hangs", ""), in_background=True)])  # type: ignore[func-returns-value]
+        assert (found[0].mark, "No answer" in found[0].message) == (Mark.FAILED, True)
+
+    @pytest.mark.parametrize(("mark", "code"), [(Mark.OK, None), (Mark.WARNING, None), (Mark.FAILED, 1)])
+    def test_exit_code_and_json(self, monkeypatch: pytest.MonkeyPatch, mark: Mark, code: int | None) -> None:
+        finding = Finding("thing", mark, "what is", "what to do" if mark is not Mark.OK else "")
+        monkeypatch.setattr("workorders.management.commands.doctor.examine", lambda: [finding])
+        for arguments in ([], ["--json"]):
+            out = StringIO()
+            if code is None:
+                call_command("doctor", *arguments, stdout=out)
+            else:
+                with pytest.raises(SystemExit) as ended:
+                    call_command("doctor", *arguments, stdout=out)
+                assert ended.value.code == code
+        report = json.loads(out.getvalue())
+        assert report == {
+            "ok": code is None,
+            "findings": [{"name": "thing", "mark": mark, "message": "what is", "hint": finding.hint}],
+        }
+
+    def test_prints_a_sign_for_each_and_a_hint_below(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        findings = [
+            ok("a", "fine"),
+            Finding("bb", Mark.WARNING, "hm", "look"),
+            Finding("c", Mark.FAILED, "no", "do"),
+        ]
+        monkeypatch.setattr("workorders.management.commands.doctor.examine", lambda: findings)
+        out = StringIO()
+        with pytest.raises(SystemExit):
+            call_command("doctor", stdout=out)
+        lines = out.getvalue().splitlines()
+        assert lines[:5] == ["✓ a   fine", "! bb  hm", "      → look", "✗ c   no", "      → do"]
+        assert "1 to put right" in lines[-1]
+
+
+def run_manage(tmp_path: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, BASE_DIR / "manage.py", *arguments],
+        env={"PATH": SYSTEM_PATH, "HOME": str(tmp_path), "WORKORDERS_DATA_DIR": str(tmp_path / "var"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )  # fmt: skip
+
+
+def test_the_real_command(tmp_path: Path) -> None:
+    for name in ("git", "bwrap", "gh"):
+        require_program(name)
+    with FakeGitHub() as github:
+        github.add_token(TOKEN)
+        variables = {
+            "WORKORDERS_SECRET_KEY": "k" * 50,
+            "WORKORDERS_AGENT_COMMAND": shlex.join([sys.executable, str(REHEARSAL_AGENT)]),
+            "GH_TOKEN": TOKEN,
+            "GH_CONFIG_DIR": str(github.gh_config_dir),
+        }
+        before = run_manage(tmp_path, "doctor", "--json", **variables)
+        run_manage(tmp_path, "migrate", **variables)
+        after = run_manage(tmp_path, "doctor", **variables)
+    assert before.returncode == 1, before.stderr
+    failures = [item["name"] for item in json.loads(before.stdout)["findings"] if item["mark"] == "failed"]
+    assert failures == ["migrations"]
+    assert after.returncode == 0, after.stdout + after.stderr
+    assert "Work orders can run here." in after.stdout
+
+
+def test_deployment_check_is_clean_in_production(tmp_path: Path) -> None:
+    ended = run_manage(
+        tmp_path,
+        *("check", "--deploy", "--fail-level", "WARNING"),
+        WORKORDERS_SECRET_KEY="aZ3-k9_" * 10,
+        WORKORDERS_ALLOWED_HOSTS="example.org",
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no issues" in ended.stdout

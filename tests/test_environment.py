@@ -1,0 +1,191 @@
+"""The typed environment: `.env.example` is in step with it, and wrong values fail at start with a hint."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from config import env
+
+EXAMPLE = env.BASE_DIR / ".env.example"
+PASSED_THROUGH = {"ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"}
+FIELDS = {str(field.alias): field for field in env.Environment.model_fields.values()}
+
+
+def example() -> dict[str, tuple[str, list[str]]]:
+    """Each variable of the example with its value and the comment lines right above it."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    comments: list[str] = []
+    for line in EXAMPLE.read_text().splitlines():
+        if match := re.fullmatch(r"#([A-Z][A-Z0-9_]*)=(.*)", line):
+            assert match[1] not in found, f"{match[1]} is listed twice"
+            found[match[1]] = (match[2], comments)
+            comments = []
+        elif line.startswith("# ") and not line.startswith("# ---"):
+            comments = [*comments, line[2:]]
+        else:
+            assert not line or line.startswith("# ---"), f"not a comment and no variable: {line}"
+            comments = []
+    return found
+
+
+def as_written(field: FieldInfo) -> str:
+    default = field.default
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if default == env.BASE_DIR / "var":
+        return "var"
+    return str(default)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """`config.env` with a minimal environment, and nothing remembered before or after."""
+    for name in [*FIELDS, *PASSED_THROUGH]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORKORDERS_SECRET_KEY", "k" * 50)
+    env.current.cache_clear()
+    yield env
+    env.current.cache_clear()
+
+
+def test_example_lists_exactly_the_variables_that_are_read() -> None:
+    assert set(example()) == set(FIELDS) | PASSED_THROUGH
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS))
+def test_example_shows_the_default_and_explains_it_in_one_line(name: str) -> None:
+    value, comments = example()[name]
+    assert value == as_written(FIELDS[name])
+    assert len(comments) == 1
+    assert comments[0].endswith(".")
+
+
+def test_passed_through_variables_reach_the_agent(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PASSED_THROUGH:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("CLAUDE_CODE_ENTRYPOINT", "a developer's own session")
+    assert set(fresh.current().provider_variables) == PASSED_THROUGH
+
+
+def test_defaults_start_and_isolate(fresh: ModuleType) -> None:
+    found = fresh.current()
+    assert (found.auth, found.isolation, found.workers) == ("required", "bubblewrap", 4)
+    assert found.git_base_url == "https://github.com"
+    assert found.data_dir == env.BASE_DIR / "var"
+
+
+def test_empty_means_default(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FIELDS:
+        if name not in {"WORKORDERS_SECRET_KEY", "HOME", "PATH"}:
+            monkeypatch.setenv(name, "")
+    assert fresh.current().workers == 4
+
+
+def test_secrets_are_not_shown(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("WORKORDERS_SECRET_KEY", "GH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+    for name in (*names, "WORKORDERS_WEBHOOK_SECRETS"):
+        monkeypatch.setenv(name, "very-secret-value")
+    assert "very-secret-value" not in repr(fresh.current())
+
+
+@pytest.mark.parametrize(
+    ("variables", "hint"),
+    [
+        ({"WORKORDERS_SECRET_KEY": ""}, "make one with"),
+        ({"WORKORDERS_WORKERS": "0"}, "WORKORDERS_WORKERS: Input should be greater than or equal to 1"),
+        ({"WORKORDERS_WORKERS": "many"}, "WORKORDERS_WORKERS: Input should be a valid integer"),
+        ({"WORKORDERS_WORKER_PROCESSES": "1000"}, "less than or equal to 64"),
+        ({"WORKORDERS_LEASE_SECONDS": "1"}, "WORKORDERS_LEASE_SECONDS"),
+        ({"WORKORDERS_DRAIN_SECONDS": "-1"}, "WORKORDERS_DRAIN_SECONDS"),
+        ({"WORKORDERS_DEBUG": "perhaps"}, "WORKORDERS_DEBUG: Input should be a valid boolean"),
+        ({"WORKORDERS_AUTH": "off"}, "'required' or 'none'"),
+        (
+            {"WORKORDERS_AUTH": "none", "WORKORDERS_ALLOWED_HOSTS": "localhost,work.example.org"},
+            "WORKORDERS_ALLOWED_HOSTS names work.example.org",
+        ),
+        ({"WORKORDERS_AUTH": "none", "WORKORDERS_ALLOWED_HOSTS": "*"}, "accepted on loopback only"),
+        ({"WORKORDERS_AGENT_COMMAND": "  "}, "leave it out for `claude`"),
+        ({"WORKORDERS_AGENT_COMMAND": "claude 'unfinished"}, "No closing quotation"),
+        ({"WORKORDERS_AGENT_MODEL": "--help"}, "WORKORDERS_AGENT_MODEL"),
+        ({"WORKORDERS_AGENT_ISOLATION": "docker"}, "'bubblewrap', 'none'"),
+        ({"WORKORDERS_AGENT_TIMEOUT_SECONDS": "0"}, "WORKORDERS_AGENT_TIMEOUT_SECONDS"),
+        ({"WORKORDERS_AGENT_SILENCE_SECONDS": "1e9"}, "WORKORDERS_AGENT_SILENCE_SECONDS"),
+        ({"WORKORDERS_AGENT_BUDGET_USD": "-5"}, "WORKORDERS_AGENT_BUDGET_USD"),
+        ({"WORKORDERS_GITHUB_HOST": "https://github.com"}, "WORKORDERS_GITHUB_HOST"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "http://git.example.org"}, "must be https://"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://me:pw@git.example.org"}, "comes from GH_TOKEN"),
+        ({"WORKORDERS_LOG_LEVEL": "LOUD"}, "'DEBUG', 'INFO'"),
+        ({"WORKORDERS_LOG_FORMAT": "xml"}, "'console', 'json'"),
+    ],
+)
+def test_wrong_values_fail_with_a_hint(
+    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], hint: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(env.EnvironmentInvalid) as caught:
+        fresh.current()
+    assert hint in str(caught.value)
+    assert ".env.example" in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKORDERS_WORKERS", "0")
+    monkeypatch.setenv("WORKORDERS_AUTH", "off")
+    with pytest.raises(env.EnvironmentInvalid, match=r"(?s)WORKORDERS_AUTH.*WORKORDERS_WORKERS"):
+        fresh.current()
+
+
+def test_a_wrong_value_stops_the_start_without_a_traceback(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, env.BASE_DIR / "manage.py", "check"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WORKORDERS_DATA_DIR": str(tmp_path / "var")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert "WORKORDERS_SECRET_KEY is required" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+class TestEmbeddedDefaults:
+    """What `quickstart` starts with where nothing is set."""
+
+    @pytest.fixture(autouse=True)
+    def _bare(self, fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in FIELDS:  # set, so that what the function sets is taken back too
+            if name.startswith("WORKORDERS_"):
+                monkeypatch.setenv(name, "")
+        monkeypatch.setenv("WORKORDERS_DATA_DIR", str(tmp_path / "data"))
+
+    def test_need_no_account_and_stay_on_this_machine(self, fresh: ModuleType, tmp_path: Path) -> None:
+        fresh.use_embedded_defaults()
+        found = fresh.current()
+        assert (found.auth, found.allow_local_repositories) == ("none", True)
+        assert set(found.hosts) <= env.LOOPBACK_HOSTS
+        assert str(env.REHEARSAL_AGENT) in found.agent_command
+        assert found.data_dir == tmp_path / "data"
+
+    def test_keep_their_key_to_themselves(self, fresh: ModuleType, tmp_path: Path) -> None:
+        fresh.use_embedded_defaults()
+        first = fresh.current().secret_key
+        key_file = tmp_path / "data" / "secret_key"
+        assert len(first) >= 50
+        assert key_file.read_text() == first
+        assert key_file.stat().st_mode & 0o077 == 0
+        assert key_file.parent.stat().st_mode & 0o077 == 0
+
+    def test_give_way_to_what_is_set(self, fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WORKORDERS_AGENT_COMMAND", "claude")
+        monkeypatch.setenv("WORKORDERS_LOG_FORMAT", "json")
+        fresh.use_embedded_defaults()
+        assert (fresh.current().agent_command, fresh.current().log_format) == ("claude", "json")

@@ -1,0 +1,85 @@
+"""`/healthz` and `/readyz`."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.test import Client
+from django.utils import timezone
+
+from workorders import progress
+from workorders.models import WorkerProcess
+from workorders.views import health
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def forget_migrations() -> Iterator[None]:
+    health._migrations_applied.cache_clear()
+    yield
+    health._migrations_applied.cache_clear()
+
+
+def beat(seconds_ago: float) -> None:
+    now = timezone.now()
+    WorkerProcess.objects.create(
+        name=f"host:{seconds_ago}",
+        host="host",
+        version="1",
+        share=4,
+        started_at=now,
+        last_beat_at=now - timedelta(seconds=seconds_ago),
+    )
+
+
+def ready(client: Client) -> tuple[int, dict[str, Any]]:
+    response = client.get("/readyz")
+    return response.status_code, response.json()["checks"]
+
+
+def test_healthz_asks_nobody(client: Client, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_not_ready_without_a_live_worker(client: Client) -> None:
+    assert ready(client) == (503, {"database": True, "migrations": True, "workers": False})
+    beat(16)
+    assert ready(client)[0] == 503
+
+
+def test_ready(client: Client) -> None:
+    beat(13)
+    assert ready(client) == (200, {"database": True, "migrations": True, "workers": True})
+
+
+def test_not_ready_with_a_missing_migration(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MigrationExecutor, "migration_plan", lambda *_: ["one"])
+    beat(1)
+    assert ready(client) == (503, {"database": True, "migrations": False, "workers": False})
+
+
+def test_not_ready_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "cursor", away)
+    assert ready(client) == (503, {"database": False, "migrations": False, "workers": False})
+
+
+def test_the_positive_answer_is_kept(client: Client, django_assert_num_queries: Any) -> None:
+    beat(1)
+    client.get("/readyz")
+    with django_assert_num_queries(2):
+        assert client.get("/readyz").status_code == 200
+
+
+def test_live_workers_counts_by_the_databases_clock() -> None:
+    beat(1)
+    beat(14)
+    beat(60)
+    assert progress.live_workers() == 2
