@@ -11,7 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -349,10 +349,16 @@ def _signal_group(pid: int, number: int) -> None:
 
 
 class Service:
-    """A long-lived child of a management command (web server, workers), sharing this terminal's output."""
+    """A long-lived child of a management command (web server, workers), with this process's environment.
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        self._child = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, start_new_session=True)
+    Its output goes to the terminal, or to the end of a file.
+    """
+
+    def __init__(self, argv: Sequence[str], output: Path | None = None) -> None:
+        with output.open("ab") if output else nullcontext() as file:
+            self._child = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
 
     @property
     def pid(self) -> int:

@@ -53,7 +53,9 @@ class RepositoryRefused(WorkOrderError):
     """The server's settings no longer allow this repository."""
 
     category = "repository_refused"
-    advice = "Check WORKORDERS_GITHUB_HOST and WORKORDERS_ALLOW_LOCAL_REPOSITORIES on the workers, then retry."
+    advice = (
+        "Check WORKORDERS_GITHUB_HOST and WORKORDERS_ALLOW_LOCAL_REPOSITORIES on the workers, then retry."
+    )
 
 
 class LeaseLost(Exception):

@@ -135,6 +135,7 @@ class BareOrder:
 
     def close(self) -> None:
         with self._stage("close"):
+            shutil.rmtree(self._work)
             if self.sandbox_type == "git_worktree":
                 clone = self.repository.clone
                 arguments = ["git", f"--git-dir={clone}", "worktree", "remove", "--force", str(self._work)]
@@ -149,13 +150,14 @@ class BareOrder:
         stdin: bytes = b"",
         folder: Path | None = None,
     ) -> bytes:
-        shared = (self.repository.clone,) if self.sandbox_type == "git_worktree" else ()
+        clone, work = self.repository.clone, self._work
+        shared = [path for path in (clone, work) if path.exists()] if self.sandbox_type == "git_worktree" else []
         wrapped = isolated_argv(
             argv,
             settings=_SETTINGS,
-            workspace=folder or self._work,
+            workspace=folder or work,
             home=self._home,
-            writable=(*shared, self._work),
+            writable=shared,
             readable=(*readable, self.repository.mirror / "objects"),
         )
         child = subprocess.Popen(

@@ -31,9 +31,9 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def _fresh_postgres(server_url: str) -> Iterator[str]:
     name = f"wo_{uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]  # a name we made up
+        connection.execute(f'CREATE DATABASE "{name}"')
         yield server_url.rsplit("/", 1)[0] + f"/{name}"
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[call-overload]
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @dataclass

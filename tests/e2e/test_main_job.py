@@ -73,8 +73,8 @@ def test_a_request_becomes_a_pull_request(
         # GitHub: one pull request, one comment, the template of this product
         [pull_request] = repository.pull_requests.values()
         assert pull_request.title == "#1: Widgets cannot be counted"
-        assert "Closes #1" in pull_request.body
-        assert "1 passed, 0 failed" in pull_request.body
+        assert "Closes #1" in (pull_request.body or "")
+        assert "1 passed, 0 failed" in (pull_request.body or "")
         assert not pull_request.is_draft
         [comment] = repository.comments_of(1)
         assert order["github_pull_request_url"] in comment.body

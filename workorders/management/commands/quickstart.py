@@ -50,8 +50,11 @@ class Command(BaseCommand):
         remote = make_sample_repository(settings.WORKORDERS_DATA_DIR / "quickstart")
         self._say(f"Sample repository: {remote}")
         address = f"http://{options['host']}:{options['port']}"
+        self._log = settings.WORKORDERS_DATA_DIR / "logs" / "quickstart.log"
+        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         serve = Service(
-            [sys.executable, sys.argv[0], "serve", f"--host={options['host']}", f"--port={options['port']}"]
+            [sys.executable, sys.argv[0], "serve", f"--host={options['host']}", f"--port={options['port']}"],
+            output=self._log,
         )
         try:
             self._wait_until_ready(serve, address)
@@ -71,7 +74,7 @@ class Command(BaseCommand):
             serve.stop(within_seconds=20)
 
     def _wait_until_ready(self, serve: Service, address: str) -> None:
-        self._say("Starting web and workers …")
+        self._say(f"Starting web and workers (their log: {self._log}) …")
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if serve.poll() is not None:
@@ -97,14 +100,17 @@ class Command(BaseCommand):
             if order.status in FINISHED:
                 return order
             time.sleep(0.2)
-        raise CommandError("The order did not finish; see the lines above.")
+        raise CommandError(f"The order did not finish; {self._log} says why.")
 
     def _report(self, order: AgentWorkOrder, remote: Path) -> None:
         self._say("")
         for run in order.phase_runs.exclude(kind="delivery"):
             seconds = (run.completed_at - run.started_at).total_seconds() if run.completed_at else 0
             self._say(f"  {run.phase:<14} {run.status:<10} {run.commits} commits  {seconds:.1f} s")
-        self._say(f"  commits {order.git_commit_count}, files {order.git_files_changed}, ", ending="")
+        self._say("")
+        for entry in order.log_entries.filter(event="git_commit_created"):
+            self._say(f"  {entry.fields['git_commit_sha'][:10]}  {entry.fields['message']}")
+        self._say(f"\n  commits {order.git_commit_count}, files {order.git_files_changed}, ", ending="")
         self._say(f"+{order.git_lines_added} −{order.git_lines_removed}")
         self._say(f"  branch  {order.git_branch_name} in {remote}")
         self._say(f"  status  {order.status} ({order.outcome})\n")
