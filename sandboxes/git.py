@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import batched
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,10 +31,9 @@ LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
-_RECORD, _FIELD = "\x1e", "\x1f"
-_LOG_FORMAT = (
-    _RECORD + _FIELD.join(["%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)"]) + _FIELD
-)
+# Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well.
+_LOG_FIELDS = ("%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
+_LOG_FORMAT = "%x00".join(_LOG_FIELDS)
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|"
@@ -44,6 +44,7 @@ _NOT_FOUND = re.compile(
     r"Repository not found|does not appear to be a git repository|not found|error: 404|does not exist",
     re.IGNORECASE,
 )
+_REMOTE_COMMANDS = frozenset({"ls-remote", "fetch", "push"})
 _REJECTED = re.compile(r"\[(remote )?rejected\]|pre-receive hook declined|protected branch|stale info")
 
 
@@ -153,10 +154,12 @@ class TrustedGit:
     ) -> ProcessResult:
         """Run git; with `quarantine`, new objects go to that folder while the repository's stay readable.
 
-        Raises `GitTimeout`, and `GitError` (or the typed reason) when `check` and it failed.
+        Raises `GitTimeout`, and `GitError` (or the typed reason) when `check` and it failed or said more than
+        `output_bytes`: half an answer is none.
         """
         argv = [
             self._program,
+            "--literal-pathspecs",
             "-c",
             "core.hooksPath=/dev/null",
             "-c",
@@ -186,6 +189,12 @@ class TrustedGit:
             raise GitTimeout(f"git {arguments[0]} did not end within {timeout_seconds:.0f} s.")
         if check and result.exit_code != 0:
             raise _typed_error(arguments[0], result)
+        if check and result.truncated:
+            raise GitError(
+                f"git {arguments[0]} answered with more than {output_bytes} bytes.",
+                advice="The repository or the order's commits are too large to be read; remove what is not needed.",
+                retryable=False,
+            )
         return result
 
     def text(self, *arguments: str, git_dir: Path) -> str:
@@ -289,6 +298,7 @@ class TrustedGit:
         """Commits reachable from `head`, not from `base` nor `without`; oldest first, the `limit` newest."""
         arguments = (
             "log",
+            "-z",
             "--topo-order",
             f"--max-count={limit}",
             f"--format={_LOG_FORMAT}",
@@ -296,25 +306,31 @@ class TrustedGit:
         )
         exclude = (f"^{without}",) if without else ()
         output = self.run(*arguments, *exclude, "--", git_dir=git_dir).stdout.decode("utf-8", "replace")
-        return tuple(_parse_commit(record) for record in reversed(output.split(_RECORD)[1:]))
+        records = batched(output.split("\0")[:-1], len(_LOG_FIELDS))
+        return tuple(_parse_commit(record) for record in reversed(list(records)))
 
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
         common = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
         names = self.run(*common, "--name-status", base, head, git_dir=git_dir).stdout
         counts = self.run(*common, "--numstat", base, head, git_dir=git_dir).stdout
-        return _parse_changes(names.decode("utf-8", "replace"), counts.decode("utf-8", "replace"))
+        return _parse_changes(names, counts)
 
     def read_file(
         self, git_dir: Path, sha: str, path: str, *, limit_bytes: int = 1024 * 1024
     ) -> bytes | None:
         """A blob's content at a commit, cut at `limit_bytes`; None where there is no regular file."""
+        if not path or {"", ".", ".."} & set(path.split("/")):
+            return None
         listed = self.run("ls-tree", "-z", sha, "--", path, git_dir=git_dir).stdout.decode("utf-8", "replace")
         mode, _, rest = listed.partition(" ")
         if mode not in {"100644", "100755"}:
             return None
         blob = rest.split("\t", 1)[0].split(" ")[1]
-        return self.run("cat-file", "blob", blob, git_dir=git_dir, output_bytes=limit_bytes).stdout
+        result = self.run("cat-file", "blob", blob, git_dir=git_dir, output_bytes=limit_bytes, check=False)
+        if result.exit_code != 0:
+            raise _typed_error("cat-file", result)
+        return result.stdout
 
     def list_files(self, git_dir: Path, sha: str, folder: str) -> tuple[str, ...]:
         """Paths of regular files below a folder of a commit's tree; symlinks and submodules are left out."""
@@ -326,9 +342,9 @@ class TrustedGit:
 def _typed_error(command: str, result: ProcessResult) -> GitError:
     text = result.stderr_text
     detail = f"git {command} failed: {_last_lines(text)}"
-    if _DENIED.search(text):
+    if command in _REMOTE_COMMANDS and _DENIED.search(text):
         return RemoteAccessDenied(detail)
-    if command in {"ls-remote", "fetch", "push"} and _NOT_FOUND.search(text):
+    if command in _REMOTE_COMMANDS and _NOT_FOUND.search(text):
         return RemoteNotFound(detail)
     return GitError(detail)
 
@@ -341,20 +357,20 @@ def _last_lines(text: str, count: int = 6) -> str:
 def _parse_ls_remote(output: str) -> RemoteRefs:
     default: str | None = None
     branches: dict[str, str] = {}
-    for line in output.splitlines():
+    for line in output.split("\n"):  # not splitlines: a ref's name may hold U+2028
         value, _, name = line.partition("\t")
         if value.startswith("ref: refs/heads/") and name == "HEAD":
             default = value.removeprefix("ref: refs/heads/")
         elif name == "HEAD":
             branches["HEAD"] = value
         elif name.startswith("refs/heads/"):
-            branches[name.removeprefix("refs/heads/")] = value
+            branches.setdefault(name.removeprefix("refs/heads/"), value)  # a branch "HEAD" is not the HEAD
     return RemoteRefs(default, branches)
 
 
-def _parse_commit(record: str) -> Commit:
-    sha, parents, author, authored, committed, message, trailers, *_ = record.split(_FIELD)
-    pairs = (line.partition(":") for line in trailers.splitlines() if ":" in line)
+def _parse_commit(fields: Sequence[str]) -> Commit:
+    sha, parents, author, authored, committed, message, trailers = fields
+    pairs = (line.partition(":") for line in trailers.split("\n") if ":" in line)
     return Commit(
         sha=sha,
         parents=tuple(parents.split()),
@@ -366,18 +382,19 @@ def _parse_commit(record: str) -> Commit:
     )
 
 
-def _parse_changes(names: str, counts: str) -> tuple[FileChange, ...]:
-    fields = names.split("\0")[:-1]
+def _parse_changes(names: bytes, counts: bytes) -> tuple[FileChange, ...]:
+    """Paths are compared as bytes: two that are no UTF-8 may look alike as text."""
+    fields = names.split(b"\0")[:-1]
     status_of = dict(zip(fields[1::2], fields[0::2], strict=True))
     found = []
-    for entry in counts.split("\0")[:-1]:
-        added, removed, path = entry.split("\t", 2)
+    for entry in counts.split(b"\0")[:-1]:
+        added, removed, path = entry.split(b"\t", 2)
         found.append(
             FileChange(
-                path=path,
-                status=status_of.get(path, "M"),
-                lines_added=None if added == "-" else int(added),
-                lines_removed=None if removed == "-" else int(removed),
+                path=path.decode("utf-8", "replace"),
+                status=status_of.get(path, b"M").decode(),
+                lines_added=None if added == b"-" else int(added),
+                lines_removed=None if removed == b"-" else int(removed),
             )
         )
     return tuple(found)

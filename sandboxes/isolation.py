@@ -21,7 +21,6 @@ _SYSTEM_FILES = (
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ca-certificates.conf",
-    "/etc/gitconfig.d",
     "/etc/host.conf",
     "/etc/hosts",
     "/etc/ld.so.cache",
@@ -93,9 +92,10 @@ def isolated_argv(
     wrapped += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
     for path in _outermost((*settings.read_paths, *readable)):
         wrapped += ["--ro-bind-try", str(path), str(path)]
-    for path in hidden:
+    masked = tuple(dict.fromkeys(name for path in hidden for name in (path, path.resolve())))
+    for path in masked:
         wrapped += ["--tmpfs", str(path)]
-    for path in _below(hidden, (*settings.read_paths, *readable)):
+    for path in _below(masked, (*settings.read_paths, *readable)):
         wrapped += ["--ro-bind-try", str(path), str(path)]
     for path in (workspace, home, *writable):
         wrapped += ["--bind", str(path), str(path)]
@@ -113,15 +113,16 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
     return kept
 
 
-def _below(folders: Iterable[Path], paths: Iterable[Path]) -> list[Path]:
-    folders = list(folders)
-    return [path for path in set(paths) if any(path.is_relative_to(folder) for folder in folders)]
+def _below(folders: Sequence[Path], paths: Iterable[Path]) -> list[Path]:
+    """The paths truly below one of the folders; one that is a folder, or holds it, must not show it again."""
+    return [path for path in dict.fromkeys(paths) if any(folder in path.parents for folder in folders)]
 
 
 def program_folders(argv: Sequence[str], search_path: str) -> tuple[Path, ...]:
     """The folders a local command line needs to read: each hop of its program's installation, script files.
 
-    An installation is the folder above `bin`; where that is a home or a system folder only the file itself.
+    An installation is the folder above `bin`; where that is a home, or a folder right below the root, only the
+    file itself.
     A missing program is not reported here but when it is started.
     """
     found: list[Path] = []
@@ -139,15 +140,19 @@ def program_folders(argv: Sequence[str], search_path: str) -> tuple[Path, ...]:
 def _installation(program: Path) -> list[Path]:
     folder = program.parent
     prefix = folder.parent if folder.name in {"bin", "shims"} else folder
-    homes = {Path.home(), Path.home() / ".local", Path("/"), Path("/tmp"), Path("/home"), Path("/root")}
-    if prefix in homes or folder in homes:
-        return [program]
     if (config := prefix / "pyvenv.cfg").is_file():  # a virtual environment needs its base interpreter
         for line in config.read_text().splitlines():
             key, _, value = line.partition("=")
             if key.strip() == "home":
                 return [prefix, *_installation(Path(value.strip()) / program.name)]
-    return [prefix]
+    return [program] if _holds_more(prefix) or _holds_more(folder) else [prefix]
+
+
+def _holds_more(folder: Path) -> bool:
+    """Whether a folder is a home or so high up that much beside a program may lie in it."""
+    above = (folder, *folder.parents)
+    homes = {Path.home(), Path("/root"), *(place for place in above if place.parent == Path("/home"))}
+    return len(folder.parts) <= 2 or folder in homes or folder in {home / ".local" for home in homes}
 
 
 def _is_system(path: Path) -> bool:

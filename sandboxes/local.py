@@ -8,7 +8,7 @@ path inside.
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +22,8 @@ from sandboxes.process import ProcessControl, ProcessLimits
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
 _TRAILERS_FILE = "work-order-trailers"
-_HOOK = f"""#!/bin/sh
+_OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
+HOOK = f"""#!/bin/sh
 # Adds the work order's trailers to every commit made here.
 file="$(git rev-parse --git-dir)/{_TRAILERS_FILE}"
 [ -f "$file" ] || exit 0
@@ -79,10 +80,10 @@ class LocalSandbox:
         return str(self._workspace)
 
     def setup(self) -> None:
-        self._discard()
-        for folder in (self._workspace, self._marker.parent, self._home):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            self._discard()
+            for folder in (self._workspace, self._marker.parent, self._home):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_checkout()
         except OSError as error:
             raise SandboxError(f"The workspace could not be made: {error}.") from error
@@ -92,14 +93,17 @@ class LocalSandbox:
         if handle != self.handle or not self._workspace.is_dir():
             return False
         try:
-            left_at = json.loads(self._marker.read_text()).get("head_sha")
+            left_at = json.loads(self._marker.read_text())["head_sha"]
             self._marker.unlink()  # whoever dies in here leaves no claim of order behind
-        except (OSError, ValueError):
+        except (OSError, ValueError, LookupError, TypeError):
             return False
         if left_at != self.spec.start_sha:
             return False
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write_trailers()
+        try:
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write_trailers()
+        except (OSError, SandboxError):  # the agent broke its git folder; `setup` makes a new one
+            return False
         return True
 
     def mark_idle(self, head_sha: str) -> None:
@@ -180,7 +184,7 @@ class LocalSandbox:
         """git outside isolation, for a folder that is new: nothing of the repository or an agent is in it yet."""
         result = process.run(
             [self._git_program, *arguments],
-            env={**self._base_environment(), "GIT_CONFIG_GLOBAL": "/dev/null"},
+            env={**self._base_environment(), **_OWN_COMMANDS},
             cwd=folder,
             stdin=stdin,
             limits=ProcessLimits(total_seconds=60),
@@ -201,7 +205,7 @@ class LocalSandbox:
         argv: Sequence[str],
         *,
         stdin: bytes = b"",
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] = _OWN_COMMANDS,
         limits: ProcessLimits | None = None,
         control: ProcessControl | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
@@ -219,7 +223,7 @@ class LocalSandbox:
                 argv,
                 settings=isolation,
                 workspace=folder,
-                home=self._home,
+                home=self._home if self._home.is_dir() else folder,
                 writable=(*self._git_folders(), *more_writable),
                 readable=(*readable, self.spec.mirror_path / "objects"),
                 hidden=(self.spec.data_dir,),
@@ -227,7 +231,7 @@ class LocalSandbox:
             )
         result = process.run(
             argv,
-            env={**self._base_environment(), **(environment or {})},
+            env={**self._base_environment(), **environment},
             cwd=folder,
             stdin=stdin,
             limits=limits or ProcessLimits(total_seconds=_SMALL_SECONDS, output_bytes=1024 * 1024),
@@ -273,7 +277,7 @@ class LocalSandbox:
 
     def _write_trailers(self) -> None:
         content = "".join(f"{line}\n" for line in self.spec.trailers).encode()
-        script = 'cat > "$(git rev-parse --git-dir)/$1"'
+        script = 'folder="$(git rev-parse --absolute-git-dir)" && cat > "$folder/$1"'
         result = self._run(("sh", "-c", script, "sh", _TRAILERS_FILE), stdin=content)
         if not result.ok:
             raise SandboxError(f"The sandbox's git folder is not usable: {_tail(result)}")
@@ -283,7 +287,7 @@ class LocalSandbox:
         hooks = git_dir / "hooks"
         hooks.mkdir(exist_ok=True)
         hook = hooks / "prepare-commit-msg"
-        hook.write_text(_HOOK)
+        hook.write_text(HOOK)
         hook.chmod(0o755)
 
     def _borrow_mirror_objects(self, git_dir: Path) -> None:

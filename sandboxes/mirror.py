@@ -9,10 +9,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 from uuid import uuid4
 
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
@@ -20,6 +21,7 @@ from sandboxes.git import RemoteRepository, TrustedGit, is_sha
 from sandboxes.process import ProcessResult
 
 LOCK_SECONDS = 300.0
+STALE_LOCK_SECONDS = 120.0
 BUNDLE_LIMIT_BYTES = 512 * 1024 * 1024
 
 
@@ -109,7 +111,8 @@ class RepositoryMirror:
                 name: sha for name, sha in branches.items() if not self._git.has_commit(self.path, sha)
             }
             if missing:
-                refspecs = [f"+refs/heads/{name}:refs/remotes/origin/{name}" for name in missing]
+                self._clear_stale_locks()
+                refspecs = [f"+refs/heads/{name}:{_tracking_ref(name)}" for name in missing]
                 self._git.fetch(self.path, remote, refspecs)
                 self._settle(missing)
 
@@ -119,7 +122,7 @@ class RepositoryMirror:
                 raise GitError(f"The branch {name} moved while it was fetched.", retryable=True)
 
     def _create(self) -> None:
-        if (self.path / "HEAD").is_file():
+        if _is_repository(self.path):
             return
         fresh = self.path.with_name(f"{self.path.name}.{uuid4().hex}")
         fresh.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,6 +170,8 @@ class RepositoryMirror:
         walked = git("rev-list", "--objects", "--quiet", head, f"^{descends_from}")
         if walked.exit_code != 0:
             raise BundleRejected(f"The bundle is not complete: {walked.stderr_text[-500:]}")
+        if git("cat-file", "-t", head).stdout.strip() != b"commit":  # a tag would pass where git peels it
+            raise BundleRejected(f"The bundle's head {head[:12]} is not a commit.")
         if git("merge-base", "--is-ancestor", descends_from, head).exit_code != 0:
             raise BundleRejected(
                 f"The branch no longer descends from {descends_from[:12]}: its history was rewritten."
@@ -197,4 +202,36 @@ class RepositoryMirror:
                 raise
 
     def keep(self, ref: str, sha: str) -> None:
-        self._git.run("update-ref", ref, sha, git_dir=self.path)
+        try:
+            self._git.run("update-ref", ref, sha, git_dir=self.path)
+        except GitError:
+            with exclusive_lock(self._lock_path):
+                if not self._clear_stale_locks():
+                    raise
+            self._git.run("update-ref", ref, sha, git_dir=self.path)
+
+    def _clear_stale_locks(self) -> int:
+        """Remove lock files of a git that died with its machine; one that lives is younger. Returns how many."""
+        cleared = 0
+        for lock in (*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")):
+            with suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > STALE_LOCK_SECONDS:
+                    lock.unlink()
+                    cleared += 1
+        return cleared
+
+
+def _is_repository(path: Path) -> bool:
+    """As git tells one; a crash of the machine may have left empty files and missing folders."""
+    head = path / "HEAD"
+    return (
+        head.is_file()
+        and head.stat().st_size > 0
+        and (path / "objects").is_dir()
+        and (path / "refs").is_dir()
+    )
+
+
+def _tracking_ref(branch: str) -> str:
+    """One path component, so that a new branch `a/b` finds no old `a` in its way."""
+    return f"refs/remotes/origin/{quote(branch, safe='')}"

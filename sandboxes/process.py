@@ -10,8 +10,8 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -148,30 +148,34 @@ def run(
     child from its descriptor's offset on, so open it unbuffered. `on_stdout` receives raw chunks
     in this thread; `stdout_path` receives them instead of memory. `sweep` also ends descendants that left the
     process group; leave it off for programs that are trusted or that run in a pid namespace of their own.
-    Raises `ProgramMissing` when the program cannot be started and `SandboxError` for other start failures.
+    Raises `ProgramMissing` when the program cannot be started and `SandboxError` for other start failures and
+    for a `stdout_path` that cannot be written; whatever a callback raises ends the process and comes through.
     """
     started = time.monotonic()
     tag = uuid.uuid4().hex
     control = control or ProcessControl()
     source = subprocess.PIPE if isinstance(stdin, bytes) else stdin.fileno()
-    child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, pass_fds, source)
-    if nice:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, child.pid, nice)
-    file = stdout_path.open("wb") if stdout_path else None
-    out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
     err = _Sink(64 * 1024, tail=True)
-    reason = ExitReason.EXITED
-    try:
-        data = stdin if isinstance(stdin, bytes) else b""
-        reason = _Pump(child, data, out, err).run(limits, control, started)
-    finally:
-        _end_tree(child, limits.grace_seconds if reason is not ExitReason.EXITED else 0)
-        if sweep:
-            end_tagged(tag)
-        _close_pipes(child, out, err)
-        if file:
-            file.close()
+    with _output_file(stdout_path) as file:  # before the start: where it cannot be made, nothing runs
+        out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
+        child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, pass_fds, source)
+        if nice:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+        reason: ExitReason | None = None  # stays None where a sink raised
+        try:
+            data = stdin if isinstance(stdin, bytes) else b""
+            reason = _Pump(child, data, out, err).run(limits, control, started)
+        finally:
+            asked = reason is not None and reason is not ExitReason.EXITED
+            _end_tree(child, limits.grace_seconds if asked else 0)
+            if sweep:
+                end_tagged(tag)
+            try:
+                if reason is not None:
+                    _drain(child, out, err)
+            finally:
+                _close_pipes(child)
     return ProcessResult(
         exit_code=child.returncode,
         reason=reason,
@@ -180,6 +184,18 @@ def run(
         truncated=out.truncated,
         duration_seconds=time.monotonic() - started,
     )
+
+
+@contextmanager
+def _output_file(path: Path | None) -> Iterator[IO[bytes] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        with path.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise SandboxError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def _start(
@@ -283,23 +299,25 @@ def _read_some(fd: int, sink: _Sink) -> bool:
     return bool(chunk)
 
 
-def _close_pipes(child: "subprocess.Popen[bytes]", out: _Sink, err: _Sink) -> None:
-    """Read what is still in the pipes, bounded in time, then let go of them."""
+def _drain(child: "subprocess.Popen[bytes]", out: _Sink, err: _Sink) -> None:
+    """Read what is still in the pipes, bounded in time."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     for pipe, sink in ((child.stdout, out), (child.stderr, err)):
-        if pipe is not None and not pipe.closed:
-            while time.monotonic() < deadline:
-                try:
-                    chunk = os.read(pipe.fileno(), _READ_BYTES)
-                except OSError:
-                    break
-                if not chunk:
-                    break
-                sink.feed(chunk)
-            pipe.close()
-    if child.stdin is not None and not child.stdin.closed:
-        with suppress(OSError):
-            child.stdin.close()
+        while pipe is not None and time.monotonic() < deadline:
+            try:
+                chunk = os.read(pipe.fileno(), _READ_BYTES)
+            except OSError:
+                break
+            if not chunk:
+                break
+            sink.feed(chunk)
+
+
+def _close_pipes(child: "subprocess.Popen[bytes]") -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
 
 
 def _end_tree(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:

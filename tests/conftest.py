@@ -49,8 +49,3 @@ def postgres_url() -> Iterator[str]:
         pytest.skip(str(error))
     yield url
     stop()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # whitenoise warns on every start without `collectstatic`; WHITENOISE_USE_FINDERS makes that step unneeded
-    config.addinivalue_line("filterwarnings", "ignore:No directory at:UserWarning")

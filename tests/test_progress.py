@@ -53,8 +53,8 @@ def test_attempts_count_failures_but_not_interruptions() -> None:
     order = make_order()
     first = make_run(order, PLANNING, PhaseRunStatus.INTERRUPTED)
     make_run(order, PLANNING, FAILED, commits=5)
-    last = make_run(order, PLANNING, DONE, commits=1)
-    assert history(order) == [("planning", first.started_at, last.completed_at, 1, 2, "succeeded")]
+    last = make_run(order, PLANNING, DONE, commits=6)
+    assert history(order) == [("planning", first.started_at, last.completed_at, 6, 2, "succeeded")]
 
 
 def test_a_failed_phase_is_not_completed() -> None:
@@ -66,7 +66,7 @@ def test_a_failed_phase_is_not_completed() -> None:
 def test_a_follow_up_adds_to_its_phase_and_reopens_it_while_it_runs() -> None:
     order = make_order()
     first = make_run(order, IMPLEMENTING, commits=2)
-    follow_up = make_run(order, IMPLEMENTING, RUNNING, kind=StepKind.FOLLOW_UP, commits=1)
+    follow_up = make_run(order, IMPLEMENTING, RUNNING, kind=StepKind.FOLLOW_UP, commits=3)
     assert history(order) == [("implementing", first.started_at, None, 3, 2, "running")]
     order.phase_runs.filter(pk=follow_up.pk).update(status=DONE, completed_at=follow_up.started_at)
     assert history(order) == [("implementing", first.started_at, follow_up.started_at, 3, 2, "succeeded")]

@@ -58,6 +58,13 @@ class RepositoryRefused(WorkOrderError):
     )
 
 
+class WorkersLost(WorkOrderError):
+    """A step has taken its worker down each time it was tried."""
+
+    category = "worker_lost"
+    advice = "Look at the worker's memory and system log at these times before you retry."
+
+
 class LeaseLost(Exception):
     """Another process holds this step now; whoever sees this must write nothing more.
 

@@ -326,12 +326,11 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
     last = every[-1]
     finished = [run for run in every if run.status in STEP_DONE]
     is_running = last.status == PhaseRunStatus.RUNNING
-    counted = [*finished, last] if is_running else finished or [last]
     return PhaseHistoryEntry(
         phase=AgentWorkflowPhase(phase),
         started_at=every[0].started_at,
         completed_at=None if is_running or not finished else finished[-1].completed_at,
-        commits=sum(run.commits for run in counted),
+        commits=max(run.commits for run in every),  # each run knows all of its phase's commits so far
         attempts=sum(run.status != PhaseRunStatus.INTERRUPTED for run in every),
         status=PhaseRunStatus(last.status),
     )

@@ -26,6 +26,7 @@ from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, 
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import new_agent_work_order_id
 from workorders.models.logs import record_order_event
+from workorders.progress import known_id
 from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus
 from workorders.workflow_definitions import AgentWorkflowType
 
@@ -111,7 +112,7 @@ def create_agent_work_order(
 
 def get_agent_work_order(agent_work_order_id: str) -> AgentWorkOrder:
     """Raises `WorkOrderNotFound`."""
-    order = AgentWorkOrder.objects.filter(agent_work_order_id=agent_work_order_id).first()
+    order = AgentWorkOrder.objects.filter(agent_work_order_id=known_id(agent_work_order_id)).first()
     if order is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id[:40]!r}.")
     return order
@@ -254,7 +255,11 @@ def _repository_row(reference: RepositoryReference) -> Repository:
 
 
 def _locked(agent_work_order_id: str) -> AgentWorkOrder:
-    order = AgentWorkOrder.objects.select_for_update().filter(agent_work_order_id=agent_work_order_id).first()
+    order = (
+        AgentWorkOrder.objects.select_for_update()
+        .filter(agent_work_order_id=known_id(agent_work_order_id))
+        .first()
+    )
     if order is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id[:40]!r}.")
     return order

@@ -10,14 +10,35 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import uuid4
 
+from sandboxes.base import CommandExecutionResult
 from sandboxes.errors import SandboxError
-from sandboxes.local import LocalSandbox
+from sandboxes.local import HOOK, LocalSandbox
 from sandboxes.mirror import exclusive_lock
 
 _ADD = """set -e
 rm -rf -- "worktrees/$1"
-git --git-dir=. update-ref --stdin
+git --git-dir=. update-ref "refs/heads/$3" "$4"
+git --git-dir=. update-ref "refs/remotes/origin/$5" "$6" || :  # a comfort; an older `a` may be in the way of `a/b`
 exec git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
+"""
+_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tlogAllRefUpdates = true
+"""
+# What git needs to take the folder for a repository, and what a killed git leaves; never a ref or an object.
+_MEND = """set -e
+for name in refs objects objects/info hooks; do
+  if [ -L "$name" ] || [ ! -d "$name" ]; then rm -rf -- "$name"; mkdir -- "$name"; fi
+done
+for name in config HEAD objects/info/alternates hooks/prepare-commit-msg *.lock; do rm -rf -- "$name"; done
+find refs -name '*.lock' -delete
+printf 'ref: refs/heads/main\n' > HEAD
+printf '%s' "$1" > config
+printf '%s\n' "$2" > objects/info/alternates
+printf '%s' "$3" > hooks/prepare-commit-msg
+chmod 755 hooks/prepare-commit-msg
 """
 _FORGET = """rm -rf -- "worktrees/$1"
 exec git --git-dir=. update-ref -d "refs/heads/$2"
@@ -26,22 +47,31 @@ exec git --git-dir=. update-ref -d "refs/heads/$2"
 
 class GitWorktreeSandbox(LocalSandbox):
     def _make_checkout(self) -> None:
-        spec = self.spec
-        refs = (
-            f"update refs/heads/{spec.git_branch_name} {spec.start_sha}\n"
-            f"update refs/remotes/origin/{spec.base_branch} {spec.base_sha}\n"
-        )
         with self._metadata_lock():
             self._ensure_shared_clone()
-            added = self._run(
-                ("sh", "-c", _ADD, "sh", spec.sandbox_identifier, self.workspace, spec.git_branch_name),
-                folder=self._shared_git_dir,
-                more_writable=(self._workspace,),
-                stdin=refs.encode(),
-            )
+            added = self._add()
+            if not added.ok:
+                self._mend()
+                added = self._add()
         if not added.ok:
             raise SandboxError(f"git worktree add failed: {added.stderr.decode('utf-8', 'replace')[-500:]}")
         self._check_out()
+
+    def _add(self) -> CommandExecutionResult:
+        spec = self.spec
+        names = (spec.sandbox_identifier, self.workspace, spec.git_branch_name, spec.start_sha)
+        return self._run(
+            ("sh", "-c", _ADD, "sh", *names, spec.base_branch, spec.base_sha),
+            folder=self._shared_git_dir,
+            more_writable=(self._workspace,),
+        )
+
+    def _mend(self) -> None:
+        """Give the shared git folder back what an agent took from it, or a killed git left in it."""
+        self._run(
+            ("sh", "-c", _MEND, "sh", _CONFIG, str(self.spec.mirror_path / "objects"), HOOK),
+            folder=self._shared_git_dir,
+        )
 
     def _git_folders(self) -> tuple[Path, ...]:
         return (self._shared_git_dir,)

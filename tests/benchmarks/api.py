@@ -54,9 +54,13 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
         listing = get("/api/agent-work-orders")
         _fill(order, few)
         short = _timed(listing, count // 3)
-        rows.append(_row(f"GET the list with {few} orders", short, _timed(get("/bare"), count // 3), "a bare view"))
+        rows.append(
+            _row(f"GET the list with {few} orders", short, _timed(get("/bare"), count // 3), "a bare view")
+        )
         _fill(order, many)
-        rows.append(_row(f"GET the list with {many:,} orders", _timed(listing, count // 3), short, "the shorter list"))
+        rows.append(
+            _row(f"GET the list with {many:,} orders", _timed(listing, count // 3), short, "the shorter list")
+        )
     return rows
 
 

@@ -19,10 +19,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,7 +41,14 @@ class BareRepository:
         self.mirror, self.clone = folder / "mirror.git", folder / "clone.git"
         folder.mkdir(parents=True)
         git("init", "--quiet", "--bare", self.mirror)
-        git(f"--git-dir={self.mirror}", "fetch", "--quiet", "--no-tags", remote, "+main:refs/remotes/origin/main")
+        git(
+            f"--git-dir={self.mirror}",
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            remote,
+            "+main:refs/remotes/origin/main",
+        )
         self.base_sha = git(f"--git-dir={self.mirror}", "rev-parse", "refs/remotes/origin/main")
         git("clone", "--quiet", "--shared", "--bare", self.mirror, self.clone)
 
@@ -151,7 +157,9 @@ class BareOrder:
         folder: Path | None = None,
     ) -> bytes:
         clone, work = self.repository.clone, self._work
-        shared = [path for path in (clone, work) if path.exists()] if self.sandbox_type == "git_worktree" else []
+        shared = (
+            [path for path in (clone, work) if path.exists()] if self.sandbox_type == "git_worktree" else []
+        )
         wrapped = isolated_argv(
             argv,
             settings=_SETTINGS,

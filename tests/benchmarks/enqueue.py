@@ -1,9 +1,9 @@
 """From a ticket's commit to the first claim: a real `serve`, single-phase orders.
 
-`created_at` to `execution_started_at`, both the server's own: the order's rows with the ticket are written, and
-a worker has claimed the step, read its plan and opened its run. Once with workers that already supervise (they look for
-claimable steps by themselves), once after a pause, where the ticket itself has to wake one. The floor is
-SQLite's: a row written by one connection and seen by another, with the server's settings.
+From the event that the order's rows and its ticket are committed to the event that a worker has claimed the
+step, read its plan and opened its run. Once with workers that already supervise (they look for claimable steps
+by themselves), once after a pause, where the ticket itself has to wake one. The floor is SQLite's: a row written
+by one connection and seen by another.
 """
 
 import sqlite3

@@ -67,7 +67,7 @@ def as_text(row: Row) -> str:
     lines = [
         row.what,
         f"  n {len(row.values)} · median {row.median:.2f} {unit} · p95 {row.p95:.2f} {unit} · "
-        f"floor {row.floor:.2f} {unit} ({row.floor_is}) · ratio {row.ratio:.2f}",
+        f"floor {row.floor:.2f} {unit} ({row.floor_is}) · ratio {row.ratio:.3g}",
         *(f"  limit {limit}" for limit in row.limits),
         *(f"    {note}" for note in row.notes),
     ]
@@ -80,7 +80,7 @@ MARKDOWN_HEAD = "| what | n | median | p95 | floor | ratio | limit |\n|---|---|-
 def as_markdown(row: Row) -> str:
     limits = "; ".join(str(limit) for limit in row.limits) or "–"
     numbers = (f"{value:.1f} {row.unit}" for value in (row.median, row.p95, row.floor))
-    return f"| {row.what} | {len(row.values)} | {' | '.join(numbers)} | {row.ratio:.2f} | {limits} |"
+    return f"| {row.what} | {len(row.values)} | {' | '.join(numbers)} | {row.ratio:.3g} | {limits} |"
 
 
 def as_json(row: Row) -> str:
@@ -94,6 +94,8 @@ def as_json(row: Row) -> str:
             "floor_is": row.floor_is,
             "ratio": row.ratio,
             "unit": row.unit,
-            "limits": [{"text": item.text, "measured": item.measured, "holds": item.holds} for item in row.limits],
+            "limits": [
+                {"text": item.text, "measured": item.measured, "holds": item.holds} for item in row.limits
+            ],
         }
     )

@@ -25,7 +25,9 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
     remote = make_remote(folder / "remote.git")
     bare = BareRepository(folder / "bare", remote)
     with MeasuredServer(folder / "server") as server:
-        return [_measure(server, bare, sandbox_type, count) for sandbox_type in ("git_branch", "git_worktree")]
+        return [
+            _measure(server, bare, sandbox_type, count) for sandbox_type in ("git_branch", "git_worktree")
+        ]
 
 
 def _measure(server: MeasuredServer, bare: BareRepository, sandbox_type: str, count: int) -> Row:

@@ -8,13 +8,13 @@ could leave out: ls-remote, the place to work, bubblewrap and the agent's interp
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from tests.benchmarks.bare import BareOrder, BareRepository
 from tests.benchmarks.breakdown import start_segments, told
 from tests.benchmarks.measure import Limit, Row, milliseconds, percentile
 from tests.benchmarks.repositories import make_remote
 from tests.benchmarks.servers import MeasuredServer, OrderTimes
-from statistics import median
 
 SANDBOX_TYPES = ("git_branch", "git_worktree")
 IDLE_SECONDS = 11.0  # supervisors linger 10 s
@@ -40,7 +40,9 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
                 floor.append(_floor(bare, sandbox_type))
             rows.append(_row(f"{sandbox_type}, one after another", measured, floor))
             if idle and sandbox_type == "git_branch":  # the queue's part does not depend on the sandbox
-                rows.append(_row(f"{sandbox_type}, after {IDLE_SECONDS:.0f} s idle", _idle(order, idle), floor))
+                rows.append(
+                    _row(f"{sandbox_type}, after {IDLE_SECONDS:.0f} s idle", _idle(order, idle), floor)
+                )
     return rows
 
 

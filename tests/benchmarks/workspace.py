@@ -34,7 +34,9 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
     stored = sum(path.stat().st_size for path in mirror.path.rglob("*") if path.is_file()) / 1e6
     rows = []
     for sandbox_type in (SandboxType.GIT_BRANCH, SandboxType.GIT_WORKTREE):
-        _setup(data_dir, mirror.path, point.base_sha, sandbox_type)  # also makes the shared clone of worktrees
+        _setup(
+            data_dir, mirror.path, point.base_sha, sandbox_type
+        )  # also makes the shared clone of worktrees
         _raw_checkout(folder, mirror.path, point.base_sha)
         values, floor = [], []
         for _ in range(count):  # in turn, so that a noisy moment meets both
@@ -86,7 +88,17 @@ def _setup(data_dir: Path, mirror: Path, sha: str, sandbox_type: SandboxType) ->
 def _raw_checkout(folder: Path, mirror: Path, sha: str) -> float:
     place = folder / "raw"
     started = time.monotonic()
-    git(f"--git-dir={mirror}", "-c", "checkout.workers=2", "worktree", "add", "--quiet", "--detach", place, sha)
+    git(
+        f"--git-dir={mirror}",
+        "-c",
+        "checkout.workers=2",
+        "worktree",
+        "add",
+        "--quiet",
+        "--detach",
+        place,
+        sha,
+    )
     seconds = time.monotonic() - started
     git(f"--git-dir={mirror}", "worktree", "remove", "--force", place)
     return seconds

@@ -48,6 +48,14 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+def is_gone(pid: int, *, seconds: float = 2.0) -> bool:
+    """A killed orphan is not waited for by anyone here, so it may need a moment to be gone."""
+    deadline = time.monotonic() + seconds
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not is_alive(pid)
+
+
 def wait_for_pid(path: Path, *, seconds: float = 5.0) -> int:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -58,7 +66,7 @@ def wait_for_pid(path: Path, *, seconds: float = 5.0) -> int:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -173,15 +181,15 @@ class TestOutput:
             nonlocal seen
             seen += len(chunk)
 
-        result = run(["head", "-c", "200000000", "/dev/zero"], env=ENVIRONMENT, limits=LIMITS, on_stdout=count)
+        result = run(
+            ["head", "-c", "200000000", "/dev/zero"], env=ENVIRONMENT, limits=LIMITS, on_stdout=count
+        )
         assert (seen, result.stdout, result.truncated) == (200_000_000, b"", False)
 
     def test_into_a_file(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         limits = ProcessLimits(total_seconds=20, output_bytes=100_000)
-        result = run(
-            ["head", "-c", "300000", "/dev/zero"], env=ENVIRONMENT, limits=limits, stdout_path=path
-        )
+        result = run(["head", "-c", "300000", "/dev/zero"], env=ENVIRONMENT, limits=limits, stdout_path=path)
         assert (result.stdout, result.truncated, path.stat().st_size) == (b"", True, 100_000)
 
     def test_a_full_disk_is_a_typed_error(self) -> None:
@@ -228,7 +236,7 @@ class TestOutput:
         with pytest.raises(Lost):
             run(["sh", "-c", script], env=ENVIRONMENT, limits=LIMITS, on_stdout=refuse)
         assert calls == 1
-        assert not is_alive(wait_for_pid(pid_file))
+        assert is_gone(wait_for_pid(pid_file))
         assert open_descriptors() == before
 
 
@@ -307,20 +315,20 @@ class TestWholeTree:
         result = shell(f"echo $$ > {pid_file}; trap '' TERM; while :; do sleep 0.1; done", limits=limits)
         assert (result.reason, result.exit_code) == (ExitReason.TIMED_OUT, -signal.SIGKILL)
         assert result.duration_seconds < 2
-        assert not is_alive(wait_for_pid(pid_file))
+        assert is_gone(wait_for_pid(pid_file))
 
     def test_a_background_child_that_keeps_stdout(self, pid_file: Path) -> None:
         result = shell(f"sleep 30 & echo $! > {pid_file}; echo over")
         assert (result.ok, result.stdout) == (True, b"over\n")
         assert result.duration_seconds < 1
-        assert not is_alive(wait_for_pid(pid_file))
+        assert is_gone(wait_for_pid(pid_file))
 
     def test_a_daemon_of_its_own_session_that_keeps_stdout(self, pid_file: Path) -> None:
         inner = f"echo $$ > {pid_file}; trap '' TERM HUP; while :; do echo daemon; sleep 0.05; done"
         result = shell(f'setsid sh -c "{inner.replace("$", chr(92) + "$")}" & sleep 0.3', sweep=True)
         assert result.ok
         assert result.duration_seconds < 3
-        assert not is_alive(wait_for_pid(pid_file))
+        assert is_gone(wait_for_pid(pid_file))
 
     def test_without_a_sweep_a_daemon_does_not_hold_the_call_up(self, pid_file: Path) -> None:
         inner = f"echo \\$\\$ > {pid_file}; exec sleep 30"
@@ -342,10 +350,10 @@ for number in range(4):
 time.sleep(0.3)
 """
         result = python(script, str(tmp_path))
-        pids = [int(name) for name in os.listdir(tmp_path)]
+        pids = [int(path.name) for path in tmp_path.iterdir()]
         assert result.ok
         assert len(pids) == 4
-        assert not any(is_alive(pid) for pid in pids)
+        assert all(is_gone(pid) for pid in pids)
 
     def test_a_child_that_closes_its_pipes_and_lives_on(self) -> None:
         result = shell("exec 1>&- 2>&-; sleep 0.4; exit 7")

@@ -1,5 +1,7 @@
 """Waits in a terminal for a work order to end, reading the database; the order does not know of it."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,6 +19,7 @@ def wait_until_completed(
     agent_work_order_id: str, *, timeout_seconds: float | None, say: Callable[[str], None]
 ) -> WorkOrderView:
     """The completed order. Raises `CommandError` where it ends otherwise, in time-out, or at Ctrl-C."""
+    _hear_interrupts()
     still = f"{agent_work_order_id} goes on; look at it with: manage.py show_work_order {agent_work_order_id}"
     try:
         order = _follow(agent_work_order_id, timeout_seconds, say)
@@ -27,6 +30,12 @@ def wait_until_completed(
     if order.status != AgentWorkOrderStatus.COMPLETED:
         raise ending(order)
     return order
+
+
+def _hear_interrupts() -> None:
+    """A shell starts background jobs deaf to SIGINT; whoever waits for a person must hear it all the same."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _follow(

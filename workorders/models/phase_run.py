@@ -29,7 +29,9 @@ class PhaseRun(models.Model):
     start_sha = models.CharField(max_length=64, blank=True)
     planned_sha = models.CharField(max_length=64, blank=True)
     end_sha = models.CharField(max_length=64, blank=True)
-    commits = models.PositiveIntegerField(default=0)
+    commits = models.PositiveIntegerField(
+        default=0, help_text="all of its phase's commits when it was last seen"
+    )
     agent_session_id = models.CharField(max_length=100, blank=True)
     prompt = models.ForeignKey(
         "workorders.AgentPrompt", on_delete=models.SET_NULL, null=True, blank=True, related_name="phase_runs"

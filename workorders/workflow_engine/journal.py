@@ -21,6 +21,7 @@ from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun
 from workorders.models.agent_work_order import RELEASED
+from workorders.models.clock import database_now
 from workorders.models.logs import order_context, record_order_event
 from workorders.states import (
     STEP_DONE,
@@ -36,7 +37,7 @@ from workorders.workflow_definitions import (
     follow_up_phase,
     steps_of,
 )
-from workorders.workflow_engine.lease import Claim, database_now
+from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.recorder import Database
 from workorders.workflow_engine.retries import next_attempt_in
@@ -56,9 +57,9 @@ class FollowUp:
 class StepPlan:
     """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
 
-    `attempt` counts from 1 for this step; `previous_session_id` is the agent session of its earlier attempt
-    (for a follow-up: the order's last session). `planned_sha` was inspected by an earlier attempt that may not
-    have lived to push it. `spans` are the finished and failed runs so far.
+    `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
+    the agent session of its earlier attempt (for a follow-up: the order's last session). `planned_sha` was
+    inspected by an earlier attempt that may not have lived to push it. `spans` are the runs so far.
     """
 
     order: AgentWorkOrder
@@ -69,6 +70,7 @@ class StepPlan:
     step: Step | None
     follow_up: FollowUp | None
     attempt: int
+    workers_lost: int
     previous_session_id: str
     previous_failure: str
     planned_sha: str
@@ -99,7 +101,10 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     if kind is StepKind.DELIVERY:
         last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
         same = [run for run in same if run.sequence > last_work]
-    counted = [run for run in same if _counts(run, order)]
+    reopened = order.transitions.filter(to_status=AgentWorkOrderStatus.PENDING).aggregate(at=Max("at"))["at"]
+    recent = [run for run in same if reopened is None or run.started_at >= reopened]
+    lost = sum(_lost_its_worker(run) for run in recent)
+    failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
     sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
     failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
     if failed is not None and failed.error_category == "agent_session_unusable":
@@ -112,7 +117,8 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         phase=phase,
         step=step,
         follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
-        attempt=len(counted) + 1,
+        attempt=failures + lost + 1,
+        workers_lost=lost,
         previous_session_id=sessions[-1] if sessions else "",
         previous_failure=failed.error_message if failed is not None else "",
         planned_sha=same[-1].planned_sha if same and same[-1].status not in STEP_DONE else "",
@@ -131,13 +137,10 @@ def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
     )
 
 
-def _counts(run: PhaseRun, order: AgentWorkOrder) -> bool:
-    """Whether a run used up an attempt: it failed, or its worker died with it, since the last retry."""
-    reopened = order.transitions.filter(to_status=AgentWorkOrderStatus.PENDING).aggregate(at=Max("at"))["at"]
-    if reopened is not None and run.started_at < reopened:
-        return False
-    lost = run.status == PhaseRunStatus.INTERRUPTED and run.error_category == WORKER_LOST
-    return lost or run.status in {PhaseRunStatus.FAILED, PhaseRunStatus.RUNNING}
+def _lost_its_worker(run: PhaseRun) -> bool:
+    """Its worker died with it; a run that is still open when the next claim looks is one of these."""
+    closed = run.status == PhaseRunStatus.INTERRUPTED and run.error_category == WORKER_LOST
+    return closed or run.status == PhaseRunStatus.RUNNING
 
 
 class StepJournal:
@@ -232,7 +235,16 @@ class StepJournal:
         self._transaction(write)
 
     def record_statistics(self, progress: GitProgress) -> None:
-        self._transaction(lambda: self.claim.write(**_statistics(progress)))
+        """On the order, and the commits of this step's phase on its run."""
+
+        def write() -> None:
+            self.claim.write(**_statistics(progress))
+            run = self._run_rows().first()
+            if run is not None:
+                phase = AgentWorkflowPhase(run.phase)
+                self._run_rows().update(commits=len(progress.commits_of(phase)))
+
+        self._transaction(write)
 
     def record_agent_run(self, result: AgentRunResult) -> None:
         """Session, cost and tokens of one agent run, on the run and summed on the order."""

@@ -9,22 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
 from workorders.models import AgentWorkOrder
+from workorders.models.clock import database_now
 from workorders.states import ACTIVE
-
-
-def database_now() -> datetime:
-    """The one clock leases are measured by. SQLite has no other than its host's."""
-    if connection.vendor != "postgresql":
-        return timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-    return now
 
 
 @dataclass(frozen=True)
@@ -83,8 +74,8 @@ def claim_steps(*, owner: str, lease_seconds: float, limit: int) -> list[Claim]:
     return claims
 
 
-def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[int]:
-    """Lengthen all of a process's leases in one statement; the keys of the orders it still holds."""
+def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[Claim]:
+    """Lengthen all of a process's leases in one statement; the claims that still hold."""
     if not claims:
         return set()
     with transaction.atomic():
@@ -92,15 +83,20 @@ def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[int]:
         AgentWorkOrder.objects.filter(held).update(
             lease_expires_at=database_now() + timedelta(seconds=lease_seconds)
         )
-        return set(AgentWorkOrder.objects.filter(held).values_list("pk", flat=True))
+        return _among(claims, AgentWorkOrder.objects.filter(held))
 
 
-def cancel_requested(*, owner: str, claims: list[Claim]) -> set[int]:
-    """The keys of those of a process's orders somebody wants cancelled."""
+def cancel_requested(*, owner: str, claims: list[Claim]) -> set[Claim]:
+    """Those of a process's claims whose orders somebody wants cancelled."""
     if not claims:
         return set()
     rows = AgentWorkOrder.objects.filter(_held(owner, claims), cancel_requested_at__isnull=False)
-    return set(rows.values_list("pk", flat=True))
+    return _among(claims, rows)
+
+
+def _among(claims: list[Claim], rows: QuerySet[AgentWorkOrder]) -> set[Claim]:
+    found = set(rows.values_list("pk", "claim_epoch"))
+    return {claim for claim in claims if (claim.pk, claim.epoch) in found}
 
 
 def _held(owner: str, claims: list[Claim]) -> Q:

@@ -9,7 +9,7 @@ import time
 
 from sandboxes.errors import ExpectedError
 from workorders.agent_executor.base import AgentRunResult
-from workorders.errors import EvidenceMissing, LeaseLost
+from workorders.errors import EvidenceMissing, LeaseLost, WorkersLost
 from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
 from workorders.workflow_engine.control import StepControl, StepStopped, StopCause
@@ -20,6 +20,8 @@ from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import next_attempt_in
 from workorders.workflow_engine.workplace import Place, Workplace
+
+MAX_WORKERS_LOST = 3
 
 
 class Orchestrator:
@@ -87,18 +89,23 @@ class Orchestrator:
         self._journal.fail_step(self._plan, error)
 
     def _deliver(self) -> None:
-        self._journal.begin(self._plan)
+        self._begin()
         delivery = Delivery(self._parts, self._journal, self._log, self._control.check)
         outcome = delivery.deliver(self._plan, self._workplace.mirror, self._workplace.remote)
         self._workplace.remove()
         self._log.flush()
         self._journal.finish_order(outcome)
 
+    def _begin(self, session_id: str = "") -> None:
+        self._journal.begin(self._plan, session_id=session_id)
+        if self._plan.workers_lost >= MAX_WORKERS_LOST:
+            raise WorkersLost(f"The worker died {self._plan.workers_lost} times while it ran this step.")
+
     def _work(self) -> None:
         plan, log = self._plan, self._log
         started = time.monotonic()
         session = self._workplace.session()
-        self._journal.begin(plan, session_id=session.session_id)
+        self._begin(session.session_id)
         if not plan.runs:
             log.info("agent_work_order_started")
         log.info("workflow_phase_started", phase=plan.phase, attempt=plan.attempt, kind=plan.kind)

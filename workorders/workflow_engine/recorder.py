@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -100,10 +101,20 @@ class LogBuffer:
         with self._write_lock:
             with self._lock:
                 taken, self._entries = self._entries, defaultdict(list)
-            for order_pk, events in taken.items():
-                for start in range(0, len(events), _MAX_BATCH):
-                    batch = events[start : start + _MAX_BATCH]
-                    self._database.call(lambda pk=order_pk, batch=batch: append_log_events(pk, batch))  # type: ignore[misc]
+            try:
+                for order_pk in list(taken):
+                    for start in range(0, len(taken[order_pk]), _MAX_BATCH):
+                        batch = taken[order_pk][start : start + _MAX_BATCH]
+                        self._database.call(partial(append_log_events, order_pk, batch))
+                    del taken[order_pk]
+            finally:
+                self._put_back(taken)
+
+    def _put_back(self, entries: dict[int, list[LogEvent]]) -> None:
+        """What could not be written waits for the next try, before what came meanwhile."""
+        with self._lock:
+            for order_pk, events in entries.items():
+                self._entries[order_pk][:0] = events
 
     def close(self) -> None:
         self._closed = True

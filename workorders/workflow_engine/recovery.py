@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from workorders import queue
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
+from workorders.models.clock import database_now
 from workorders.states import ACTIVE
-from workorders.workflow_engine.lease import database_now, has_claimable_steps
+from workorders.workflow_engine.lease import has_claimable_steps
 
 logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7

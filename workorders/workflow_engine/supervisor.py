@@ -25,6 +25,7 @@ from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
 logger = structlog.get_logger("workorders")
 _CLAIM_SECONDS = 0.1
 _CANCEL_SECONDS = 0.5
+_GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
 
 
@@ -56,11 +57,13 @@ class Supervisor:
         self._owner = owner
         self._draining = draining
         self._beat = beat
-        self._steps: dict[int, RunningStep] = {}
+        self._steps: dict[Claim, RunningStep] = {}
         self._lock = threading.Lock()
         self._buffer = LogBuffer(database)
+        self._ended = threading.Event()
 
     def run(self) -> None:
+        threading.Thread(target=self._guard, name="lease-guard", daemon=True).start()
         idle_since = time.monotonic()
         renew_every = self._settings.lease_seconds / 6
         next_renewal = next_cancel_look = 0.0
@@ -82,6 +85,7 @@ class Supervisor:
             self._drain()
         finally:
             self._end_all()
+            self._ended.set()
             self._buffer.close()
 
     # --- claiming and running ---
@@ -104,7 +108,7 @@ class Supervisor:
                 target=self._run_step, args=(step,), name=claim.agent_work_order_id, daemon=True
             )
             with self._lock:
-                self._steps[claim.pk] = step
+                self._steps[claim] = step
             step.thread.start()
 
     def _run_step(self, step: RunningStep) -> None:
@@ -126,7 +130,7 @@ class Supervisor:
             logger.exception("workflow_step_unrecorded", agent_work_order_id=claim.agent_work_order_id)
         finally:
             with self._lock:
-                self._steps.pop(claim.pk, None)
+                self._steps.pop(claim, None)
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:
@@ -159,18 +163,22 @@ class Supervisor:
             logger.warning("lease_renewal_failed", error=str(error)[:300])
             held = None
         for step in steps:
-            if held is not None and step.claim.pk in held:
+            if held is not None and step.claim in held:
                 step.renewed_at = asked_at
-            elif held is not None and step.claim.pk in {item.claim.pk for item in self._running()}:
+            elif held is not None:  # also a step that has just ended, which no longer minds
                 step.control.stop_because(StopCause.LOST)
 
-    def _cancel(self) -> None:
-        """Tell steps somebody wants cancelled; end those whose lease could not be renewed in time."""
-        steps = self._running()
+    def _guard(self) -> None:
+        """End each agent before its lease can have expired; asks no database, which may be what is away."""
         limit = self._settings.lease_seconds * 2 / 3
-        for step in steps:
-            if time.monotonic() - step.renewed_at > limit:
-                step.control.stop_because(StopCause.LOST)
+        while not self._ended.wait(_GUARD_SECONDS):
+            for step in self._running():
+                if time.monotonic() - step.renewed_at > limit:
+                    step.control.stop_because(StopCause.LOST)
+
+    def _cancel(self) -> None:
+        """Tell the steps whose orders somebody wants cancelled."""
+        steps = self._running()
         try:
             wanted = self._database.call(
                 lambda: lease.cancel_requested(owner=self._owner, claims=[step.claim for step in steps])
@@ -179,7 +187,7 @@ class Supervisor:
             logger.warning("cancel_look_failed", error=str(error)[:300])
             return
         for step in steps:
-            if step.claim.pk in wanted and step.control.cause is None:
+            if step.claim in wanted and step.control.cause is None:
                 step.control.stop_because(StopCause.CANCEL)
 
     # --- ending ---

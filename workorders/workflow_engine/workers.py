@@ -4,9 +4,8 @@ import socket
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from django.utils import timezone
-
 from workorders.models import WorkerProcess
+from workorders.models.clock import database_now
 
 
 def _release() -> str:
@@ -23,7 +22,7 @@ def record_beat(name: str, *, share: int, running: int, started_at: datetime) ->
         "version": _release(),
         "share": share,
         "running": running,
-        "last_beat_at": timezone.now(),
+        "last_beat_at": database_now(),
     }
     WorkerProcess.objects.update_or_create(
         name=name, defaults=seen, create_defaults={**seen, "started_at": started_at}

@@ -1,0 +1,150 @@
+"""The documentation keeps its promises: links lead somewhere, and commands, variables and failures are all listed."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+
+import pytest
+from django.core.management import get_commands, load_command_class
+
+from config.env import BASE_DIR, Environment
+from sandboxes.errors import ExpectedError
+from workorders.agent_executor.base import AgentFailureCategory
+from workorders.agent_executor.executor import FAILURES
+from workorders.workflow_engine import retries
+from workorders.workflow_engine.agent_step import AgentRunFailed
+from workorders.workflow_engine.journal import WORKER_LOST
+
+README = BASE_DIR / "README.md"
+PAGES = [README, BASE_DIR / "CHANGELOG.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
+COMMANDS = sorted(name for name, app in get_commands().items() if app == "workorders")
+ERRORS = (BASE_DIR / "docs" / "errors.md").read_text()
+OPERATIONS = (BASE_DIR / "docs" / "operations.md").read_text()
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_ROW = re.compile(r"^\| `(\w+)` \| .+ \| (\d+|–) \| (.+) \|$", re.MULTILINE)
+
+
+def links(page: Path) -> list[str]:
+    return _LINK.findall(_FENCE.sub("", page.read_text()))
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(BASE_DIR)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        target, _, anchor = link.partition("#")
+        if target.startswith(("https://", "http://")):
+            continue
+        path = (page.parent / target).resolve() if target else page
+        assert path.is_relative_to(BASE_DIR), link
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = {README}, [README]
+    while waiting:
+        page = waiting.pop()
+        found = {
+            (page.parent / link.partition("#")[0]).resolve() for link in links(page) if "://" not in link
+        }
+        new = {path for path in found if path.suffix == ".md"} - reached
+        reached |= new
+        waiting += new
+    assert set(PAGES) <= reached
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    names = sorted(path.name for path in (BASE_DIR / "docs" / "adr").glob("*.md"))
+    assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_operations_page_with_its_options(command: str) -> None:
+    row = re.search(rf"^\| `{command}(?: ID)?` \| (.+) \|$", OPERATIONS, re.MULTILINE)
+    assert row, command
+    parser = load_command_class("workorders", command).create_parser("manage.py", command)
+    known = {"--help", "--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color"}
+    known |= {"--force-color", "--skip-checks"}
+    options = {name for name in parser._option_string_actions if name.startswith("--")} - known
+    assert {name for name in options if f"`{name}`" not in row[1]} == set()
+
+
+def test_the_operations_page_names_no_other_commands() -> None:
+    section = OPERATIONS.split("## Environment")[0]
+    assert set(re.findall(r"^\| `(\w+)(?: ID)?` \|", section, re.MULTILINE)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(str(field.alias) for field in Environment.model_fields.values()))
+def test_every_variable_is_in_the_operations_page(name: str) -> None:
+    assert f"`{name}`" in OPERATIONS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(BASE_DIR)))
+def test_commands_that_are_shown_exist(page: Path) -> None:
+    shown = re.findall(r"manage\.py (\w+)", page.read_text())
+    assert set(shown) <= set(get_commands())
+
+
+def test_the_two_commands_of_the_readme() -> None:
+    blocks = _FENCE.findall(README.read_text())
+    assert "```\npip install uv && uv run manage.py quickstart\n```" in blocks
+    assert "```\npip install uv && uv run pytest\n```" in blocks
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    script = BASE_DIR / ".ci" / "run"
+    assert "pip install uv && uv run pytest;" in script.read_text()
+    assert "set -euo pipefail" in script.read_text()
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], timeout=30).returncode == 0
+
+
+def test_decisions_named_in_code_exist() -> None:
+    for package in ("config", "workorders", "github_app", "sandboxes"):
+        for path in (BASE_DIR / package).rglob("*.py"):
+            for number in re.findall(r"docs/adr/(\d{4})", path.read_text()):
+                assert list((BASE_DIR / "docs" / "adr").glob(f"{number}-*.md")), path
+
+
+def expected_errors() -> Iterator[type[ExpectedError]]:
+    for package in ("sandboxes", "github_app", "workorders"):
+        module = import_module(package)
+        for found in walk_packages(module.__path__, f"{package}."):
+            if "migrations" not in found.name and not found.name.endswith("rehearsal_agent"):
+                import_module(found.name)
+    waiting: list[type[ExpectedError]] = [ExpectedError]
+    while waiting:
+        error = waiting.pop()
+        waiting += error.__subclasses__()
+        if error.__module__.partition(".")[0] in {"sandboxes", "github_app", "workorders"}:
+            yield error
+
+
+def attempts(category: str, retryable: bool) -> str:
+    if not retryable and category != ExpectedError.category:  # the supervisor calls its own faults retryable
+        return "1"
+    return str(retries.RULES.get(category, retries.DEFAULT).attempts)
+
+
+def test_every_failure_is_explained_as_the_code_has_it() -> None:
+    rows = {category: (count, advice) for category, count, advice in _ROW.findall(ERRORS)}
+    known: dict[str, set[tuple[str, str]]] = {}
+    for error in expected_errors():
+        if error is not AgentRunFailed:  # carries the categories of FAILURES
+            entry = (attempts(error.category, error.retryable), error.advice)
+            known.setdefault(error.category, set()).add(entry)
+    for category, text in FAILURES.items():
+        known[category.value] = {(attempts(category, text.retryable), text.advice)}
+    assert set(rows) == set(known) | {WORKER_LOST}
+    assert set(AgentFailureCategory) <= set(rows)
+    assert {name: row for name, row in rows.items() if name != WORKER_LOST and row not in known[name]} == {}
