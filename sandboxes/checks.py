@@ -24,6 +24,7 @@ PROBE_SECONDS = 10.0
 AGENT_SECONDS = 20.0
 LEAST_FREE_BYTES = 500 * 1024 * 1024
 COMFORTABLE_FREE_BYTES = 5 * 1024 * 1024 * 1024
+_CANNOT_START = frozenset({126, 127})  # what a shell and `env` say
 _GIT_HINT = "Install git 2.38 or newer, for instance with `apt-get install git`, on every worker machine."
 # Kernel switches that forbid an ordinary user what bubblewrap needs, and the value that means "forbidden".
 _NAMESPACE_SWITCHES = (
@@ -70,6 +71,9 @@ def check_agent_program(argv: Sequence[str], search_path: str) -> Finding:
     program = shutil.which(argv[0], path=search_path)
     if program is None:
         return failed("agent command", f"{argv[0]} is not on the server's PATH.", _agent_hint(argv))
+    for item in argv[1:]:
+        if item.startswith("/") and not Path(item).exists():
+            return failed("agent command", f"{item} does not exist.", _agent_hint(argv))
     with tempfile.TemporaryDirectory(prefix="workorders-doctor-") as home:
         try:
             result = _probe([program, *argv[1:], "--version"], search_path, Path(home), AGENT_SECONDS)
@@ -78,10 +82,13 @@ def check_agent_program(argv: Sequence[str], search_path: str) -> Finding:
     if result.reason is not ExitReason.EXITED:
         message = f"`{program} --version` did not end within {AGENT_SECONDS:.0f} s."
         return failed("agent command", message, _agent_hint(argv))
-    if not _started(result):
-        message = f"`{program} --version` failed ({result.exit_code}): {_first_line(result)}"
+    if _started(result):
+        return ok("agent command", f"{_first_line(result) if result.ok else 'starts'} at {program}")
+    message = f"`{program} --version` failed ({result.exit_code}): {_first_line(result)}"
+    if _is_claude(argv) or result.exit_code in _CANNOT_START:
         return failed("agent command", message, _agent_hint(argv))
-    return ok("agent command", f"{_first_line(result) if result.ok else 'starts'} at {program}")
+    hint = "An agent need not know --version; if its steps fail too, correct WORKORDERS_AGENT_COMMAND."
+    return warning("agent command", message, hint)
 
 
 def check_agent_in_isolation(argv: Sequence[str], settings: IsolationSettings) -> Finding:
@@ -95,6 +102,8 @@ def check_agent_in_isolation(argv: Sequence[str], settings: IsolationSettings) -
         return failed(name, str(error), error.advice)
     if _started(result):
         return ok(name, "starts")
+    if not _is_claude(argv) and _fails_alike_outside(argv, settings, result):
+        return ok(name, "starts, and fails on --version inside as outside")
     reason = _first_line(result) or f"exit code {result.exit_code}, {result.reason}"
     return failed(
         name,
@@ -145,6 +154,13 @@ def _free_space(folder: Path) -> Finding:
     return ok("disk space", words)
 
 
+def _fails_alike_outside(argv: Sequence[str], settings: IsolationSettings, inside: ProcessResult) -> bool:
+    with tempfile.TemporaryDirectory(prefix="workorders-doctor-") as home:
+        outside = _probe([*argv, "--version"], settings.search_path, Path(home), AGENT_SECONDS)
+    alike = (outside.exit_code, outside.reason) == (inside.exit_code, ExitReason.EXITED)
+    return alike and inside.exit_code not in _CANNOT_START and not inside.stderr.startswith(b"bwrap:")
+
+
 def _started(result: ProcessResult) -> bool:
     """An agent that does not know `--version` but answers in stream-json has started all the same."""
     return result.ok or result.stdout.lstrip().startswith(b'{"type":')
@@ -183,8 +199,12 @@ def _first_line(result: ProcessResult) -> str:
     return "".join(character if character.isprintable() else " " for character in words)[:300]
 
 
+def _is_claude(argv: Sequence[str]) -> bool:
+    return Path(argv[0]).name == "claude"
+
+
 def _agent_hint(argv: Sequence[str]) -> str:
-    if Path(argv[0]).name == "claude":
+    if _is_claude(argv):
         return (
             "Install Claude Code with `npm install -g @anthropic-ai/claude-code` on every worker machine; if npm "
             "refuses its install script, allow it with `--allow-scripts=@anthropic-ai/claude-code`."

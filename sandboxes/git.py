@@ -30,6 +30,8 @@ ASKPASS = Path(__file__).with_name("askpass.sh")
 LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
+PATCHES_BYTES = 8 * 1024 * 1024
+PATCHES_BYTES = 8 * 1024 * 1024
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 # Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well.
 _LOG_FIELDS = ("%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
@@ -315,6 +317,17 @@ class TrustedGit:
         names = self.run(*common, "--name-status", base, head, git_dir=git_dir).stdout
         counts = self.run(*common, "--numstat", base, head, git_dir=git_dir).stdout
         return _parse_changes(names, counts)
+
+    def patches(
+        self, git_dir: Path, *, base: str, head: str, limit_bytes: int = PATCHES_BYTES
+    ) -> tuple[str, ...]:
+        """Unified diffs of two commits, one for each of `changes` in the same order; cut at `limit_bytes` in all."""
+        options = ("-r", "-p", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+        output = self.run(
+            "diff-tree", *options, base, head, git_dir=git_dir, output_bytes=limit_bytes
+        ).stdout.decode("utf-8", "replace")
+        # Within a patch every line starts with a space, +, -, @ or a backslash: this can only be a header.
+        return tuple(re.split(r"^(?=diff --git )", output, flags=re.MULTILINE)[1:])
 
     def read_file(
         self, git_dir: Path, sha: str, path: str, *, limit_bytes: int = 1024 * 1024

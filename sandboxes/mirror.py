@@ -138,7 +138,10 @@ class RepositoryMirror:
         only borrows the mirror's objects, be complete, and descend from `descends_from`. The server names the
         ref it is kept under (`keep_as`). Raises `BundleRejected`.
         """
-        size = bundle.lstat().st_size
+        try:
+            size = bundle.lstat().st_size
+        except OSError as error:
+            raise BundleRejected(f"The sandbox left no bundle: {error.strerror}.") from error
         if size > BUNDLE_LIMIT_BYTES:
             raise BundleRejected(f"The bundle has {size} bytes, over the limit of {BUNDLE_LIMIT_BYTES}.")
         quarantine = self._quarantine_root / uuid4().hex

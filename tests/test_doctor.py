@@ -157,10 +157,28 @@ class TestAgent:
         assert (found.mark, "did not end" in found.message) == (Mark.FAILED, True)
         assert time.monotonic() - started < 10
 
-    def test_one_that_fails_is_quoted(self, program: Callable[[str, str], str]) -> None:
-        path = program("agent", "echo 'its native binary is not installed' >&2; exit 1")
-        found = sandbox_checks.check_agent_program(("agent",), path)
-        assert (found.mark, "native binary" in found.message) == (Mark.FAILED, True)
+    @pytest.mark.parametrize(
+        ("name", "code", "mark"),
+        [("claude", 1, Mark.FAILED), ("agent", 127, Mark.FAILED), ("agent", 1, Mark.WARNING)],
+    )
+    def test_one_that_fails_is_quoted(
+        self, program: Callable[[str, str], str], name: str, code: int, mark: Mark
+    ) -> None:
+        path = program(name, f"echo 'its native binary is not installed' >&2; exit {code}")
+        found = sandbox_checks.check_agent_program((name,), path)
+        assert (found.mark, "native binary" in found.message) == (mark, True)
+
+    def test_script_that_does_not_exist(self, tmp_path: Path) -> None:
+        found = sandbox_checks.check_agent_program((sys.executable, str(tmp_path / "agent.py")), SYSTEM_PATH)
+        assert (found.mark, "does not exist" in found.message) == (Mark.FAILED, True)
+
+    def test_one_without_a_version_is_no_matter_of_isolation(self, tmp_path: Path) -> None:
+        require_program("bwrap")
+        script = tmp_path / "agent.py"
+        script.write_text("raise SystemExit(1)\n")
+        isolation = IsolationSettings("bubblewrap", search_path=SYSTEM_PATH)
+        found = sandbox_checks.check_agent_in_isolation((sys.executable, str(script)), isolation)
+        assert found.mark is Mark.OK
 
     def test_one_that_isolation_hides_is_named(self, tmp_path: Path) -> None:
         require_program("bwrap")

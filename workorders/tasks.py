@@ -19,11 +19,22 @@ _STARTED = timezone.now()
 
 def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
+    if queue.is_draining():
+        return
     slot = _take_slot(
         settings.WORKORDERS_DATA_DIR / "run", os.getppid(), settings.WORKORDERS_WORKER_PROCESSES
     )
-    if slot is None or queue.is_draining():
+    if slot is None:
         return
+    try:
+        _supervise()
+    finally:
+        os.close(slot)
+    if not queue.is_draining() and lease.has_claimable_steps():
+        queue.issue_ticket()  # a step appeared between the last look and letting go of the slot
+
+
+def _supervise() -> None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
     database = DatabaseThread()
     try:
@@ -38,11 +49,8 @@ def work() -> None:
             ),
         ).run()
     finally:
-        workers.forget_worker(owner)
         database.close()
-        os.close(slot)
-    if not queue.is_draining() and lease.has_claimable_steps():
-        queue.issue_ticket()  # a step appeared between the last look and letting go of the slot
+        workers.forget_worker(owner)
 
 
 def _take_slot(folder: Path, cluster: int, count: int) -> int | None:

@@ -28,6 +28,8 @@ class History:
     _stream: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.path.is_dir():
+            return
         git("init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(self.path))
 
     def commit(
@@ -58,6 +60,10 @@ class History:
             lines.append(f"reset refs/heads/{branch}\nfrom :{mark}\n".encode())
         self._stream += lines
         return name
+
+    def copy_at(self, path: Path) -> "History":
+        """The same history, in a copy of its folder that was made already."""
+        return History(path, dict(self.shas), list(self._names))
 
     def write(self) -> dict[str, str]:
         """Put everything new into the repository; the shas of all commits by name."""

@@ -100,14 +100,14 @@ class TestRemoteRefs:
 
     def test_names_that_only_end_alike_do_not_count(self, server: FakeGitServer, trusted: TrustedGit) -> None:
         path = server.repository_path("acme", "shop")
-        tree = git("rev-parse", "main^{tree}", folder=path)
+        main, tree = git("rev-parse", "main", "main^{tree}", folder=path).split()
         other = git("-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", tree, "-m", "x", folder=path)
         for ref in ("refs/heads/refs/heads/topic", "refs/odd/refs/heads/topic", "refs/heads/HEAD"):
             git("update-ref", ref, other, folder=path)
         git("update-ref", "refs/heads/x\u2028", other, folder=path)
         default, refs = trusted.default_branch_refs(remote(server), ["topic"])
         assert "topic" not in refs.branches
-        assert refs.branches[default] == server.branch_sha("acme", "shop", "main")
+        assert refs.branches[default] == main
 
     @pytest.mark.parametrize("token", ["", "ghp_wrong"])
     def test_a_denied_token(self, server: FakeGitServer, trusted: TrustedGit, token: str) -> None:
@@ -386,7 +386,7 @@ class TestCommits:
         odd = raw_commit(history.path, text % (tree.encode(), base.encode(), name))
         (found,) = trusted.commits(history.path, base=base, head=odd)
         assert (found.sha, found.message, found.parents) == (odd, "Message", (base,))
-        assert found.author_name == name.decode("utf-8", "replace").strip()
+        assert found.author_name == name.decode("utf-8", "replace").strip(" ")
 
     def test_a_nul_in_a_message_cuts_it_and_nothing_else(self, history: History, trusted: TrustedGit) -> None:
         history.commit("base")

@@ -1,6 +1,7 @@
 """Rows of the product. Identifiers are facts; everything read from git is a cache and can be rebuilt."""
 
 from workorders.models.agent_work_order import AgentWorkOrder
+from workorders.models.git_cache import WorkOrderCommit, WorkOrderFile
 from workorders.models.history import WorkOrderTransition
 from workorders.models.idempotency import IdempotencyRecord
 from workorders.models.logs import WorkOrderLog
@@ -13,6 +14,8 @@ __all__ = [
     "AgentWorkOrder",
     "IdempotencyRecord",
     "PhaseRun",
+    "WorkOrderCommit",
+    "WorkOrderFile",
     "WorkOrderLog",
     "WorkOrderTransition",
     "WorkerProcess",

@@ -43,6 +43,7 @@ class PhaseRun(models.Model):
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     plan_path = models.CharField(max_length=500, blank=True)
+    plan_text = models.TextField(blank=True, help_text="the plan file's Markdown, from git")
     tests_passed = models.PositiveIntegerField(null=True, blank=True)
     tests_failed = models.PositiveIntegerField(null=True, blank=True)
     test_results = models.JSONField(null=True, blank=True)

@@ -13,6 +13,7 @@ from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.workplace import Place
 
 _RESULTS_LIMIT = 4 * 1024 * 1024
+_PLAN_LIMIT = 200_000
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Inspection:
     progress: GitProgress
     status: PhaseRunStatus = PhaseRunStatus.SUCCEEDED
     plan_path: str = ""
+    plan_text: str = ""
+    patches: tuple[str, ...] = ()
     test_results: AgentTestResults | None = None
 
 
@@ -41,11 +44,20 @@ class Inspector:
         commits = self._git.commits(
             self._path, base=place.base_sha, head=head_sha, without=place.upstream_sha
         )
-        common = self._git.merge_base(self._path, place.upstream_sha, head_sha) or place.base_sha
-        changes = self._git.changes(self._path, base=common, head=head_sha)
+        changes = self._git.changes(self._path, base=self._compared_with(head_sha), head=head_sha)
         spans = (*self._plan.spans, StepSpan(self._plan.phase, place.start_sha, head_sha))
         order_id = self._plan.order.agent_work_order_id
         return phase_tracker.track(commits, changes, agent_work_order_id=order_id, spans=spans)
+
+    def _compared_with(self, head_sha: str) -> str:
+        """Where the branch last met the base branch: what a pull request compares with."""
+        place = self._place
+        return self._git.merge_base(self._path, place.upstream_sha, head_sha) or place.base_sha
+
+    def with_patches(self, found: Inspection) -> Inspection:
+        """The same with the diffs of `found.progress.changes`, in their order."""
+        base = self._compared_with(found.head_sha)
+        return replace(found, patches=self._git.patches(self._path, base=base, head=found.head_sha))
 
     def evidence(self, progress: GitProgress, head_sha: str) -> Inspection:
         """What the phase had to leave, found in git. Raises `EvidenceMissing`."""
@@ -62,7 +74,7 @@ class Inspector:
                     raise EvidenceMissing(
                         "The planning phase left no plan: no file specs/*.md was committed."
                     )
-                return replace(found, plan_path=plan_path)
+                return replace(found, plan_path=plan_path, plan_text=self._plan_text(head_sha, plan_path))
             case Evidence.TEST_RESULTS:
                 if not changes and not own:
                     raise EvidenceMissing(f"The testing phase committed no {TEST_RESULTS_FILE}.")
@@ -73,6 +85,10 @@ class Inspector:
                 if phase_tracker.says_no_change_needed(own):
                     return replace(found, status=PhaseRunStatus.NO_CHANGE_NEEDED)
                 raise EvidenceMissing("The implementing phase committed no change outside specs/.")
+
+    def _plan_text(self, head_sha: str, plan_path: str) -> str:
+        data = self._git.read_file(self._path, head_sha, plan_path, limit_bytes=_PLAN_LIMIT)
+        return (data or b"").decode("utf-8", "replace")
 
     def _test_results(self, head_sha: str) -> AgentTestResults:
         data = self._git.read_file(self._path, head_sha, TEST_RESULTS_FILE, limit_bytes=_RESULTS_LIMIT)

@@ -4,7 +4,7 @@ Runs on the process's database connection (`recorder.Database`); every method is
 `LeaseLost` when another process holds the order now.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,7 +22,7 @@ from workorders.agent_executor.test_results import AgentTestResults
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun
 from workorders.models.agent_work_order import RELEASED
 from workorders.models.clock import database_now
-from workorders.models.logs import order_context, record_order_event
+from workorders.models.logs import order_context, record_order_event, storable
 from workorders.states import (
     STEP_DONE,
     AgentWorkOrderOutcome,
@@ -37,6 +37,7 @@ from workorders.workflow_definitions import (
     follow_up_phase,
     steps_of,
 )
+from workorders.workflow_engine.git_cache import store_git_cache
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.recorder import Database
@@ -59,7 +60,8 @@ class StepPlan:
 
     `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
     the agent session of its earlier attempt (for a follow-up: the order's last session). `planned_sha` was
-    inspected by an earlier attempt that may not have lived to push it. `spans` are the runs so far.
+    inspected by an earlier attempt that may not have lived to push it, or to record it. `spans` are the runs
+    so far.
     """
 
     order: AgentWorkOrder
@@ -121,7 +123,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         workers_lost=lost,
         previous_session_id=sessions[-1] if sessions else "",
         previous_failure=failed.error_message if failed is not None else "",
-        planned_sha=same[-1].planned_sha if same and same[-1].status not in STEP_DONE else "",
+        planned_sha=_planned_sha(same),
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
         cancel_requested=order.cancel_requested_at is not None,
@@ -137,10 +139,23 @@ def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
     )
 
 
+def _planned_sha(same: list[PhaseRun]) -> str:
+    """The newest inspected commit of a step not done yet; a later attempt may have died before it came so far."""
+    if not same or same[-1].status in STEP_DONE:
+        return ""
+    return next((run.planned_sha for run in reversed(same) if run.planned_sha), "")
+
+
 def _lost_its_worker(run: PhaseRun) -> bool:
     """Its worker died with it; a run that is still open when the next claim looks is one of these."""
     closed = run.status == PhaseRunStatus.INTERRUPTED and run.error_category == WORKER_LOST
     return closed or run.status == PhaseRunStatus.RUNNING
+
+
+def close_open_runs(order: AgentWorkOrder, status: PhaseRunStatus, **changes: Any) -> None:
+    """End what a dead worker left open. Inside the transaction that takes the order from it."""
+    rows = order.phase_runs.filter(status=PhaseRunStatus.RUNNING)
+    rows.update(status=status, completed_at=timezone.now(), **changes)
 
 
 class StepJournal:
@@ -172,42 +187,39 @@ class StepJournal:
     def begin(self, plan: StepPlan, *, session_id: str = "") -> None:
         """Open a run. Runs that a dead worker left open are closed as interrupted."""
 
-        def write() -> int:
-            order = self.claim.lock()
-            now = timezone.now()
-            order.phase_runs.filter(status=PhaseRunStatus.RUNNING).update(
-                status=PhaseRunStatus.INTERRUPTED,
-                completed_at=now,
-                error_category=WORKER_LOST,
-                error_message="The worker ended while it ran this step.",
-            )
-            last = order.phase_runs.aggregate(last=Max("sequence"))["last"] or 0
-            run = PhaseRun.objects.create(
-                agent_work_order=order,
-                sequence=last + 1,
-                kind=plan.kind,
-                phase=plan.phase,
-                attempt=plan.attempt,
-                claim_epoch=self.claim.epoch,
-                worker=self.claim.owner,
-                started_at=now,
-                agent_session_id=session_id,
-                prompt_id=plan.follow_up.pk if plan.follow_up else None,
-            )
-            if plan.follow_up:
-                AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.RUNNING)
-            changes: dict[str, Any] = {"execution_started_at": order.execution_started_at or now}
-            if plan.kind is not StepKind.DELIVERY:
-                changes["current_phase"] = plan.phase
-            if order.status == AgentWorkOrderStatus.PENDING:
-                order.move(
-                    AgentWorkOrderStatus.RUNNING, by=self.claim.owner, fence=self.claim.fence, **changes
-                )
-            else:
-                self.claim.write(**changes)
-            return run.pk
+        self._run_pk = self._transaction(lambda: self._open_run(self.claim.lock(), plan, session_id))
 
-        self._run_pk = self._transaction(write)
+    def _open_run(self, order: AgentWorkOrder, plan: StepPlan, session_id: str = "") -> int:
+        close_open_runs(
+            order,
+            PhaseRunStatus.INTERRUPTED,
+            error_category=WORKER_LOST,
+            error_message="The worker ended while it ran this step.",
+        )
+        now = timezone.now()
+        last = order.phase_runs.aggregate(last=Max("sequence"))["last"] or 0
+        run = PhaseRun.objects.create(
+            agent_work_order=order,
+            sequence=last + 1,
+            kind=plan.kind,
+            phase=plan.phase,
+            attempt=plan.attempt,
+            claim_epoch=self.claim.epoch,
+            worker=self.claim.owner,
+            started_at=now,
+            agent_session_id=session_id,
+            prompt_id=plan.follow_up.pk if plan.follow_up else None,
+        )
+        if plan.follow_up:
+            AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.RUNNING)
+        changes: dict[str, Any] = {"execution_started_at": order.execution_started_at or now}
+        if plan.kind is not StepKind.DELIVERY:
+            changes["current_phase"] = plan.phase
+        if order.status == AgentWorkOrderStatus.PENDING:
+            order.move(AgentWorkOrderStatus.RUNNING, by=self.claim.owner, fence=self.claim.fence, **changes)
+        else:
+            self.claim.write(**changes)
+        return run.pk
 
     def update_run(self, **changes: Any) -> None:
         def write() -> None:
@@ -230,6 +242,7 @@ class StepJournal:
 
     def update_repository(self, pk: int, **changes: Any) -> None:
         def write() -> None:
+            self.claim.lock()
             Repository.objects.filter(pk=pk).update(**changes, updated_at=timezone.now())
 
         self._transaction(write)
@@ -243,6 +256,7 @@ class StepJournal:
             if run is not None:
                 phase = AgentWorkflowPhase(run.phase)
                 self._run_rows().update(commits=len(progress.commits_of(phase)))
+            store_git_cache(self.claim.pk, progress, None)
 
         self._transaction(write)
 
@@ -282,6 +296,8 @@ class StepJournal:
         progress: GitProgress,
         head_sha: str,
         plan_path: str = "",
+        plan_text: str = "",
+        patches: Sequence[str] = (),
         test_results: AgentTestResults | None = None,
     ) -> None:
         """The step is in git and pushed: close its run and make the next step claimable, with a ticket."""
@@ -295,10 +311,12 @@ class StepJournal:
                 end_sha=head_sha,
                 commits=len(progress.commits_of(AgentWorkflowPhase(run.phase))),
                 plan_path=plan_path[:500],
+                plan_text=plan_text.replace("\x00", "\ufffd"),
                 **_test_columns(test_results),
             )
             if run.prompt_id:
                 AgentPrompt.objects.filter(pk=run.prompt_id).update(status=PromptStatus.DONE)
+            store_git_cache(order.pk, progress, patches)
             self._release(order, head_sha=head_sha, **_statistics(progress))
 
         self._transaction(write)
@@ -336,16 +354,19 @@ class StepJournal:
     def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
         """Close the run as failed; the order is tried again after a pause where that may help, else it failed."""
 
+        message = storable(str(error))[:4000]
+
         def write() -> None:
             order = self.claim.lock()
-            self._close_run(
-                PhaseRunStatus.FAILED,
-                error_message=str(error)[:4000],
-                error_category=error.category,
-            )
             if order.cancel_requested_at is not None:
-                order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+                self._close_run(PhaseRunStatus.FAILED, error_message=message, error_category=error.category)
+                self._cancel(order)
                 return
+            if self._run_pk is None:  # a failure before `begin` counts too, or it would be tried for ever
+                self._open_run(order, plan)
+            close_open_runs(
+                order, PhaseRunStatus.FAILED, error_message=message, error_category=error.category
+            )
             delay = next_attempt_in(error, plan.attempt)
             if delay is not None:
                 record_order_event(
@@ -367,7 +388,7 @@ class StepJournal:
                 by=self.claim.owner,
                 reason=error.category,
                 fence=self.claim.fence,
-                error_message=str(error)[:4000],
+                error_message=message,
                 error_category=error.category,
                 error_advice=error.advice,
                 execution_completed_at=timezone.now(),
@@ -388,10 +409,13 @@ class StepJournal:
     def finish_cancelled(self) -> None:
         def write() -> None:
             order = self.claim.lock()
-            self._close_run(PhaseRunStatus.CANCELLED)
-            order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+            self._cancel(order)
 
         self._transaction(write)
+
+    def _cancel(self, order: AgentWorkOrder) -> None:
+        close_open_runs(order, PhaseRunStatus.CANCELLED)
+        order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
 
     def put_back(self, reason: str) -> None:
         """Stop without counting an attempt: another process continues at once."""
@@ -412,7 +436,7 @@ class StepJournal:
         if order.cancel_requested_at is not None:
             self.claim.write(**changes)
             order.refresh_from_db()
-            order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+            self._cancel(order)
             return
         claimable_at: datetime = database_now() + timedelta(seconds=delay_seconds)
         self.claim.write(claim_owner="", lease_expires_at=None, claimable_at=claimable_at, **changes)

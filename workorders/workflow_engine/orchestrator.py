@@ -119,6 +119,7 @@ class Orchestrator:
             found = self._inspect(place, agent.run(place))
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
+        found = Inspector(self._parts.git, plan, place).with_patches(found)
         self._push(place, found)
         place.sandbox.mark_idle(found.head_sha)
         log.info(
@@ -134,6 +135,8 @@ class Orchestrator:
             progress=found.progress,
             head_sha=found.head_sha,
             plan_path=found.plan_path,
+            plan_text=found.plan_text,
+            patches=found.patches,
             test_results=found.test_results,
         )
 

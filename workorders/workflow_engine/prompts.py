@@ -7,7 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_TAG = re.compile(r"<(?=/?\s*(request|github_issue|follow_up|so_far|earlier_attempt)\b)", re.IGNORECASE)
+_TAG = re.compile(
+    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt)\b)",
+    re.IGNORECASE,
+)
 MAX_SECTION = 100_000
 
 

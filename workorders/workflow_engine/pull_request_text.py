@@ -3,15 +3,20 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from workorders.states import AgentWorkOrderOutcome
 
 _MAX_TITLE = 120
 _MAX_PLAN = 20_000
-_MENTION = re.compile(r"(?<![\w`])@(?=[A-Za-z0-9])")
+_MAX_REASON = 4000
+_MENTION = re.compile(r"(?<![A-Za-z0-9])(?:@|&#0*64;|&#x0*40;|&commat;)(?=[A-Za-z0-9])", re.IGNORECASE)
 _CLOSING = re.compile(
-    r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s*:?\s+)(?=(?:[\w.-]+/[\w.-]+)?#\d)", re.IGNORECASE
+    r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s*:?\s*)(?=(?:[\w.-]+/[\w.-]+)?#\d|GH-\d|https?://)",
+    re.IGNORECASE,
 )
+_UNWANTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,15 @@ class PullRequestFacts:
 def pull_request_title(facts: PullRequestFacts) -> str:
     """The issue's title, else the plan's heading, else the request's first line; never empty."""
     heading = next((line[2:] for line in facts.plan.splitlines() if line.startswith("# ")), "")
-    request = facts.request.strip().splitlines()[0] if facts.request.strip() else ""
-    subject = facts.issue_title or _without_label(heading) or request
-    subject = subject or next(iter(facts.commit_subjects), "") or f"Work order {facts.agent_work_order_id}"
-    prefix = f"#{facts.issue_number}: " if facts.issue_number else ""
-    text = " ".join((prefix + subject).split())
+    request = facts.request.strip().partition("\n")[0]
+    choices = (facts.issue_title, _without_label(heading), request, *facts.commit_subjects)
+    subject = next(filter(None, map(_one_line, choices)), f"Work order {facts.agent_work_order_id}")
+    text = f"#{facts.issue_number}: {harmless(subject)}" if facts.issue_number else harmless(subject)
     return text if len(text) <= _MAX_TITLE else text[: _MAX_TITLE - 1].rstrip() + "…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_UNWANTED.sub(" ", text).split())
 
 
 def _without_label(heading: str) -> str:
@@ -76,12 +84,11 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     if facts.request.strip():
         parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
     if facts.no_change_reason:
-        parts.append("## No change needed\n\n" + harmless(facts.no_change_reason))
+        parts.append("## No change needed\n\n" + _quoted(facts.no_change_reason.strip()[:_MAX_REASON]))
     if facts.plan:
-        plan = harmless(facts.plan.strip()[:_MAX_PLAN])
-        parts.append(
-            f"<details><summary>Plan (<code>{facts.plan_path}</code>)</summary>\n\n{plan}\n\n</details>"
-        )
+        plan = _contained(harmless(facts.plan.strip()[:_MAX_PLAN]))
+        path = escape(harmless(_one_line(facts.plan_path)))
+        parts.append(f"<details><summary>Plan (<code>{path}</code>)</summary>\n\n{plan}\n\n</details>")
     parts.append(_phase_table(facts))
     if facts.tests is not None:
         parts.append(_tests(facts.tests))
@@ -108,8 +115,23 @@ def comment_marker(agent_work_order_id: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text from an agent or a stranger: it notifies nobody and closes no other issue."""
+    """Text from an agent or a stranger: it notifies nobody and closes no other issue.
+
+    Backticks protect nobody: an unclosed one is no code. Where it is code, an invisible character is added.
+    """
     return _CLOSING.sub(r"\1\2​", _MENTION.sub("@​", text))
+
+
+def _contained(markdown: str) -> str:
+    """Markdown that cannot swallow what follows it: no comment left open, no code block (a cut may leave one)."""
+    markdown = markdown.replace("<!--", "&lt;!--")
+    fence = ""
+    for found in _FENCE.finditer(markdown):
+        if not fence:
+            fence = found[1]
+        elif found[1].startswith(fence):
+            fence = ""
+    return f"{markdown}\n{fence}" if fence else markdown
 
 
 def _quoted(text: str) -> str:
@@ -130,5 +152,5 @@ def _phase_table(facts: PullRequestFacts) -> str:
 
 def _tests(tests: TestNumbers) -> str:
     lines = ["## Tests", "", f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."]
-    lines += [f"- ❌ {harmless(name)[:300]}" for name in list(tests.failures)[:50]]
+    lines += [f"- ❌ {harmless(_one_line(name))[:300]}" for name in list(tests.failures)[:50]]
     return "\n".join(lines)

@@ -43,16 +43,26 @@ class DatabaseThread:
     def __init__(self, name: str = "database", patience_seconds: float = 60.0) -> None:
         self._work: queues.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queues.SimpleQueue()
         self._patience = patience_seconds
+        self._closed = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def call[T](self, function: Callable[[], T]) -> T:
         future: Future[T] = Future()
-        self._work.put((function, future))
+        with self._lock:
+            if self._closed:  # a step that outlives its supervisor must end, not wait for ever
+                raise InterfaceError("This process's database thread has ended.")
+            self._work.put((function, future))
         return future.result()
 
     def close(self) -> None:
-        self._work.put(None)
+        """What was asked before is still done; whoever asks later gets an `InterfaceError`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._work.put(None)
         self._thread.join(5)
 
     def _run(self) -> None:
@@ -87,7 +97,7 @@ class LogBuffer:
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._wake = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-buffer", daemon=True)
         self._thread.start()
 
@@ -102,30 +112,43 @@ class LogBuffer:
             with self._lock:
                 taken, self._entries = self._entries, defaultdict(list)
             try:
-                for order_pk in list(taken):
-                    for start in range(0, len(taken[order_pk]), _MAX_BATCH):
-                        batch = taken[order_pk][start : start + _MAX_BATCH]
-                        self._database.call(partial(append_log_events, order_pk, batch))
-                    del taken[order_pk]
+                for order_pk, events in taken.items():
+                    self._write(order_pk, events)
             finally:
                 self._put_back(taken)
 
+    def _write(self, order_pk: int, events: list[LogEvent]) -> None:
+        """Write one order's events and take them off the list, batch by batch."""
+        while batch := events[:_MAX_BATCH]:
+            try:
+                self._database.call(partial(append_log_events, order_pk, batch))
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception:  # these can never be written; other steps' events must not wait behind them
+                logger.exception("log_events_dropped", order_pk=order_pk, count=len(batch))
+            del events[: len(batch)]
+
     def _put_back(self, entries: dict[int, list[LogEvent]]) -> None:
         """What could not be written waits for the next try, before what came meanwhile."""
+        left = {order_pk: events for order_pk, events in entries.items() if events}
         with self._lock:
-            for order_pk, events in entries.items():
+            for order_pk, events in left.items():
                 self._entries[order_pk][:0] = events
+        if left:
+            self._wake.set()
 
     def close(self) -> None:
-        self._closed = True
+        """Write what is left, once."""
+        self._closed.set()
         self._wake.set()
         self._thread.join(5)
 
     def _run(self) -> None:
-        while not self._closed:
+        closing = False
+        while not closing:
             self._wake.wait()
             self._wake.clear()
-            time.sleep(_FLUSH_SECONDS)
+            closing = self._closed.wait(_FLUSH_SECONDS)
             try:
                 self.flush()
             except (

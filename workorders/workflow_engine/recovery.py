@@ -4,6 +4,7 @@ Nothing is failed here: an order whose worker died simply becomes claimable when
 """
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from django.utils import timezone
 from workorders import queue
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
-from workorders.states import ACTIVE
+from workorders.states import ACTIVE, PhaseRunStatus
+from workorders.workflow_engine.journal import close_open_runs
 from workorders.workflow_engine.lease import has_claimable_steps
 
 logger = structlog.get_logger("workorders")
@@ -73,6 +75,7 @@ def _finish_abandoned_cancels(dry_run: bool) -> tuple[str, ...]:
             if order is not None:
                 found.append(order.agent_work_order_id)
                 if not dry_run:
+                    close_open_runs(order, PhaseRunStatus.CANCELLED)
                     AgentWorkOrder.objects.filter(pk=pk).update(claim_epoch=F("claim_epoch") + 1)
                     order.finish_cancelled(by="recovery")
     return tuple(found)
@@ -88,7 +91,8 @@ def _remove_ownerless(data_dir: Path, dry_run: bool) -> tuple[str, ...]:
             if not dry_run:
                 trash = data_dir / "trash" / f"{folder.name}-{timezone.now():%Y%m%d%H%M%S%f}"
                 trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.rename(trash)
+                with suppress(FileNotFoundError):  # another pass was faster
+                    folder.rename(trash)
     if not dry_run:
         for folder in _children(data_dir / "trash"):
             shutil.rmtree(folder, ignore_errors=True)

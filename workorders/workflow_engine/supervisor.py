@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from sandboxes.errors import ExpectedError
 from workorders.errors import LeaseLost
@@ -27,6 +27,7 @@ _CLAIM_SECONDS = 0.1
 _CANCEL_SECONDS = 0.5
 _GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
+_AWAY = (DatabaseError, InterfaceError)  # Django derives neither from the other
 
 
 @dataclass
@@ -92,18 +93,20 @@ class Supervisor:
 
     def _claim(self) -> None:
         free = self._settings.share - len(self._steps)
+
+        def claim_steps() -> tuple[float, list[Claim]]:
+            asked_at = time.monotonic()  # here: the call may have waited for the database before
+            seconds = self._settings.lease_seconds
+            return asked_at, lease.claim_steps(owner=self._owner, lease_seconds=seconds, limit=free)
+
         try:
-            claims = self._database.call(
-                lambda: lease.claim_steps(
-                    owner=self._owner, lease_seconds=self._settings.lease_seconds, limit=free
-                )
-            )
-        except DatabaseError as error:
+            asked_at, claims = self._database.call(claim_steps)
+        except _AWAY as error:
             logger.warning("claim_failed", error=str(error)[:300])
             time.sleep(1)
             return
         for claim in claims:
-            step = RunningStep(claim)
+            step = RunningStep(claim, renewed_at=asked_at)
             step.thread = threading.Thread(
                 target=self._run_step, args=(step,), name=claim.agent_work_order_id, daemon=True
             )
@@ -122,6 +125,8 @@ class Supervisor:
             except LeaseLost:
                 raise
             except Exception as error:  # a fault of ours must end this step only, and be seen on its page
+                if step.control.cause is StopCause.LOST:  # the database was away for too long, say
+                    raise LeaseLost(claim.agent_work_order_id) from error
                 logger.exception("workflow_step_crashed", agent_work_order_id=claim.agent_work_order_id)
                 self._fail_by_fault(journal, plan, error)
         except LeaseLost:
@@ -149,23 +154,26 @@ class Supervisor:
 
     def _renew(self) -> None:
         steps = self._running()
-        asked_at = time.monotonic()
+        claims = [step.claim for step in steps]
+
+        def renew() -> tuple[float, set[Claim]]:
+            asked_at = time.monotonic()  # here: the call may have waited for the database before
+            seconds = self._settings.lease_seconds
+            return asked_at, lease.renew(owner=self._owner, claims=claims, lease_seconds=seconds)
+
         try:
-            held = self._database.call(
-                lambda: lease.renew(
-                    owner=self._owner,
-                    claims=[step.claim for step in steps],
-                    lease_seconds=self._settings.lease_seconds,
-                )
-            )
+            asked_at, held = self._database.call(renew)
+            self._mark(steps, asked_at, held)
             self._database.call(lambda: self._beat(len(steps)))
-        except DatabaseError as error:
+        except _AWAY as error:
             logger.warning("lease_renewal_failed", error=str(error)[:300])
-            held = None
+
+    @staticmethod
+    def _mark(steps: list[RunningStep], asked_at: float, held: set[Claim]) -> None:
         for step in steps:
-            if held is not None and step.claim in held:
+            if step.claim in held:
                 step.renewed_at = asked_at
-            elif held is not None:  # also a step that has just ended, which no longer minds
+            else:  # also a step that has just ended, which no longer minds
                 step.control.stop_because(StopCause.LOST)
 
     def _guard(self) -> None:
@@ -183,7 +191,7 @@ class Supervisor:
             wanted = self._database.call(
                 lambda: lease.cancel_requested(owner=self._owner, claims=[step.claim for step in steps])
             )
-        except DatabaseError as error:
+        except _AWAY as error:
             logger.warning("cancel_look_failed", error=str(error)[:300])
             return
         for step in steps:

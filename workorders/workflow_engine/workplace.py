@@ -218,10 +218,10 @@ class Workplace:
     def remove(self) -> None:
         """Remove the place; the agent's HOME (its transcripts) stays for follow-ups."""
         sha = self._order.base_sha or "0" * 40
-        sandbox = self._sandbox("main", sha, sha, "none")
-        if not sandbox.get_current_state().exists:
-            return
         try:
+            sandbox = self._sandbox("main", sha, sha, "none")  # raises where the settings refuse it by now
+            if not sandbox.get_current_state().exists:
+                return
             sandbox.cleanup()
         except (ExpectedError, OSError) as error:  # recovery removes what is left
             self._log.warning("sandbox_cleanup_failed", error=str(error))
