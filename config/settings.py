@@ -1,10 +1,12 @@
 """Django settings, derived from the typed environment; nothing here reads `os.environ`."""
 
 import shlex
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import dj_database_url
+from django.utils.csp import CSP
 
 from config import env as environment
 from config.logging import configure_logging
@@ -41,6 +43,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 
@@ -56,6 +59,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "workorders.views.theme.page_context",
             ],
         },
     },
@@ -63,7 +67,6 @@ TEMPLATES = [
 
 
 env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-(env.data_dir / "static").mkdir(exist_ok=True)
 
 
 def _database() -> dict[str, Any]:
@@ -105,9 +108,15 @@ USE_I18N = False
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = env.data_dir / "static"  # only `collectstatic` fills it; see WHITENOISE_USE_FINDERS
+STATIC_ROOT = BASE_DIR / "staticfiles"  # `serve` fills it
+with suppress(OSError):  # a read-only checkout was collected when it was deployed
+    STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
-WHITENOISE_USE_FINDERS = True  # no collectstatic step before the first start
+WHITENOISE_USE_FINDERS = True  # tests and commands need no collectstatic
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "config.static.CollectedOrPlainStorage"},
+}
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
@@ -117,10 +126,21 @@ LOOPBACK_ONLY = all(host in environment.LOOPBACK_HOSTS for host in env.hosts)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not (DEBUG or LOOPBACK_ONLY)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_PROXY_SSL_HEADER = None if LOOPBACK_ONLY else ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 0 if LOOPBACK_ONLY else int(timedelta(days=365).total_seconds())
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
 X_FRAME_OPTIONS = "DENY"
+SECURE_CSP = {
+    "default-src": [CSP.NONE],
+    "script-src": [CSP.SELF],
+    "style-src": [CSP.SELF],
+    "img-src": [CSP.SELF, "data:"],  # Tabler's form controls are data: images
+    "font-src": [CSP.SELF],
+    "connect-src": [CSP.SELF],
+    "form-action": [CSP.SELF],
+    "frame-ancestors": [CSP.NONE],
+    "base-uri": [CSP.NONE],
+}
 
 # The queue, as docs/adr/0003 explains: tickets carry no data, so loss and redelivery are harmless.
 Q_CLUSTER = {

@@ -1,15 +1,14 @@
 """The map of addresses: pages, JSON API, admin, health."""
 
 from django.contrib import admin
-from django.urls import path
-from django.views.generic import RedirectView
+from django.urls import include, path
 
 from config.api import api_urls
 from workorders.api import guard
 from workorders.views.health import healthz, readyz
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="api:openapi-view"), name="home"),
+    path("", include("workorders.urls")),
     path("admin/", admin.site.urls),
     path("api/", api_urls),
     guard.unknown_routes,

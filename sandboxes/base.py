@@ -121,7 +121,7 @@ class AgentSandbox(Protocol):
         ...
 
     def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
-        """Put a bundle of the branch's commits after `base_sha` at `destination`; False when there are none.
+        """Put a bundle of the branch's commits after `start_sha` at `destination`; False when there are none.
 
         The bundle's one ref is `refs/heads/<git_branch_name>`. Nothing in it is trusted yet.
         """

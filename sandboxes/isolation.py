@@ -16,7 +16,7 @@ from typing import Literal
 
 from sandboxes.errors import SandboxUnavailable
 
-_SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
+_SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _SYSTEM_FILES = (
     "/etc/alternatives",
     "/etc/ca-certificates",

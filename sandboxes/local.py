@@ -21,6 +21,7 @@ from sandboxes.process import ProcessControl, ProcessLimits
 
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
+_NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _TRAILERS_FILE = "work-order-trailers"
 _OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
 HOOK = f"""#!/bin/sh
@@ -28,6 +29,7 @@ HOOK = f"""#!/bin/sh
 file="$(git rev-parse --git-dir)/{_TRAILERS_FILE}"
 [ -f "$file" ] || exit 0
 message="$1"
+[ -z "$(tail -c 1 -- "$message")" ] || echo >> "$message"  # `git merge -m` leaves the last line open
 set --
 while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
 # Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
@@ -142,16 +144,14 @@ class LocalSandbox:
     def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
         branch = f"refs/heads/{self.spec.git_branch_name}"
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        counted = self._git("rev-list", "--count", branch, f"^{self.spec.base_sha}", "--")
-        if not counted.ok:
-            raise SandboxError(f"The sandbox's branch cannot be read: {_tail(counted)}")
-        if counted.stdout.strip() == b"0":
-            return False
         result = self._run(
-            (self._git_program, "bundle", "create", "--quiet", "-", branch, f"^{self.spec.base_sha}"),
+            (self._git_program, "bundle", "create", "--quiet", "-", branch, f"^{self.spec.start_sha}"),
             stdout_path=destination,
+            environment={"LC_ALL": "C"},
             limits=ProcessLimits(total_seconds=600, output_bytes=limit_bytes),
         )
+        if _NOTHING_TO_BUNDLE in result.stderr:
+            return False
         if not result.ok or result.truncated:
             reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
             raise SandboxError(f"The bundle of the sandbox's commits {reason}.")

@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
@@ -27,18 +28,28 @@ def work() -> None:
     if slot is None:
         return
     try:
-        _supervise()
+        _supervise(wiring.share_of(slot.number))
     finally:
-        os.close(slot)
+        os.close(slot.descriptor)
     if not queue.is_draining() and lease.has_claimable_steps():
         queue.issue_ticket()  # a step appeared between the last look and letting go of the slot
 
 
-def _supervise() -> None:
+@dataclass(frozen=True)
+class Slot:
+    """One of a cluster's places for supervisors: a lock that ends with its process."""
+
+    number: int
+    descriptor: int
+
+
+def _supervise(share: int) -> None:
+    if share == 0:  # fewer steps than processes
+        return
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
     database = DatabaseThread()
     try:
-        parts = wiring.engine_parts()
+        parts = wiring.engine_parts(share=share)
         Supervisor(
             parts,
             database,
@@ -53,8 +64,8 @@ def _supervise() -> None:
         workers.forget_worker(owner)
 
 
-def _take_slot(folder: Path, cluster: int, count: int) -> int | None:
-    """A lock that ends with this process; None when the cluster's supervisors are all at work."""
+def _take_slot(folder: Path, cluster: int, count: int) -> Slot | None:
+    """None when the cluster's supervisors are all at work."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for number in range(count):
         descriptor = os.open(
@@ -65,7 +76,7 @@ def _take_slot(folder: Path, cluster: int, count: int) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             continue
-        return descriptor
+        return Slot(number, descriptor)
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from github_app.errors import GhNotLoggedIn
 from github_app.gh import GhCli, GhSettings
 from github_app.issues import GitHubIssueClient
 from github_app.pull_requests import GitHubPullRequestClient
@@ -65,9 +66,19 @@ def reference_of(repository_url: str) -> RepositoryReference:
 
 
 @lru_cache(maxsize=1)
+def _known_login_token() -> str:
+    token = gh_cli().auth_token()
+    if not token:
+        raise GhNotLoggedIn("There is no GH_TOKEN and no login of gh, so nothing can be pushed.")
+    return token
+
+
 def _login_token() -> str:
-    """The token of `gh auth login`, for pushes where GH_TOKEN is not set; asked once for a process."""
-    return gh_cli().auth_token()
+    """The token of `gh auth login`, for pushes where GH_TOKEN is not set; remembered once there is one."""
+    try:
+        return _known_login_token()
+    except GhNotLoggedIn:  # a public repository can still be read; a push will say what is missing
+        return ""
 
 
 def remote_for(reference: RepositoryReference) -> RemoteRepository:
@@ -77,14 +88,20 @@ def remote_for(reference: RepositoryReference) -> RemoteRepository:
     return RemoteRepository(url, token=settings.GH_TOKEN or _login_token())
 
 
-def engine_parts() -> EngineParts:
+def share_of(slot: int) -> int:
+    """How many steps the supervisor in this slot runs at once, so that all together run WORKORDERS_WORKERS."""
+    whole, rest = divmod(settings.WORKORDERS_WORKERS, settings.WORKORDERS_WORKER_PROCESSES)
+    return whole + (1 if slot < rest else 0)
+
+
+def engine_parts(*, share: int | None = None) -> EngineParts:
+    """`share` defaults to all of the server's steps, for a process that works alone."""
     gh = gh_cli()
-    processes = settings.WORKORDERS_WORKER_PROCESSES
     return EngineParts(
         settings=EngineSettings(
             data_dir=settings.WORKORDERS_DATA_DIR,
             commands_dir=settings.WORKORDERS_COMMANDS_DIR,
-            share=-(-settings.WORKORDERS_WORKERS // processes),
+            share=settings.WORKORDERS_WORKERS if share is None else share,
             lease_seconds=settings.WORKORDERS_LEASE_SECONDS,
             drain_seconds=settings.WORKORDERS_DRAIN_SECONDS,
             isolation=isolation_settings(),

@@ -1,8 +1,13 @@
-"""How the web server is started: gunicorn's threads, which measured best for these pages."""
+"""How the web server is started: static files collected, then gunicorn's threads, which measured best."""
 
 import sys
+from pathlib import Path
 
+import structlog
 from django.conf import settings
+from django.core.management import call_command
+
+logger = structlog.get_logger("workorders")
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
@@ -26,3 +31,16 @@ def web_server_argv(host: str, port: int) -> list[str]:
         "--log-level=warning",
         "--no-control-socket",
     ]
+
+
+def collect_static() -> None:
+    """Hash and compress the static files if they are newer than what was collected; a start without is fine."""
+    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
+    sources = [path for folder in settings.STATICFILES_DIRS for path in Path(folder).rglob("*")]
+    sources.append(settings.BASE_DIR / "uv.lock")
+    if manifest.is_file() and manifest.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        return
+    try:
+        call_command("collectstatic", interactive=False, verbosity=0)
+    except OSError as error:
+        logger.warning("static_files_not_collected", error=str(error))

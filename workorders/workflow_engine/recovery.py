@@ -4,6 +4,7 @@ Nothing is failed here: an order whose worker died simply becomes claimable when
 """
 
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ from workorders.workflow_engine.lease import has_claimable_steps
 logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7
 _WORKER_ROW_DAYS = 1
+_TRANSFER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def recover(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
     report = RecoveryReport(
         tickets_issued=issue_missing_ticket(dry_run=dry_run),
         orders_cancelled=_finish_abandoned_cancels(dry_run),
-        folders_removed=_remove_ownerless(data_dir, dry_run),
+        folders_removed=(*_remove_ownerless(data_dir, dry_run), *_remove_transfers(data_dir, dry_run)),
     )
     if not dry_run:
         _forget_old_rows()
@@ -96,6 +98,18 @@ def _remove_ownerless(data_dir: Path, dry_run: bool) -> tuple[str, ...]:
     if not dry_run:
         for folder in _children(data_dir / "trash"):
             shutil.rmtree(folder, ignore_errors=True)
+    return tuple(removed)
+
+
+def _remove_transfers(data_dir: Path, dry_run: bool) -> tuple[str, ...]:
+    """Bundles and quarantines on their way when their worker died; a living worker's are younger."""
+    removed = []
+    for path in (*_children(data_dir / "outbox"), *_children(data_dir / "quarantine")):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _TRANSFER_SECONDS:
+                removed.append(path.name)
+                if not dry_run:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
     return tuple(removed)
 
 

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from sandboxes.process import Service
 from workorders import queue
-from workorders.management.web import LOOPBACK, web_server_argv
+from workorders.management.web import LOOPBACK, collect_static, web_server_argv
 
 logger = structlog.get_logger("workorders")
 
@@ -35,6 +35,7 @@ class Command(BaseCommand):
                 f"WORKORDERS_AUTH=none is accepted on loopback only, not on {host}. "
                 "Set WORKORDERS_AUTH=required, or serve on 127.0.0.1 behind a proxy that signs people in."
             )
+        collect_static()
         self.signals = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)

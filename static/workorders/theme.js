@@ -1,0 +1,9 @@
+// Sets the theme before the first paint. Without JavaScript the button in the header does it by a cookie.
+(() => {
+  const root = document.documentElement;
+  if (root.dataset.themeChoice !== "auto") return;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => root.setAttribute("data-bs-theme", dark.matches ? "dark" : "light");
+  dark.addEventListener("change", apply);
+  apply();
+})();

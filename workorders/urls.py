@@ -1,0 +1,25 @@
+"""Addresses of the pages and their fragments."""
+
+from django.urls import path
+
+from workorders.views import changes, new_order, order_detail, orders, repositories, theme
+
+ORDER = "work-orders/<str:agent_work_order_id>/"
+
+urlpatterns = [
+    path("", orders.order_list, name="home"),
+    path("theme/", theme.choose_theme, name="theme"),
+    path("work-orders/new/", new_order.new_order, name="work-order-new"),
+    path(ORDER, order_detail.detail, name="work-order"),
+    path(f"{ORDER}state/", order_detail.state, name="work-order-state"),
+    path(f"{ORDER}feed/", order_detail.feed, name="work-order-feed"),
+    path(f"{ORDER}prompt/", order_detail.prompt, name="work-order-prompt"),
+    path(f"{ORDER}cancel/", order_detail.cancel, name="work-order-cancel"),
+    path(f"{ORDER}retry/", order_detail.retry, name="work-order-retry"),
+    path(f"{ORDER}changes/", changes.changes, name="work-order-changes"),
+    path(f"{ORDER}changes/<int:position>/", changes.changed_file, name="work-order-changed-file"),
+    path("repositories/", repositories.repository_list, name="repositories"),
+    path("repositories/<int:pk>/", repositories.repository, name="repository"),
+    path("repositories/<int:pk>/state/", repositories.state, name="repository-state"),
+    path("repositories/<int:pk>/verify/", repositories.verify, name="repository-verify"),
+]

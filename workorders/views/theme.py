@@ -1,0 +1,35 @@
+"""The light, dark or automatic theme, kept in a cookie so that it works without JavaScript."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
+
+from workorders.views.access import page
+
+THEMES = frozenset({"light", "dark", "auto"})
+_YEAR = 365 * 24 * 3600
+
+
+@require_POST
+@page
+def choose_theme(request: HttpRequest) -> HttpResponse:
+    target = request.POST.get("next", "/")
+    if not url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()}):
+        target = "/"
+    response = HttpResponseRedirect(target)
+    theme = request.POST.get("theme", "auto")
+    if theme in THEMES:
+        response.set_cookie(
+            "theme", theme, max_age=_YEAR, httponly=True, samesite="Lax", secure=settings.SESSION_COOKIE_SECURE
+        )
+    return response
+
+
+def page_context(request: HttpRequest) -> dict[str, object]:
+    """Context every page has: the chosen theme, and whether agents run without isolation here."""
+    theme = request.COOKIES.get("theme", "auto")
+    return {
+        "theme": theme if theme in THEMES else "auto",
+        "isolation_off": settings.WORKORDERS_AGENT_ISOLATION == "none",
+    }
