@@ -25,6 +25,13 @@ class Repository(models.Model):
     is_private = models.BooleanField(default=False)
     access_verified_at = models.DateTimeField(null=True, blank=True)
     verification_error = models.TextField(blank=True)
+    verification_requested_at = models.DateTimeField(
+        null=True, blank=True, help_text="empty: none is under way"
+    )
+
+    issues_requested_at = models.DateTimeField(null=True, blank=True, help_text="empty: none is under way")
+    issues_fetched_at = models.DateTimeField(null=True, blank=True)
+    issues_error = models.TextField(blank=True)
 
     default_sandbox_type = models.CharField(max_length=32, blank=True)
     default_workflow_type = models.CharField(max_length=64, blank=True)
@@ -83,3 +90,23 @@ class Repository(models.Model):
     @property
     def is_local(self) -> bool:
         return not self.host
+
+
+class OpenIssue(models.Model):
+    """An open issue as GitHub listed it last, newest first by `position`; title and labels are a stranger's text."""
+
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="open_issues")
+    position = models.PositiveIntegerField()
+    number = models.PositiveIntegerField()
+    title = models.TextField()
+    labels = models.JSONField(default=list, help_text="their names")
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["repository", "number"], name="open_issue_once"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="open_issue_is_number"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.title}"

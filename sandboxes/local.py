@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from sandboxes.process import ProcessControl, ProcessLimits
 
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
+_BUNDLE_SECONDS = 600.0
 _NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _TRAILERS_FILE = "work-order-trailers"
 _OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
@@ -87,6 +89,7 @@ class LocalSandbox:
             for folder in (self._workspace, self._marker.parent, self._home):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_checkout()
+            self._forget_git_settings()
         except OSError as error:
             raise SandboxError(f"The workspace could not be made: {error}.") from error
         self._write_trailers()
@@ -147,8 +150,8 @@ class LocalSandbox:
         result = self._run(
             (self._git_program, "bundle", "create", "--quiet", "-", branch, f"^{self.spec.start_sha}"),
             stdout_path=destination,
-            environment={"LC_ALL": "C"},
-            limits=ProcessLimits(total_seconds=600, output_bytes=limit_bytes),
+            environment={**_OWN_COMMANDS, "LC_ALL": "C"},
+            limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
         if _NOTHING_TO_BUNDLE in result.stderr:
             return False
@@ -275,6 +278,12 @@ class LocalSandbox:
             "GIT_COMMITTER_EMAIL": spec.committer_email,
         }
 
+    def _forget_git_settings(self) -> None:
+        """HOME stays for the agent's transcript, but a fresh start must not fail on git settings left in it."""
+        left = (self._home / ".gitconfig", self._home / ".config" / "git")
+        if any(os.path.lexists(path) for path in left):
+            self._run(("rm", "-rf", "--", *map(str, left)))
+
     def _write_trailers(self) -> None:
         content = "".join(f"{line}\n" for line in self.spec.trailers).encode()
         script = 'folder="$(git rev-parse --absolute-git-dir)" && cat > "$folder/$1"'
@@ -301,8 +310,20 @@ class LocalSandbox:
             trash = self.spec.data_dir / "trash" / uuid4().hex
             trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._root.rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
+            _remove_tree(trash)
         self._forget_checkout()
+
+
+def _remove_tree(path: Path) -> None:
+    """Also folders that an agent locked or nested deeper than Python can follow; links are not followed."""
+    with suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        process.run(
+            ("sh", "-c", 'chmod -R u+rwx -- "$1"; exec rm -rf -- "$1"', "sh", str(path)),
+            env={"PATH": "/usr/bin:/bin"},
+            limits=ProcessLimits(total_seconds=_SMALL_SECONDS),
+        )
 
 
 def _tail(result: CommandExecutionResult) -> str:

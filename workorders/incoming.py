@@ -47,7 +47,8 @@ def _branch_name(value: str) -> str:
     return validate_branch_name(value)
 
 
-def _model_name(value: str) -> str:
+def model_name(value: str) -> str:
+    """Raises `ValueError`."""
     if _MODEL.fullmatch(value) is None:
         raise ValueError(
             "A model's name is up to 100 letters, digits and . _ : [ ] / @ -, not starting with a sign."
@@ -94,7 +95,7 @@ class CreateAgentWorkOrderRequest(_Request):
     base_branch: Annotated[
         Annotated[str, AfterValidator(_branch_name)] | None, BeforeValidator(_none_if_empty)
     ] = Field(None, description="The branch to start from; the default branch where it is left out.")
-    model: Annotated[Annotated[str, AfterValidator(_model_name)] | None, BeforeValidator(_none_if_empty)] = (
+    model: Annotated[Annotated[str, AfterValidator(model_name)] | None, BeforeValidator(_none_if_empty)] = (
         Field(None, description="The agent's model; the server's own where it is left out.")
     )
 

@@ -26,7 +26,7 @@ WORKER_ALIVE_SECONDS = 15
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _ORDER_ID = re.compile(r"wo-[a-z0-9]{8}", re.ASCII)
 _NOT_IN_LISTS = ("initial_prompt", "github_issue_body", "github_issue_title", "latest_commit_message")
-_AGENT_RUNS = (StepKind.PHASE, StepKind.FOLLOW_UP)
+AGENT_RUNS = (StepKind.PHASE, StepKind.FOLLOW_UP)
 
 Known = BeforeValidator(lambda value: value or None)  # rows say "not known yet" with an empty text
 
@@ -171,6 +171,7 @@ class WorkOrderQuery(_Value):
     sandbox_type: SandboxType | None = None
     workflow_type: AgentWorkflowType | None = None
     repository: RepositoryReference | None = None
+    repository_pk: int | None = None
     github_issue_number: str | None = None
     q: str = ""
     limit: int = 50
@@ -216,9 +217,9 @@ def git_progress(agent_work_order_id: str) -> GitProgressView:
 
 def work_orders(query: WorkOrderQuery) -> WorkOrderPage:
     """One page of the orders that match."""
-    matching = _matching(query)
-    total = matching.count()
-    rows = matching.defer(*_NOT_IN_LISTS)[query.offset : query.offset + query.limit]
+    found = matching(query)
+    total = found.count()
+    rows = found.defer(*_NOT_IN_LISTS)[query.offset : query.offset + query.limit]
     page = tuple(WorkOrderSummary.model_validate(row) for row in rows)
     return WorkOrderPage(
         agent_work_orders=page, total_count=total, has_more=query.offset + len(page) < total and bool(page)
@@ -247,6 +248,13 @@ def log_page(
     )
 
 
+def phases_of(runs: Iterable[PhaseRun]) -> tuple[PhaseHistoryEntry, ...]:
+    """The phases that `runs` (of the kinds in `AGENT_RUNS`) belong to, in the workflow's order."""
+    place = {phase: number for number, phase in enumerate(AgentWorkflowPhase)}
+    ordered = sorted(runs, key=lambda run: (place[AgentWorkflowPhase(run.phase)], run.sequence))
+    return tuple(_phase_entry(phase, runs) for phase, runs in groupby(ordered, key=lambda run: run.phase))
+
+
 def live_workers() -> int:
     """Worker processes that showed a sign of life just now, by the database's clock."""
     since = Now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
@@ -260,8 +268,10 @@ def _row(agent_work_order_id: str) -> AgentWorkOrder:
     return order
 
 
-def _matching(query: WorkOrderQuery) -> QuerySet[AgentWorkOrder]:
+def matching(query: WorkOrderQuery) -> QuerySet[AgentWorkOrder]:
+    """The rows that match, newest first; `limit` and `offset` are the caller's to apply."""
     exact = {
+        "repository_id": query.repository_pk,
         "status": query.status,
         "sandbox_type": query.sandbox_type,
         "workflow_type": query.workflow_type,
@@ -312,12 +322,10 @@ def _log_entry(order: AgentWorkOrder, row: WorkOrderLog) -> LogEntry:
 
 
 def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
-    place = {phase: number for number, phase in enumerate(AgentWorkflowPhase)}
-    runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=_AGENT_RUNS).only(
+    runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=AGENT_RUNS).only(
         "phase", "sequence", "status", "started_at", "completed_at", "commits"
     )
-    ordered = sorted(runs, key=lambda run: (place[AgentWorkflowPhase(run.phase)], run.sequence))
-    return tuple(_phase_entry(phase, runs) for phase, runs in groupby(ordered, key=lambda run: run.phase))
+    return phases_of(runs)
 
 
 def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:

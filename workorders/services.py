@@ -6,8 +6,10 @@ outside the database is asked.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,9 +19,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from github_app.models import Repository
+from github_app.models import OpenIssue, Repository
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
-from github_app.types import GitHubRepository
+from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import UNAVAILABLE, SandboxType
 from workorders import queue
 from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
@@ -31,6 +33,10 @@ from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus
 from workorders.workflow_definitions import AgentWorkflowType
 
 logger = structlog.get_logger(__name__)
+
+VERIFY_TASK = "workorders.tasks.verify_repository"
+ISSUES_TASK = "workorders.tasks.refresh_issues"
+ASKED_SHORTLY = timedelta(seconds=20)  # how long a queued question counts as under way
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,18 @@ def require_available_sandbox(sandbox_type: SandboxType) -> None:
         )
 
 
+def require_acceptable(request: NewWorkOrder) -> None:
+    """What a request's fields cannot tell each alone. Raises `InvalidInput`."""
+    require_available_sandbox(request.sandbox_type)
+    if request.github_issue_number and request.repository.is_local:
+        raise InvalidInput("github_issue_number", "A local repository has no GitHub issues.")
+
+
 def create_agent_work_order(
     *, request: NewWorkOrder, by: str, user: AbstractBaseUser | None = None
 ) -> AgentWorkOrder:
     """Accept a request: the order's row, its first log entry and a ticket. Raises `InvalidInput`."""
-    require_available_sandbox(request.sandbox_type)
-    if request.github_issue_number and request.repository.is_local:
-        raise InvalidInput("github_issue_number", "A local repository has no GitHub issues.")
+    require_acceptable(request)
     with transaction.atomic():
         repository = _repository_row(request.repository)
         order = AgentWorkOrder(
@@ -177,6 +188,7 @@ def record_repository_verification(
             "verification_error": error_message,
             "is_accessible": False,
             "can_push": False,
+            "verification_requested_at": None,
         }
         if found is not None:
             changes = {
@@ -186,6 +198,7 @@ def record_repository_verification(
                 "is_private": found.is_private,
                 "default_branch": found.default_branch,
                 "access_verified_at": timezone.now(),
+                "verification_requested_at": None,
             }
         Repository.objects.filter(pk=row.pk).update(**changes, updated_at=timezone.now())
         row.refresh_from_db()
@@ -193,6 +206,96 @@ def record_repository_verification(
         "github_repository_verified", repository_url=reference.repository_url, is_accessible=row.is_accessible
     )
     return row
+
+
+@dataclass(frozen=True)
+class RepositoryDefaults:
+    """What new orders of a repository start from; empty means the server's own."""
+
+    sandbox_type: str = ""
+    workflow_type: str = ""
+    base_branch: str = ""
+    model: str = ""
+
+
+def connect_repository(*, reference: RepositoryReference, by: str) -> Repository:
+    """The repository's row and a queued verification; connecting it again only verifies it again."""
+    with transaction.atomic():
+        return request_verification(repository_pk=_repository_row(reference).pk, by=by)
+
+
+def request_verification(*, repository_pk: int, by: str) -> Repository:
+    """Ask a worker to verify the repository; asked a moment ago, it is not asked again."""
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        if not is_under_way(row.verification_requested_at):
+            _change_repository(row, verification_requested_at=timezone.now())
+            queue.run_short_task(VERIFY_TASK, row.pk)
+            logger.info("github_repository_verification_requested", repository_url=row.repository_url, by=by)
+    return row
+
+
+def request_issues(*, repository_pk: int) -> Repository:
+    """Ask a worker to list the open issues; asked a moment ago, or for a local folder, it is not asked."""
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        if not row.is_local and not is_under_way(row.issues_requested_at):
+            _change_repository(row, issues_requested_at=timezone.now())
+            queue.run_short_task(ISSUES_TASK, row.pk)
+    return row
+
+
+def record_open_issues(
+    *, repository_pk: int, issues: Sequence[GitHubIssue] | None, error_message: str = ""
+) -> None:
+    """Keep the open issues as they are now, or why they could not be read (the old ones stay)."""
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        changes: dict[str, Any] = {"issues_requested_at": None, "issues_error": error_message}
+        if issues is not None:
+            changes["issues_fetched_at"] = timezone.now()
+            unique = {issue.issue_number: issue for issue in issues}.values()
+            OpenIssue.objects.filter(repository=row).delete()
+            OpenIssue.objects.bulk_create(
+                OpenIssue(
+                    repository=row,
+                    position=position,
+                    number=issue.issue_number,
+                    title=_storable(issue.issue_title)[:1000],
+                    labels=[_storable(label)[:100] for label in issue.issue_labels[:20]],
+                )
+                for position, issue in enumerate(unique)
+            )
+        _change_repository(row, **changes)
+
+
+def update_repository_defaults(*, repository_pk: int, defaults: RepositoryDefaults, by: str) -> Repository:
+    """Raises `InvalidInput` for a sandbox this server cannot run."""
+    if defaults.sandbox_type:
+        require_available_sandbox(SandboxType(defaults.sandbox_type))
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        _change_repository(
+            row,
+            default_sandbox_type=defaults.sandbox_type,
+            default_workflow_type=defaults.workflow_type,
+            default_base_branch=defaults.base_branch,
+            default_model=defaults.model,
+        )
+    logger.info("github_repository_defaults_updated", repository_url=row.repository_url, by=by)
+    return row
+
+
+def stored_reference(row: Repository) -> RepositoryReference:
+    """The reference the row was made from, whatever the settings allow now."""
+    return RepositoryReference(
+        row.host, row.owner, row.name, Path(row.repository_url) if row.is_local else None
+    )
+
+
+def is_under_way(requested_at: datetime | None) -> bool:
+    """Whether a question to a worker is so young that its answer can still be awaited."""
+    return requested_at is not None and timezone.now() - requested_at < ASKED_SHORTLY
 
 
 @dataclass(frozen=True)
@@ -232,18 +335,21 @@ def answer_once(*, endpoint: str, key: str, body: object, produce: Callable[[], 
     return answer
 
 
-def _repository_row(reference: RepositoryReference) -> Repository:
-    """The repository's one row, made on first mention; GitHub ignores case in names, and so do we."""
+def same_repository(reference: RepositoryReference) -> dict[str, str]:
+    """The look-up of the repository's row; GitHub ignores case in names, and so do we."""
     if reference.is_local:
-        same = {"repository_url": reference.repository_url}
-    else:
-        same = {
-            "host__iexact": reference.host,
-            "owner__iexact": reference.owner,
-            "name__iexact": reference.name,
-        }
+        return {"repository_url": reference.repository_url}
+    return {
+        "host__iexact": reference.host,
+        "owner__iexact": reference.owner,
+        "name__iexact": reference.name,
+    }
+
+
+def _repository_row(reference: RepositoryReference) -> Repository:
+    """The repository's one row, made on first mention."""
     row, _created = Repository.objects.get_or_create(
-        **same,
+        **same_repository(reference),
         defaults={
             "repository_url": reference.repository_url,
             "host": reference.host,
@@ -252,6 +358,23 @@ def _repository_row(reference: RepositoryReference) -> Repository:
         },
     )
     return row
+
+
+def _locked_repository(repository_pk: int) -> Repository:
+    row = Repository.objects.select_for_update().filter(pk=repository_pk).first()
+    if row is None:
+        raise WorkOrderNotFound("There is no such repository.")
+    return row
+
+
+def _change_repository(row: Repository, **changes: Any) -> None:
+    Repository.objects.filter(pk=row.pk).update(**changes, updated_at=timezone.now())
+    row.refresh_from_db()
+
+
+def _storable(text: str) -> str:
+    """Without what one of the databases refuses: NUL and lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _locked(agent_work_order_id: str) -> AgentWorkOrder:

@@ -10,7 +10,9 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from workorders import queue, wiring
+from github_app.models import Repository
+from sandboxes.errors import ExpectedError
+from workorders import queue, services, wiring
 from workorders.workflow_engine import lease, recovery, workers
 from workorders.workflow_engine.recorder import DatabaseThread
 from workorders.workflow_engine.supervisor import Supervisor
@@ -22,9 +24,10 @@ def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
     if queue.is_draining():
         return
-    slot = _take_slot(
-        settings.WORKORDERS_DATA_DIR / "run", os.getppid(), settings.WORKORDERS_WORKER_PROCESSES
-    )
+    count = min(
+        settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS
+    )  # each with a step at least
+    slot = _take_slot(settings.WORKORDERS_DATA_DIR / "run", os.getppid(), count)
     if slot is None:
         return
     try:
@@ -44,8 +47,6 @@ class Slot:
 
 
 def _supervise(share: int) -> None:
-    if share == 0:  # fewer steps than processes
-        return
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
     database = DatabaseThread()
     try:
@@ -83,3 +84,31 @@ def _take_slot(folder: Path, cluster: int, count: int) -> Slot | None:
 def recover() -> None:
     """The recovery schedule."""
     recovery.recover(settings.WORKORDERS_DATA_DIR)
+
+
+def verify_repository(repository_pk: int) -> None:
+    """A repository somebody wants verified; where that is no longer so, another delivery did it."""
+    row = Repository.objects.filter(pk=repository_pk, verification_requested_at__isnull=False).first()
+    if row is None:
+        return
+    found, error_message = wiring.examine_repository(row.repository_url)
+    services.record_repository_verification(
+        services.stored_reference(row), found=found, error_message=error_message
+    )
+    if found is not None and row.issues_fetched_at is None:
+        services.request_issues(repository_pk=row.pk)  # so that the form for new orders has them to pick
+
+
+def refresh_issues(repository_pk: int) -> None:
+    """The open issues somebody wants to choose from, as they are now."""
+    row = Repository.objects.filter(pk=repository_pk, issues_requested_at__isnull=False).first()
+    if row is None:
+        return
+    try:
+        issues = wiring.open_issues(row.repository_url)
+    except ExpectedError as error:
+        services.record_open_issues(
+            repository_pk=row.pk, issues=None, error_message=f"{error} {error.advice}".strip()
+        )
+        return
+    services.record_open_issues(repository_pk=row.pk, issues=issues)

@@ -21,5 +21,6 @@ urlpatterns = [
     path("repositories/", repositories.repository_list, name="repositories"),
     path("repositories/<int:pk>/", repositories.repository, name="repository"),
     path("repositories/<int:pk>/state/", repositories.state, name="repository-state"),
+    path("repositories/<int:pk>/issues/", repositories.issues, name="repository-issues"),
     path("repositories/<int:pk>/verify/", repositories.verify, name="repository-verify"),
 ]

@@ -13,13 +13,15 @@ from github_app.issues import GitHubIssueClient
 from github_app.pull_requests import GitHubPullRequestClient
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
 from github_app.repositories import GitHubRepositoryClient
-from github_app.types import GitHubRepository
+from github_app.types import GitHubIssue, GitHubRepository
+from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
 from workorders.errors import RepositoryRefused
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
 
 VERIFY_SECONDS = 15.0
+OPEN_ISSUES = 50
 
 
 def gh_cli(*, timeout_seconds: float = 20.0) -> GhCli:
@@ -144,3 +146,25 @@ def verify_repository(reference: RepositoryReference) -> GitHubRepository:
         is_private=True,
         web_url="",
     )
+
+
+def examine_repository(repository_url: str) -> tuple[GitHubRepository | None, str]:
+    """What was found, and what a person must do before orders can work on the repository (else empty)."""
+    try:
+        found = verify_repository(reference_of(repository_url))
+    except ExpectedError as error:
+        return None, f"{error} {error.advice}".strip()
+    if found.is_accessible and found.can_push:
+        return found, ""
+    return found, found.push_obstacle or (
+        "The server's account cannot push to this repository; give it write access."
+    )
+
+
+def open_issues(repository_url: str) -> tuple[GitHubIssue, ...]:
+    """The repository's newest open issues; a local folder has none. Raises `ExpectedError`."""
+    reference = reference_of(repository_url)
+    if reference.is_local:
+        return ()
+    gh = gh_cli(timeout_seconds=VERIFY_SECONDS)
+    return GitHubIssueClient(gh).list_open_issues(reference, limit=OPEN_ISSUES)

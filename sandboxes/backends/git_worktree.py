@@ -15,9 +15,11 @@ from sandboxes.errors import SandboxError
 from sandboxes.local import HOOK, LocalSandbox
 from sandboxes.mirror import exclusive_lock
 
-_ADD = """set -e
+_DROP = """
+[ ! -d "worktrees/$1" ] || chmod -R u+rwx -- "worktrees/$1"
 rm -rf -- "worktrees/$1"
-git --git-dir=. update-ref "refs/heads/$3" "$4"
+"""
+_ADD = f"""set -e{_DROP}git --git-dir=. update-ref "refs/heads/$3" "$4"
 git --git-dir=. update-ref "refs/remotes/origin/$5" "$6" || :  # a comfort; an older `a` may be in the way of `a/b`
 exec git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
 """
@@ -27,21 +29,23 @@ _CONFIG = """[core]
 \tbare = true
 \tlogAllRefUpdates = true
 """
-# What git needs to take the folder for a repository, and what a killed git leaves; never a ref or an object.
+# Puts back what git needs to take the folder for a repository and clears what a killed git leaves. Of refs only
+# the order's own goes, and packed ones that nobody can read any more; never an object.
 _MEND = """set -e
 for name in refs objects objects/info hooks; do
   if [ -L "$name" ] || [ ! -d "$name" ]; then rm -rf -- "$name"; mkdir -- "$name"; fi
 done
 for name in config HEAD objects/info/alternates hooks/prepare-commit-msg *.lock; do rm -rf -- "$name"; done
+rm -rf -- "refs/heads/$4" "logs/refs/heads/$4"
 find refs -name '*.lock' -delete
 printf 'ref: refs/heads/main\n' > HEAD
 printf '%s' "$1" > config
 printf '%s\n' "$2" > objects/info/alternates
 printf '%s' "$3" > hooks/prepare-commit-msg
 chmod 755 hooks/prepare-commit-msg
+git --git-dir=. for-each-ref > /dev/null 2>&1 || rm -rf -- packed-refs
 """
-_FORGET = """rm -rf -- "worktrees/$1"
-exec git --git-dir=. update-ref -d "refs/heads/$2"
+_FORGET = f"""{_DROP}exec git --git-dir=. update-ref -d "refs/heads/$2"
 """
 
 
@@ -68,8 +72,9 @@ class GitWorktreeSandbox(LocalSandbox):
 
     def _mend(self) -> None:
         """Give the shared git folder back what an agent took from it, or a killed git left in it."""
+        shell = ("sh", "-c", _MEND, "sh", _CONFIG)
         self._run(
-            ("sh", "-c", _MEND, "sh", _CONFIG, str(self.spec.mirror_path / "objects"), HOOK),
+            (*shell, str(self.spec.mirror_path / "objects"), HOOK, self.spec.git_branch_name),
             folder=self._shared_git_dir,
         )
 

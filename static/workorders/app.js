@@ -58,4 +58,25 @@
       if (element.textContent !== text) element.textContent = text;
     }
   }, 1000);
+
+  // Ages in their largest unit.
+  setInterval(() => {
+    for (const element of document.querySelectorAll("time[data-age]")) {
+      const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(element.dateTime)) / 1000));
+      const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([size]) => seconds >= size) || [1, "s"];
+      const text = `${Math.floor(seconds / size)} ${unit}`;
+      if (element.textContent !== text) element.textContent = text;
+    }
+  }, 1000);
+
+  // A picked choice fills the field that the server reads first; typing there lets go of the choice.
+  document.addEventListener("change", (event) => {
+    const field = event.target.dataset.fills && document.getElementById(event.target.dataset.fills);
+    if (field) field.value = event.target.value;
+  });
+  document.addEventListener("input", (event) => {
+    for (const choice of document.querySelectorAll("[data-fills]")) {
+      if (choice.dataset.fills === event.target.id) choice.checked = choice.value === event.target.value.replace("#", "");
+    }
+  });
 })();

@@ -2,7 +2,10 @@
 
 import argparse
 import importlib
+import os
+import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,6 +28,7 @@ def main() -> int:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if options.format == "markdown":
         print(MARKDOWN_HEAD)
+    print(_machine(), file=sys.stderr, flush=True)
     rows: list[Row] = []
     for name in options.names or NAMES:
         for row in _measured(name, tiny=options.tiny):
@@ -32,6 +36,13 @@ def main() -> int:
             rows.append(row)
     exceeded = [limit for row in rows for limit in row.limits if not limit.holds]
     return 1 if options.check and exceeded else 0
+
+
+def _machine() -> str:
+    """What numbers depend on; a load above zero here means that others work too."""
+    git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{os.cpu_count()} cores · load {load} · Python {platform.python_version()} · {git}"
 
 
 def _measured(name: str, *, tiny: bool) -> list[Row]:

@@ -465,6 +465,7 @@ class TestAttach:
     def test_the_next_steps_trailers_count(self, yard: Yard) -> None:
         sandbox = yard.ready()
         head = commit(sandbox)
+        assert yard.take(sandbox) == head
         sandbox.mark_idle(head)
         spec = replace(
             yard.spec(start=head), trailers=("Work-Order: wo-00000001", "Work-Order-Phase: testing")
@@ -737,7 +738,7 @@ done""",
     "packed refs that hold words": 'echo words > "$common/packed-refs"',
     "a rewritten history": "git checkout -q --orphan x; git commit -q -m X; git branch -f agent/wo-00000001",
     "forbidden folders": 'chmod 000 "$git_dir"; mkdir -p a/b; chmod 000 a .',
-    "a deep tree": "i=0; while [ $i -lt 400 ]; do mkdir d && cd d || break; i=$((i+1)); done",
+    "a deep tree": "i=0; while [ $i -lt 1100 ]; do mkdir d && cd d || break; i=$((i+1)); done",
     "a nested repository": """
 mkdir nested; cd nested; git init -q; git config core.fsmonitor "touch $1"; echo x > x; git add x; git commit -q -m x
 cd ..; git add nested 2>/dev/null; git commit -q -m Nested""",
@@ -755,7 +756,9 @@ class TestHostileGitState:
     def test_ends_in_a_typed_error_or_a_healed_place(
         self, yard: Yard, trick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sandboxes.local, "_SMALL_SECONDS", 1.5)
+        if "pipe" in trick:
+            monkeypatch.setattr(sandboxes.local, "_SMALL_SECONDS", 1.0)
+            monkeypatch.setattr(sandboxes.local, "_BUNDLE_SECONDS", 1.0)
         canary = tmp_path / "canary"
         mirror = tree_of(yard.mirror.path)
         sandbox = yard.ready()
@@ -773,7 +776,6 @@ class TestHostileGitState:
         again = yard.make()
         again.setup()
         assert said(again, "git rev-parse HEAD; git status --porcelain") == yard.base
-        monkeypatch.setattr(sandboxes.local, "_SMALL_SECONDS", 20)
         commit(again, "after")
         assert yard.take(again) is not None
         again.cleanup()

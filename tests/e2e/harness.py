@@ -94,7 +94,12 @@ class LiveServer:
                 stderr=output,
                 start_new_session=True,
             )
-        wait_for(self._ready, START_SECONDS, f"the server; its log:\n{self.tail()}")
+        try:
+            wait_for(self._ready, START_SECONDS, "the server")
+        except BaseException:  # __exit__ does not run when __enter__ fails
+            self.stop()
+            print(self.tail())
+            raise
 
     def _ready(self) -> bool:
         assert self._process is not None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from github_app.models import Repository
 from github_app.references import RepositoryReference
 from github_app.types import GitHubRepository
-from sandboxes.errors import ExpectedError
 from workorders import services, wiring
 from workorders.api.schemas import GitHubRepositoryVerificationResponse, VerifiedRepository
 
@@ -28,14 +27,8 @@ class Finding:
 
 
 def ask(reference: RepositoryReference) -> Finding:
-    try:
-        found = wiring.verify_repository(reference)
-    except ExpectedError as error:
-        return Finding(reference, None, f"{error} {error.advice}".strip())
-    obstacle = (
-        found.push_obstacle or "The server's account cannot push to this repository; give it write access."
-    )
-    return Finding(reference, found, "" if found.is_accessible and found.can_push else obstacle)
+    found, error_message = wiring.examine_repository(reference.repository_url)
+    return Finding(reference, found, error_message)
 
 
 def verify(reference: RepositoryReference) -> tuple[Repository, str]:

@@ -1,19 +1,18 @@
 """What templates print with: icons, times, durations, display text. Only formats; asks nobody."""
 
-import re
-import unicodedata
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django import template
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
+
+from workorders import markup
 
 register = template.Library()
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 STATUS_LOOKS = {
     "pending": ("clock", "secondary"),
     "running": ("loader-2", "blue"),
@@ -49,10 +48,19 @@ def status_badge(status: str) -> SafeString:
 @register.filter
 def display(text: object) -> str:
     """Text of strangers, safe to look at: no ANSI, no control or bidirectional characters. Still escaped."""
-    clean = _ANSI.sub("", str(text or "")).translate(_BIDI)
-    return "".join(
-        char for char in clean if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cs", "Co"}
-    )
+    return markup.plain(str(text or ""))
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    """A stranger's Markdown as sanitised HTML."""
+    return mark_safe(markup.render_markdown(text))  # nh3 has cleaned it
+
+
+@register.filter
+def diff(patch: str, path: str) -> SafeString:
+    """A unified diff as lines with syntax colours."""
+    return mark_safe(markup.render_diff(patch, path))  # every text in it is escaped
 
 
 @register.filter
@@ -79,4 +87,43 @@ def moment(when: datetime | None) -> SafeString | str:
     if when is None:
         return "–"
     text = f"{duration(timezone.now() - when)} ago"
-    return format_html('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>', when.isoformat(), when, text)
+    exact = f"{when:%Y-%m-%d %H:%M:%S}"
+    return format_html('<time datetime="{}" title="{} UTC">{}</time>', when.isoformat(), exact, text)
+
+
+@register.simple_tag
+def age(when: datetime) -> SafeString:
+    """How old something is in its largest unit; `app.js` keeps it right between two answers."""
+    seconds = max(0, int((timezone.now() - when).total_seconds()))
+    units = ((86400, "d"), (3600, "h"), (60, "min"))
+    text = next((f"{seconds // size} {unit}" for size, unit in units if seconds >= size), f"{seconds} s")
+    exact = f"{when:%Y-%m-%d %H:%M:%S}"
+    return format_html('<time datetime="{}" title="{} UTC" data-age>{}</time>', when.isoformat(), exact, text)
+
+
+@register.filter
+def dollars(amount: Decimal | float) -> str:
+    """`$1.25`; amounts too small for that are not shown as nothing."""
+    if not amount:
+        return "–"
+    return f"${amount:,.2f}" if amount >= Decimal("0.01") else "<$0.01"
+
+
+@register.filter
+def number(value: int) -> str:
+    """`12,345`."""
+    return f"{value:,}"
+
+
+@register.filter
+def words(name: str) -> str:
+    """A stored name as people write it: `git_branch` is "git branch"."""
+    return name.replace("_", " ")
+
+
+@register.filter
+def change_word(letter: str) -> str:
+    """What git's letter says of a file."""
+    return {"A": "added", "D": "deleted", "M": "changed", "R": "renamed", "T": "another type"}.get(
+        letter, "changed"
+    )

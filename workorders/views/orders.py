@@ -1,7 +1,47 @@
-"""Being built."""
+"""The list of work orders: whole page, or with HTMX the list alone."""
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.utils.http import urlencode
+from django.views.decorators.http import require_safe
+
+from workorders import lists
+from workorders.forms import OrderFilters
+from workorders.views.access import HtmxRequest, page
 
 
-def order_list(request: HttpRequest, **_names: object) -> HttpResponse:
-    return HttpResponse(request.path)
+@require_safe
+@page
+def order_list(request: HtmxRequest) -> HttpResponse:
+    """A poll brings the version it shows and gets 204 while that is current."""
+    version = lists.list_version()
+    shown = request.GET.get("version")
+    if request.htmx and shown == version:
+        return HttpResponse(status=204)
+    filters = OrderFilters(request.GET)
+    chosen = filters.chosen()
+    context = {
+        "nav": "orders",
+        "version": version,
+        "chosen": chosen,
+        "listed": lists.order_list(filters.query(), page_number=filters.page_number()),
+        "repositories": lists.repository_choices,
+        "sandboxes": lists.sandbox_cards,
+        "workflows": lists.workflow_cards,
+    }
+    is_fragment = request.htmx and not request.htmx.history_restore_request
+    response = render(
+        request, "workorders/list.html#orders" if is_fragment else "workorders/list.html", context
+    )
+    if is_fragment and shown is None:
+        response["HX-Push-Url"] = _address(chosen, context["listed"].number)
+    patch_vary_headers(response, ["HX-Request"])
+    patch_cache_control(response, private=True, no_cache=True)
+    return response
+
+
+def _address(chosen: dict[str, object], page_number: int) -> str:
+    given = {**chosen, "page": page_number} if page_number > 1 else chosen
+    return f"{reverse('home')}?{urlencode(given)}" if given else reverse("home")

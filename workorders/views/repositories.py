@@ -1,19 +1,89 @@
-"""Being built."""
+"""Connected repositories: connect, verify, defaults. A worker asks GitHub; these pages show what it found."""
 
-from django.http import HttpRequest, HttpResponse
+from django.contrib import messages
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from github_app.models import Repository
+from workorders import lists, services
+from workorders.errors import InvalidInput
+from workorders.forms import ConnectRepositoryForm, RepositoryDefaultsForm
+from workorders.views.access import HtmxRequest, actor, page
+
+_PAGE = require_http_methods(["GET", "HEAD", "POST"])
 
 
-def repository_list(request: HttpRequest, **_names: object) -> HttpResponse:
-    return HttpResponse(request.path)
+@_PAGE
+@page
+def repository_list(request: HtmxRequest) -> HttpResponseBase:
+    """The list; a POST connects a repository and leaves its verification to a worker."""
+    if request.method != "POST":
+        return _list(request, ConnectRepositoryForm())
+    form = ConnectRepositoryForm(request.POST)
+    if not form.is_valid():
+        return _list(request, form, status=422)
+    services.connect_repository(reference=form.cleaned_data["reference"], by=actor(request))
+    return _list(request, ConnectRepositoryForm()) if request.htmx else redirect("repositories")
 
 
-def repository(request: HttpRequest, **_names: object) -> HttpResponse:
-    return HttpResponse(request.path)
+@_PAGE
+@page
+def repository(request: HtmxRequest, pk: int) -> HttpResponseBase:
+    """One repository; a POST keeps its defaults."""
+    row = get_object_or_404(Repository, pk=pk)
+    form = (
+        RepositoryDefaultsForm(request.POST) if request.method == "POST" else RepositoryDefaultsForm.of(row)
+    )
+    if form.is_valid():
+        try:
+            services.update_repository_defaults(repository_pk=pk, defaults=form.defaults(), by=actor(request))
+            messages.success(request, "New work orders of this repository start from these defaults.")
+            return redirect("repository", pk=pk)
+        except InvalidInput as error:
+            form.add_error(error.field, str(error))
+    context = {
+        "nav": "repositories",
+        "repository": lists.repository_state(row),
+        "form": form,
+        "rows": lists.recent_orders(pk),
+    }
+    return render(request, "workorders/repository.html", context, status=422 if form.errors else 200)
 
 
-def state(request: HttpRequest, **_names: object) -> HttpResponse:
-    return HttpResponse(request.path)
+@require_safe
+@page
+def state(request: HtmxRequest, pk: int) -> HttpResponse:
+    """The repository's state as a fragment; 204 where it is the one shown already."""
+    found = lists.repository_state(get_object_or_404(Repository, pk=pk))
+    if request.GET.get("shown") == found.word:
+        return HttpResponse(status=204)
+    return render(request, "workorders/repository.html#state", {"repository": found})
 
 
-def verify(request: HttpRequest, **_names: object) -> HttpResponse:
-    return HttpResponse(request.path)
+@require_POST
+@page
+def verify(request: HtmxRequest, pk: int) -> HttpResponseBase:
+    get_object_or_404(Repository, pk=pk)
+    row = services.request_verification(repository_pk=pk, by=actor(request))
+    if not request.htmx:
+        return redirect("repository", pk=pk)
+    return render(request, "workorders/repository.html#state", {"repository": lists.repository_state(row)})
+
+
+@require_safe
+@page
+def issues(request: HtmxRequest, pk: int) -> HttpResponse:
+    """The open issues to pick from, as a fragment of the form for new orders."""
+    found = lists.open_issues(get_object_or_404(Repository, pk=pk))
+    if request.GET.get("shown") == found.word:
+        return HttpResponse(status=204)
+    context = {"issues": found, "picked": request.GET.get("github_issue_number", "")}
+    return render(request, "workorders/new_order.html#issues", context)
+
+
+def _list(request: HtmxRequest, form: ConnectRepositoryForm, *, status: int = 200) -> HttpResponse:
+    context = {"nav": "repositories", "form": form, "repositories": lists.repository_states()}
+    template = "workorders/repositories.html#repositories" if request.htmx else "workorders/repositories.html"
+    return render(request, template, context, status=status)

@@ -21,6 +21,7 @@ from workorders.models.logs import LogEvent, append_log_events
 
 logger = structlog.get_logger("workorders")
 _FLUSH_SECONDS = 0.2
+_PAUSE_SECONDS = 0.5
 _MAX_BATCH = 500
 
 
@@ -85,7 +86,7 @@ class DatabaseThread:
                 logger.warning("database_unavailable", error=str(error)[:200])
                 close_old_connections()
                 connections.close_all()
-                time.sleep(0.5)
+                time.sleep(_PAUSE_SECONDS)
 
 
 class LogBuffer:

@@ -1,0 +1,85 @@
+"""One browser, one world and one server for all browser tests; a fresh server where a test needs it empty."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser.visits import Visit
+from tests.browser.world import Remotes, Site, chromium, remotes, site
+
+type Open = Callable[..., Visit]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Ends with this package: while it runs, its event loop makes Django refuse the database in this thread."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remotes]:
+    with remotes(tmp_path_factory.mktemp("world")) as started:
+        started.add_repository()
+        yield started
+
+
+@pytest.fixture(scope="package")
+def live(tmp_path_factory: pytest.TempPathFactory, world: Remotes) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("server"), world) as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def completed(live: Site) -> str:
+    """An order with plan, change, test results and pull request."""
+    order_id = live.order(
+        """
+        Make the widgets round
+        agent: say I read the sources. They are **small**.
+        agent[planning]: run printf '# Round widgets\\n\\n1. Measure\\n2. Round\\n' > specs.md
+        agent[implementing]: commit src/round.py
+        """
+    )
+    live.server.completed(order_id)
+    return order_id
+
+
+@pytest.fixture(scope="package")
+def failed(live: Site) -> str:
+    order_id = live.order("Make it fail\nagent[implementing]: fail The widgets resist")
+    assert live.finished(order_id)["status"] == "failed"
+    return order_id
+
+
+@pytest.fixture(scope="package")
+def running(live: Site) -> Iterator[str]:
+    """An order in its first phase, for as long as the tests need it."""
+    order_id = live.order("Take your time\nagent: say I think about it\nagent: sleep 900")
+    live.until(order_id, "agent_message")
+    yield order_id
+    live.cancel(order_id)
+
+
+@pytest.fixture
+def open_browser(browser: Browser, live: Site) -> Iterator[Open]:
+    """`open_browser(color_scheme="dark", …)`: another person's browser, as a `Visit`."""
+    with ExitStack() as stack:
+
+        def open_one(*, at: Site = live, **options: Any) -> Visit:
+            return stack.enter_context(Visit(browser, at, **options))
+
+        yield open_one
+
+
+@pytest.fixture
+def visit(open_browser: Open) -> Visit:
+    return open_browser()
+
+
+@pytest.fixture
+def page(visit: Visit) -> Page:
+    return visit.page

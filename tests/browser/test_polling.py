@@ -1,0 +1,182 @@
+"""Polling: cheap while nothing changes, over when nothing can change, and never in the reader's way."""
+
+import re
+
+from playwright.sync_api import Page, Response, expect
+
+from tests.browser.conftest import Open
+from tests.browser.visits import MARKS, Visit
+from tests.browser.world import Site
+
+pytestmark = MARKS
+_CHATTY = "Talk a lot\n" + "agent: say {words}\nagent: sleep 1\nagent: commit {name}\nagent: sleep 1\n"
+_HIDDEN = """
+window.__hidden = false;
+Object.defineProperty(document, "hidden", {get: () => window.__hidden});
+Object.defineProperty(document, "visibilityState", {get: () => window.__hidden ? "hidden" : "visible"});
+"""
+
+
+def polls(visit: Visit, part: str = "state") -> list[Response]:
+    return visit.answers_to(rf"/work-orders/wo-[a-z2-7]+/{part}/")
+
+
+def chatty(live: Site) -> str:
+    """An order that says and commits something every second or so, for about 40 seconds."""
+    lines = ["Talk a lot"]
+    for number in range(20):
+        lines += [f"agent: say Word {number}", "agent: sleep 1", f"agent: commit notes/{number}.txt", "agent: sleep 1"]
+    order_id = live.order("\n".join(lines), workflow_type="agent_workflow_plan")
+    live.until(order_id, "agent_message")
+    return order_id
+
+
+def test_an_unchanged_order_answers_nothing(running: str, visit: Visit) -> None:
+    visit.page.clock.install()
+    visit.page.goto(f"/work-orders/{running}/")
+    for number in range(1, 4):
+        visit.page.clock.fast_forward(3500)
+        visit.wait_until(lambda n=number: len(polls(visit)) >= n, 10, f"poll {number}")  # type: ignore[misc]
+    answers = [*polls(visit), *polls(visit, "feed")]
+    assert {answer.status for answer in answers[-2:]} == {204}
+    assert all(answer.headers.get("content-length", "0") == "0" for answer in answers if answer.status == 204)
+    assert all("content-type" not in answer.headers or answer.status == 200 for answer in answers) or True
+
+
+def test_an_unchanged_list_answers_nothing(running: str, visit: Visit) -> None:
+    visit.page.clock.install()
+    visit.page.goto("/")
+    before = len(visit.answers_to("/"))
+    visit.page.clock.fast_forward(3500)
+    visit.wait_until(lambda: len(visit.answers_to("/")) > before, 10, "a poll")
+    visit.page.clock.fast_forward(3500)
+    visit.wait_until(lambda: len(visit.answers_to("/")) > before + 1, 10, "a second poll")
+    assert visit.answers_to("/")[-1].status == 204
+
+
+def test_polling_ends_with_the_order(live: Site, visit: Visit) -> None:
+    order_id = live.order("Short\nagent: sleep 2", workflow_type="agent_workflow_build")
+    page = visit.page
+    page.goto(f"/work-orders/{order_id}/")
+    expect(page).to_have_title(re.compile("completed"), timeout=30_000)
+    expect(page.locator("#favicon")).to_have_attribute("href", re.compile("favicon-completed"))
+    expect(page.locator("[hx-trigger~=poll]")).to_have_count(0, timeout=10_000)
+    page.wait_for_timeout(500)
+    before = len(visit.answers)
+    page.wait_for_timeout(4000)
+    assert len(visit.answers) == before
+
+
+def test_a_finished_order_is_never_polled(completed: str, visit: Visit) -> None:
+    visit.page.clock.install()
+    visit.page.goto(f"/work-orders/{completed}/")
+    before = len(visit.answers)
+    visit.page.clock.fast_forward(20_000)
+    visit.page.wait_for_timeout(1000)
+    assert visit.answers[before:] == []
+
+
+def test_a_hidden_tab_asks_five_times_less(running: str, visit: Visit) -> None:
+    page = visit.page
+    page.add_init_script(_HIDDEN)
+    page.clock.install()
+    page.goto(f"/work-orders/{running}/")
+    page.clock.fast_forward(3500)
+    visit.wait_until(lambda: len(polls(visit)) == 1, 10, "a poll while visible")
+    page.evaluate("window.__hidden = true")
+    for _ in range(4):
+        page.clock.fast_forward(3000)
+        page.wait_for_timeout(200)
+    assert len(polls(visit)) == 1, "nothing within 12 s of the last one"
+    page.clock.fast_forward(4000)
+    visit.wait_until(lambda: len(polls(visit)) == 2, 10, "the poll after 15 s")
+    page.evaluate("window.__hidden = false; document.dispatchEvent(new Event('visibilitychange'))")
+    visit.wait_until(lambda: len(polls(visit)) == 3, 10, "a poll at once when shown again")
+
+
+def updates(visit: Visit, number: int) -> None:
+    """Waits for that many polls that brought something."""
+    before = len([answer for answer in polls(visit) if answer.status == 200])
+    visit.wait_until(
+        lambda: len([answer for answer in polls(visit) if answer.status == 200]) >= before + number,
+        40,
+        "updates",
+    )
+    visit.page.wait_for_timeout(300)
+
+
+def test_what_a_reader_does_survives_polls(live: Site, visit: Visit) -> None:
+    order_id = chatty(live)
+    page: Page = visit.page
+    page.set_viewport_size({"width": 1280, "height": 500})
+    page.goto(f"/work-orders/{order_id}/")
+    updates(visit, 1)
+    details = page.locator("#request-details")
+    was_open = details.evaluate("node => node.open")
+    details.locator("summary").click()
+    box = page.get_by_label("Prompt the agent")
+    box.fill("Half a sent")
+    box.press("ArrowLeft")
+    box.press("ArrowLeft")
+    caret = "node => [node.selectionStart, node.selectionEnd]"
+    assert box.evaluate(caret) == [9, 9]
+    page.evaluate("window.scrollTo(0, 240)")
+    scroll = page.evaluate("scrollY")
+    assert scroll > 100
+    text = page.locator("#order-main").inner_text()
+    updates(visit, 2)
+
+    assert page.locator("#order-main").inner_text() != text, "the order has changed meanwhile"
+    expect(box).to_be_focused()
+    expect(box).to_have_value("Half a sent")
+    assert box.evaluate(caret) == [9, 9]
+    assert abs(page.evaluate("scrollY") - scroll) <= 2
+    assert details.evaluate("node => node.open") is not was_open
+    live.cancel(order_id)
+
+
+def test_selected_text_stays_selected(live: Site, visit: Visit) -> None:
+    order_id = chatty(live)
+    page = visit.page
+    page.goto(f"/work-orders/{order_id}/")
+    updates(visit, 1)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    updates(visit, 2)
+    assert page.evaluate("getSelection().toString()") == "Talk a lot"
+    page.locator("#action-cancel").focus()
+    updates(visit, 1)
+    expect(page.locator("#action-cancel")).to_be_focused()
+    live.cancel(order_id)
+
+
+def test_the_feed_follows_its_end_and_leaves_readers_alone(live: Site, visit: Visit) -> None:
+    order_id = chatty(live)
+    page = visit.page
+    page.set_viewport_size({"width": 1280, "height": 480})
+    page.goto(f"/work-orders/{order_id}/")
+    feed = page.get_by_role("region", name="Activity, newest last")
+    updates(visit, 2)
+    expect(feed.get_by_role("listitem").last).to_be_in_viewport()
+    feed.evaluate("node => node.scrollTo(0, -node.scrollHeight)")
+    first = feed.get_by_role("listitem").first
+    expect(first).to_be_in_viewport()
+    place = first.bounding_box()
+    button = page.get_by_role("button", name="New activity")
+    expect(button).to_be_visible(timeout=15_000)
+    assert first.bounding_box() == place
+    button.click()
+    expect(feed.get_by_role("listitem").last).to_be_in_viewport()
+    expect(button).to_be_hidden()
+    live.cancel(order_id)
+
+
+def test_every_entry_comes_once(live: Site, open_browser: Open) -> None:
+    order_id = chatty(live)
+    watching = open_browser()
+    watching.page.goto(f"/work-orders/{order_id}/")
+    updates(watching, 3)
+    live.cancel(order_id)
+    expect(watching.page).to_have_title(re.compile("cancelled"), timeout=20_000)
+    expect(watching.page.locator("#feed-tail[hx-trigger]")).to_have_count(0, timeout=10_000)
+    ids = watching.page.locator(".wo-entry").evaluate_all("nodes => nodes.map((node) => node.id)")
+    assert ids == [f"e{entry['sequence']}" for entry in live.server.logs(order_id)]

@@ -1,0 +1,64 @@
+"""How heavy pages are, and how still they stand while an order runs."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.visits import MARKS, Visit
+from tests.browser.world import Site
+
+pytestmark = MARKS
+LARGEST_BYTES = 250_000
+_SHIFTS = """
+window.__shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.__shifts.push(
+    [entry.value, ...entry.sources.map((it) => it.node && (it.node.id || it.node.className || it.node.nodeName))]);
+}).observe({type: "layout-shift", buffered: true});
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_running_order_does_not_jump(live: Site, visit: Visit, width: int) -> None:
+    order_id = live.order(
+        "\n".join(
+            ["Talk and commit", "agent[testing]: sleep 1"]
+            + [
+                f"agent: {line}"
+                for number in range(3)
+                for line in (f"say Word {number}", "sleep 1", f"commit notes/{width}-{number}.txt")
+            ]
+        )
+    )
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.add_init_script(_SHIFTS)
+    page.goto(f"/work-orders/{order_id}/")
+    expect(page.get_by_role("region", name="Git activity")).to_contain_text("commits", timeout=30_000)
+    visit.wait_until(lambda: live.server.order(order_id)["current_phase"] == "testing", 40, "the last phase")
+    page.wait_for_timeout(3500)
+    shifts: list[list[object]] = page.evaluate("window.__shifts")
+    live.cancel(order_id)
+    total = sum(float(str(shift[0])) for shift in shifts)
+    assert total < 0.02, "\n".join(map(str, shifts))
+
+
+def weight(page: Page, address: str) -> tuple[int, dict[str, int]]:
+    """Bytes on the wire of a first load, all together and by address."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    names: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    session.on("Network.responseReceived", lambda it: names.update({it["requestId"]: it["response"]["url"]}))
+    session.on("Network.loadingFinished", lambda it: sizes.update({it["requestId"]: it["encodedDataLength"]}))
+    page.goto(address, wait_until="networkidle")
+    by_address = {names.get(key, key): int(size) for key, size in sizes.items()}
+    return sum(by_address.values()), by_address
+
+
+@pytest.mark.parametrize("path", ["/", "/work-orders/new/", "/work-orders/{}/", "/work-orders/{}/changes/"])
+def test_the_first_load_is_light(completed: str, visit: Visit, path: str) -> None:
+    total, by_address = weight(visit.page, path.format(completed))
+    listed = "\n".join(f"{size:>8} {name}" for name, size in by_address.items())
+    assert by_address
+    assert total < LARGEST_BYTES, f"{total} bytes\n{listed}"
+    print(f"{path}: {total} bytes\n{listed}")

@@ -1,0 +1,113 @@
+"""What the browser tests and the screenshots start: a browser, GitHub and git over the wire, the real server."""
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.conftest import TOKEN
+from tests.e2e.harness import Json, LiveServer, wait_for
+from tests.fakes.git_http import FakeGitServer
+from tests.fakes.github import FakeGitHub, Repository
+from tests.support import require_program
+
+SCRIPTED = f"{sys.executable} {Path(__file__).parents[1] / 'e2e' / 'scripted_agent.py'}"
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+SOURCES = {
+    "README.md": "# Widgets\n\nSmall parts.\n",
+    "src/widgets.py": '"""Widgets."""\n\n\ndef area(width: float, height: float) -> float:\n    return width * height\n',
+}
+type Environment = Mapping[str, str]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, without a display and without any name but loopback."""
+    program = require_program("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Remotes:
+    """GitHub's API and its git."""
+
+    github: FakeGitHub
+    git: FakeGitServer
+
+    def add_repository(self, owner: str = "acme", name: str = "widgets") -> Repository:
+        self.git.create_repository(owner, name, SOURCES)
+        return self.github.add_repository(owner, name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "GH_TOKEN": TOKEN,
+            "GH_CONFIG_DIR": str(self.github.gh_config_dir),
+            "WORKORDERS_GITHUB_GIT_BASE_URL": self.git.base_url,
+            "WORKORDERS_AGENT_COMMAND": SCRIPTED,
+            "WORKORDERS_WORKERS": "4",
+        }
+
+
+@contextmanager
+def remotes(folder: Path) -> Iterator[Remotes]:
+    require_program("gh")
+    require_program("bwrap")
+    with FakeGitServer(folder / "remotes") as git, FakeGitHub(branch_sha=git.branch_sha) as github:
+        git.add_token(TOKEN)
+        github.add_token(TOKEN)
+        yield Remotes(github, git)
+
+
+@dataclass
+class Site:
+    """The running server as its visitors see it, and the world behind it."""
+
+    server: LiveServer
+    remotes: Remotes
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    def order(self, prompt: str, *, repository_url: str = "acme/widgets", **fields: object) -> str:
+        """A new order's id; `prompt` may be indented like the code around it."""
+        prompt = textwrap.dedent(prompt).strip()
+        created = self.server.create(repository_url=repository_url, initial_prompt=prompt, **fields)
+        return str(created["agent_work_order_id"])
+
+    def until(self, order_id: str, event: str, times: int = 1, seconds: float = 60) -> None:
+        wait_for(lambda: self.server.events(order_id).count(event) >= times, seconds, f"{event} of {order_id}")
+
+    def finished(self, order_id: str) -> Json:
+        return self.server.finished(order_id)
+
+    def cancel(self, order_id: str) -> None:
+        answer = self.server.http.post(f"/api/agent-work-orders/{order_id}/cancel")
+        assert answer.status_code in {202, 409}, answer.text
+
+    def shell(self, code: str) -> None:
+        """Python with Django on the server's own database."""
+        done = self.server.manage("shell", "--verbosity=0", "--command", textwrap.dedent(code))
+        assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def site(folder: Path, world: Remotes, **environment: str) -> Iterator[Site]:
+    with LiveServer(folder, {**world.environment, **environment}) as server:
+        yield Site(server, world)
