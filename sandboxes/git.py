@@ -280,6 +280,20 @@ class TrustedGit:
     def has_commit(self, git_dir: Path, sha: str) -> bool:
         return self.run("cat-file", "-e", f"{sha}^{{commit}}", git_dir=git_dir, check=False).exit_code == 0
 
+    def known_commits(self, git_dir: Path, names: Sequence[str]) -> dict[str, str]:
+        """Those of the shas and full ref names that are commits here, with their shas; one process for all."""
+        wanted = list(dict.fromkeys(name for name in names if name))
+        if not wanted:
+            return {}
+        question = "".join(f"{name}^{{commit}}\n" for name in wanted).encode()
+        batch = ("cat-file", "--batch-check=%(objectname) %(objecttype)")
+        result = self.run(*batch, git_dir=git_dir, stdin=question, check=False)
+        if result.exit_code != 0:  # not a repository (any more): nothing is known
+            return {}
+        answer = result.stdout.decode("utf-8", "replace")
+        lines = (line.split(" ") for line in answer.splitlines())
+        return {name: line[0] for name, line in zip(wanted, lines, strict=True) if line[-1] == "commit"}
+
     def ref_sha(self, git_dir: Path, ref: str) -> str | None:
         result = self.run(
             "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", git_dir=git_dir, check=False
@@ -313,10 +327,8 @@ class TrustedGit:
 
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
-        common = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
-        names = self.run(*common, "--name-status", base, head, git_dir=git_dir).stdout
-        counts = self.run(*common, "--numstat", base, head, git_dir=git_dir).stdout
-        return _parse_changes(names, counts)
+        options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
+        return _parse_changes(self.run("diff-tree", *options, base, head, git_dir=git_dir).stdout)
 
     def patches(
         self, git_dir: Path, *, base: str, head: str, limit_bytes: int = PATCHES_BYTES
@@ -344,6 +356,19 @@ class TrustedGit:
         if result.exit_code != 0:
             raise _typed_error("cat-file", result)
         return result.stdout
+
+    def read_files(
+        self, git_dir: Path, sha: str, paths: Sequence[str], *, limit_bytes: int
+    ) -> dict[str, bytes]:
+        """Those of the paths that are regular files at a commit; one process where there are none."""
+        output = self.run("ls-tree", "-z", sha, "--", *paths, git_dir=git_dir).stdout
+        listed = {entry.partition("\t")[2] for entry in output.decode("utf-8", "replace").split("\0")}
+        found = {
+            path: self.read_file(git_dir, sha, path, limit_bytes=limit_bytes)
+            for path in paths
+            if path in listed
+        }
+        return {path: content for path, content in found.items() if content is not None}
 
     def list_files(self, git_dir: Path, sha: str, folder: str) -> tuple[str, ...]:
         """Paths of regular files below a folder of a commit's tree; symlinks and submodules are left out."""
@@ -395,12 +420,19 @@ def _parse_commit(fields: Sequence[str]) -> Commit:
     )
 
 
-def _parse_changes(names: bytes, counts: bytes) -> tuple[FileChange, ...]:
-    """Paths are compared as bytes: two that are no UTF-8 may look alike as text."""
-    fields = names.split(b"\0")[:-1]
-    status_of = dict(zip(fields[1::2], fields[0::2], strict=True))
+def _parse_changes(output: bytes) -> tuple[FileChange, ...]:
+    """First `:modes shas status`, path, …; then `added TAB removed TAB path`, …; all NUL-terminated.
+
+    Paths are compared as bytes: two that are no UTF-8 may look alike as text.
+    """
+    tokens = output.split(b"\0")[:-1]
+    status_of: dict[bytes, bytes] = {}
+    while tokens and len(status_of) * 2 < len(tokens) and tokens[len(status_of) * 2].startswith(b":"):
+        start = len(status_of) * 2
+        status_of[tokens[start + 1]] = tokens[start].rsplit(b" ", 1)[1]
+    counts = tokens[len(status_of) * 2 :]
     found = []
-    for entry in counts.split(b"\0")[:-1]:
+    for entry in counts:
         added, removed, path = entry.split(b"\t", 2)
         found.append(
             FileChange(

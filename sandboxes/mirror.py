@@ -103,23 +103,20 @@ class RepositoryMirror:
         return point
 
     def _ensure(self, remote: RemoteRepository, branches: dict[str, str]) -> None:
-        if self.path.is_dir() and all(self._git.has_commit(self.path, sha) for sha in branches.values()):
+        if self.path.is_dir() and not self._missing(branches):
             return
         with exclusive_lock(self._lock_path):
             self._create()
-            missing = {
-                name: sha for name, sha in branches.items() if not self._git.has_commit(self.path, sha)
-            }
-            if missing:
+            if missing := self._missing(branches):
                 self._clear_stale_locks()
                 refspecs = [f"+refs/heads/{name}:{_tracking_ref(name)}" for name in missing]
                 self._git.fetch(self.path, remote, refspecs)
-                self._settle(missing)
+                for name in self._missing(missing):  # it moved between asking and fetching
+                    raise GitError(f"The branch {name} moved while it was fetched.", retryable=True)
 
-    def _settle(self, branches: dict[str, str]) -> None:
-        for name, sha in branches.items():
-            if not self._git.has_commit(self.path, sha):  # the branch moved between asking and fetching
-                raise GitError(f"The branch {name} moved while it was fetched.", retryable=True)
+    def _missing(self, branches: dict[str, str]) -> dict[str, str]:
+        known = self._git.known_commits(self.path, list(branches.values()))
+        return {name: sha for name, sha in branches.items() if sha not in known}
 
     def _create(self) -> None:
         if _is_repository(self.path):
@@ -186,23 +183,39 @@ class RepositoryMirror:
         for path in found:
             path.rename(self.path / "objects" / "pack" / path.name)
 
-    def push(self, remote: RemoteRepository, *, sha: str, git_branch_name: str) -> None:
-        """Bring the remote branch to `sha`: look, push only if needed, look again after a failure."""
-        found = self._git.remote_refs(remote, [git_branch_name]).branches.get(git_branch_name)
-        if found == sha:
+    def push(
+        self, remote: RemoteRepository, *, sha: str, git_branch_name: str, seen: str | None = None
+    ) -> None:
+        """Bring the remote branch to `sha`; look again after a failure, and leave others' commits alone.
+
+        `seen` is where the branch was a moment ago ("" for: nowhere), an ancestor of `sha`; the push happens
+        only if it still is there. None: look first.
+        """
+        if seen is None:
+            seen = self._look(remote, git_branch_name)
+            self._require_descent(seen, sha, git_branch_name)
+        if seen == sha:
             return
-        if found and not (
-            self._git.has_commit(self.path, found) and self._git.is_ancestor(self.path, found, sha)
-        ):
+        try:
+            self._git.push(self.path, remote, sha=sha, git_branch_name=git_branch_name, expected=seen)
+        except GitError:
+            now = self._look(remote, git_branch_name)
+            if now != sha:
+                self._require_descent(now, sha, git_branch_name)
+                raise
+
+    def _look(self, remote: RemoteRepository, git_branch_name: str) -> str:
+        return self._git.remote_refs(remote, [git_branch_name]).branches.get(git_branch_name, "")
+
+    def _require_descent(self, found: str, sha: str, git_branch_name: str) -> None:
+        if not found or found == sha:
+            return
+        known = self._git.has_commit(self.path, found)
+        if not (known and self._git.is_ancestor(self.path, found, sha)):
             raise PushRejected(
                 f"Somebody else moved {git_branch_name} on the remote to {found[:12]}.",
                 advice="Merge or remove those commits on the remote branch, then retry.",
             )
-        try:
-            self._git.push(self.path, remote, sha=sha, git_branch_name=git_branch_name, expected=found or "")
-        except GitError:
-            if self._git.remote_refs(remote, [git_branch_name]).branches.get(git_branch_name) != sha:
-                raise
 
     def keep(self, ref: str, sha: str) -> None:
         try:

@@ -1,6 +1,6 @@
 """The only module that starts processes.
 
-A child gets its own session, an explicit environment, bounded output and clocks; when it ends, for whatever
+A child gets its own process group, an explicit environment, bounded output and clocks; when it ends, for whatever
 reason, its whole process tree is ended. Knows nothing of git, agents or GitHub.
 """
 
@@ -209,7 +209,7 @@ def _start(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,  # not a session: the kernel would give each session its own share of the processor
             pass_fds=tuple(pass_fds),
             bufsize=0,
         )

@@ -33,7 +33,24 @@ _HIDDEN = re.compile(f"[{_UNPRINTABLE}{_BIDI}]")
 _INVISIBLE = re.compile(f"[{_UNPRINTABLE}{_BIDI}\u200b-\u200d\u2060\ufeff]")
 
 _TAGS = {
-    *("a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s"),
+    *(
+        "a",
+        "blockquote",
+        "br",
+        "code",
+        "del",
+        "em",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "s",
+    ),
     *("strong", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
 _markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
@@ -203,7 +220,9 @@ def _colour_side(hunk: list[tuple[int, _Line]], kinds: str, lexer: Lexer) -> dic
     side = [(number, line.text) for number, line in hunk if line.kind in kinds]
     if not side or any(len(text) > _COLOURED_LINE for _number, text in side):
         return {}
-    source = "\n".join(visible(text) for _number, text in side)
+    source = "\n".join(
+        text.replace("\r", "␍") for _number, text in side
+    )  # a lexer would take it for a line's end
     rows = list(_split_lines(lexer.get_tokens(source)))
     return {
         number: _spans(row) for (number, _text), row in zip(side, rows, strict=False)
@@ -224,7 +243,7 @@ def _split_lines(tokens: Iterable[tuple[_TokenType, str]]) -> Iterator[list[tupl
 
 def _spans(row: list[tuple[str, str]]) -> str:
     merged = (
-        (name, escape("".join(text for _name, text in same)))
+        (name, escape(visible("".join(text for _name, text in same))))
         for name, same in groupby(row, key=lambda piece: piece[0])
     )
     return "".join(f'<span class="{name}">{text}</span>' if name and text else text for name, text in merged)

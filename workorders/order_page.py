@@ -7,12 +7,12 @@ write. Texts are as they were stored: templates make them fit to be looked at.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2s
 from typing import Any
 from urllib.parse import quote
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Length
 from django.utils import timezone
 
@@ -27,7 +27,7 @@ from workorders.models import (
     WorkOrderFile,
     WorkOrderLog,
 )
-from workorders.models.git_cache import PatchState
+from workorders.models.git_cache import MAX_FILES, PatchState
 from workorders.progress import AGENT_RUNS, PhaseHistoryEntry, WorkOrderView
 from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus, PromptStatus
 from workorders.workflow_definitions import StepKind, steps_of
@@ -43,6 +43,7 @@ LISTED_DIFFS = 100
 INLINE_CHARACTERS = 80_000
 INLINE_FILE_CHARACTERS = 20_000
 _TREE_DEPTH = 12
+_LAST_WORDS = timedelta(seconds=15)  # what a worker buffered when the order ended still arrives
 _TRAILERS = ("Work-Order:", "Work-Order-Phase:", "Agent-Session:")
 
 # Names of log events by who speaks; the rest is the server's. tests/pages/test_detail.py holds them to the agent's.
@@ -302,7 +303,7 @@ def position(agent_work_order_id: str) -> str:
 def order_state(agent_work_order_id: str) -> OrderState:
     """Raises `WorkOrderNotFound`."""
     row = _row(agent_work_order_id)
-    commits = row.git_commits.order_by("-position")[:SHOWN_COMMITS]
+    commits = _commits(row)[:SHOWN_COMMITS]
     return OrderState(
         order=WorkOrderView.model_validate(row),
         position=f"{row.version}-{row.log_sequence}",
@@ -313,7 +314,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
         links=_links(row),
         phases=_phases(row),
         commits=tuple(_commit(row.repository, commit) for commit in commits),
-        tree=file_tree(row.git_files.defer("patch").order_by("path")[:SHOWN_FILES]),
+        tree=file_tree(_files(row).defer("patch").order_by("path")[:SHOWN_FILES]),
         plan=_plan(row),
         tests=_tests(row),
         prompts=_prompts(row),
@@ -326,10 +327,10 @@ def feed(
 ) -> Feed:
     """The newest entries, or those after or before a sequence number. Raises `WorkOrderNotFound`."""
     rows = AgentWorkOrder.objects.filter(agent_work_order_id=progress.known_id(agent_work_order_id))
-    found = rows.values_list("pk", "status", "log_sequence").first()
+    found = rows.values_list("pk", "status", "log_sequence", "execution_completed_at").first()
     if found is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
-    pk, status, last = found
+    pk, status, last, ended = found
     entries: list[WorkOrderLog] = []
     more = False
     kind = kind if kind in FEED_KINDS else "all"
@@ -349,16 +350,16 @@ def feed(
         cursor=entries[-1].sequence if is_full else last,
         earlier=entries[0].sequence if more else 0,
         is_tail=before is None,
-        is_live=status in ACTIVE or is_full,
+        is_live=status in ACTIVE or is_full or (ended is not None and timezone.now() - ended < _LAST_WORDS),
     )
 
 
 def changes(agent_work_order_id: str) -> Changes:
     """Raises `WorkOrderNotFound`."""
     row = _row(agent_work_order_id)
-    files = list(row.git_files.defer("patch").annotate(patch_length=Length("patch")))
+    files = list(_files(row).defer("patch").annotate(patch_length=Length("patch")))
     inline = frozenset(_inline(files[:LISTED_DIFFS]))
-    patches = dict(row.git_files.filter(position__in=inline).values_list("position", "patch"))
+    patches = dict(_files(row).filter(position__in=inline).values_list("position", "patch"))
     return Changes(
         agent_work_order_id=row.agent_work_order_id,
         title=_title(row),
@@ -366,7 +367,7 @@ def changes(agent_work_order_id: str) -> Changes:
         links=_links(row),
         tree=file_tree(files),
         diffs=tuple(_diff(file, patches.get(file.position)) for file in files[:LISTED_DIFFS]),
-        commits=tuple(_commit(row.repository, commit) for commit in row.git_commits.order_by("-position")),
+        commits=tuple(_commit(row.repository, commit) for commit in _commits(row)),
         listed=frozenset(file.position for file in files[:LISTED_DIFFS]),
     )
 
@@ -374,9 +375,8 @@ def changes(agent_work_order_id: str) -> Changes:
 def changed_file(agent_work_order_id: str, position: int) -> ChangedFile:
     """Raises `WorkOrderNotFound`, also where the order has no such file."""
     row = _row(agent_work_order_id)
-    near = {
-        file.position: file for file in row.git_files.filter(position__range=(position - 1, position + 1))
-    }
+    position = min(position, MAX_FILES)  # there are no more, and databases refuse numbers of any length
+    near = {file.position: file for file in _files(row).filter(position__range=(position - 1, position + 1))}
     if (file := near.get(position)) is None:
         raise WorkOrderNotFound(f"Work order {agent_work_order_id} has no changed file {position}.")
     return ChangedFile(
@@ -397,6 +397,14 @@ def _row(agent_work_order_id: str) -> AgentWorkOrder:
     if row is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
     return row
+
+
+def _files(row: AgentWorkOrder) -> QuerySet[WorkOrderFile]:
+    return WorkOrderFile.objects.filter(agent_work_order=row.pk)
+
+
+def _commits(row: AgentWorkOrder) -> QuerySet[WorkOrderCommit]:
+    return WorkOrderCommit.objects.filter(agent_work_order=row.pk).order_by("-position")
 
 
 def _title(row: AgentWorkOrder) -> str:

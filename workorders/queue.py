@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.context import ForkContext, ForkProcess
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ logger = structlog.get_logger(__name__)
 WORK_TASK = "workorders.tasks.work"
 RECOVERY_TASK = "workorders.tasks.recover"
 _PR_SET_PDEATHSIG = 1
+_NICENESS = 10
 _context: ForkContext = multiprocessing.get_context("fork")
 _draining: Event = _context.Event()
 
@@ -86,9 +88,19 @@ def _start_worker(**_signal: Any) -> None:
 post_spawn.connect(_start_worker, dispatch_uid="workorders.queue")
 
 
+def _yield_to_the_web() -> None:
+    """Workers and agents get what the web server leaves: by niceness, and where the kernel groups sessions
+    (`sched_autogroup_enabled`), which makes niceness count inside a session only, by the session's own.
+    """
+    os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
+
+
 def _run_sentinel(parent: int, stop: Event, start: Event, cluster_id: uuid.UUID) -> None:
     """django-q2's own loop, in a session of its own: a signal to the terminal's group must not reach it."""
     os.setsid()
+    _yield_to_the_web()
     _die_with_parent()
     if os.getppid() == parent:
         Sentinel(stop, start, cluster_id, None, None)

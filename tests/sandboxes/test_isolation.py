@@ -23,7 +23,13 @@ def executable(path: Path, text: str = "#!/bin/sh\necho started\n") -> Path:
 
 
 def isolated(
-    argv: list[str], tmp_path: Path, *, read_paths: tuple[Path, ...] = (), **named: tuple[Path, ...]
+    argv: list[str],
+    tmp_path: Path,
+    *,
+    read_paths: tuple[Path, ...] = (),
+    writable: tuple[Path, ...] = (),
+    readable: tuple[Path, ...] = (),
+    hidden: tuple[Path, ...] = (),
 ) -> ProcessResult:
     require_program("bwrap")
     workspace, home = tmp_path / "workspace", tmp_path / "home"
@@ -34,7 +40,9 @@ def isolated(
         settings=IsolationSettings("bubblewrap", read_paths),
         workspace=workspace,
         home=home,
-        **named,
+        writable=writable,
+        readable=readable,
+        hidden=hidden,
     )
     environment = {"PATH": SEARCH_PATH, "HOME": str(home)}
     return run(wrapped, env=environment, limits=ProcessLimits(total_seconds=20))

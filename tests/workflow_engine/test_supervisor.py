@@ -111,13 +111,13 @@ def test_a_cancel_ends_the_agent_and_pushes_nothing(tmp_path: Path) -> None:
 def test_a_lost_lease_ends_the_agent_and_the_loser_changes_nothing(
     tmp_path: Path, engine_settings: LazySettings
 ) -> None:
-    engine_settings.WORKORDERS_LEASE_SECONDS = 3  # renewed every half second
+    engine_settings.WORKORDERS_LEASE_SECONDS = 9  # renewed every 1.5 s; without an answer the guard waits 6 s
     order = local_order(tmp_path, f"agent: commit early.txt\n{SLEEP}")
     with running_engine() as engine:
         until_agent_runs(tmp_path, order)
         take_over(order.pk)
         before = settled_rows()
-        until_gone(lambda: agents_of(order))
+        until_gone(lambda: agents_of(order), 4)
         wait_for(lambda: not engine.supervisor._steps, 5, "the step's end")
         assert engine.is_alive
     assert settled_rows() == before

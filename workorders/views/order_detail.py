@@ -54,8 +54,9 @@ def prompt(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
             agent_work_order_id=agent_work_order_id, prompt_text=text, by=actor(request)
         )
     except (ConflictError, InvalidInput) as error:
-        context = {"prompt_text": text, "prompt_error": str(error), "order_id": agent_work_order_id}
+        context = {"prompt_text": text, "prompt_error": str(error)}
         if request.htmx:
+            context["order_id"] = agent_work_order_id
             return render(request, f"{_PAGE}#prompt", context, status=422)
         return _page(request, agent_work_order_id, status=422, **context)
     return _answer(request, agent_work_order_id, "The agent will get your prompt.")

@@ -3,8 +3,11 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 
 from sandboxes.errors import ExpectedError
+from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.executor import execute_agent_command
@@ -19,8 +22,16 @@ from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0
+_GUIDANCE_FILE = "CLAUDE.md"
 _GUIDANCE_BYTES = 64_000
+_BASE_FILE_BYTES = 256 * 1024
 _WARNINGS = frozenset({AgentEventKind.API_RETRIED, AgentEventKind.UNREADABLE})
+
+
+@lru_cache(maxsize=64)
+def _read_base(git: TrustedGit, mirror: Path, base_sha: str, paths: tuple[str, ...]) -> dict[str, bytes]:
+    """A commit never changes, so the orders that start from one share the reading."""
+    return git.read_files(mirror, base_sha, paths, limit_bytes=_BASE_FILE_BYTES)
 
 
 class AgentRunFailed(WorkOrderError):
@@ -78,18 +89,26 @@ class AgentStep:
             return None
         name = self._plan.step.command_name
         path = f".claude/commands/{name}.md"
-        override = self._parts.git.read_file(place.mirror.path, place.base_sha, path)
+        override = self._from_base(place).get(path)
         if override is not None:
             return parse_command(override, command_name=name, source=f"{path} at {place.base_sha[:12]}")
         return ClaudeCommandLoader(self._settings.commands_dir).get_command(name)
+
+    def _from_base(self, place: Place) -> dict[str, bytes]:
+        """What the base commit may say to the agent, as text: its CLAUDE.md and its own command for this step."""
+        command = self._plan.step.command_name if self._plan.step else "none"
+        return _read_base(
+            self._parts.git,
+            place.mirror.path,
+            place.base_sha,
+            (_GUIDANCE_FILE, f".claude/commands/{command}.md"),
+        )
 
     def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
         order, settings = self._plan.order, self._settings
         arguments = [order.agent_work_order_id, order.github_issue_number or "none"]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
-        guidance = self._parts.git.read_file(
-            place.mirror.path, place.base_sha, "CLAUDE.md", limit_bytes=_GUIDANCE_BYTES
-        )
+        guidance = self._from_base(place).get(_GUIDANCE_FILE, b"")[:_GUIDANCE_BYTES]
         return AgentRequest(
             argv=settings.agent_argv,
             model=order.model or settings.agent_model,  # a repository must not choose a costlier one
@@ -101,7 +120,7 @@ class AgentStep:
             timeout_seconds=settings.agent_timeout_seconds,
             silence_seconds=settings.agent_silence_seconds,
             budget_usd=settings.agent_budget_usd,
-            system_text=(guidance or b"").decode("utf-8", "replace").replace("\x00", ""),
+            system_text=guidance.decode("utf-8", "replace").replace("\x00", ""),
             program_folders=program_folders(settings.agent_argv, settings.isolation.search_path),
         )
 

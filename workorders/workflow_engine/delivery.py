@@ -77,18 +77,18 @@ class Delivery:
         return outcome
 
     def _require_pushed(self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
-        order = plan.order
-        if self._parts.git.has_commit(mirror.path, order.head_sha):
-            mirror.push(remote, sha=order.head_sha, git_branch_name=order.git_branch_name)
+        """The remote branch is at the inspected commit; pushed again from this host's mirror where it is not."""
+        order, git = plan.order, self._parts.git
+        found = git.remote_refs(remote, [order.git_branch_name]).branches.get(order.git_branch_name)
+        if found == order.head_sha:
             return
-        refs = self._parts.git.remote_refs(remote, [order.git_branch_name])
-        found = refs.branches.get(order.git_branch_name)
-        if found != order.head_sha:
+        if not git.has_commit(mirror.path, order.head_sha):
             raise PushRejected(
                 f"The remote branch {order.git_branch_name} is at {(found or 'nothing')[:12]}, not at the "
                 f"inspected commit {order.head_sha[:12]}.",
                 advice="Restore the branch on the remote, then retry.",
             )
+        mirror.push(remote, sha=order.head_sha, git_branch_name=order.git_branch_name)
 
     def _ensure_pull_request(
         self, plan: StepPlan, reference: RepositoryReference, facts: PullRequestFacts, *, draft: bool

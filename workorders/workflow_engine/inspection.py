@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from sandboxes.git import TrustedGit
+from sandboxes.git import FileChange, TrustedGit
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
 from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
@@ -37,6 +37,7 @@ class Inspector:
         self._plan = plan
         self._place = place
         self._path = place.mirror.path
+        self._seen: dict[tuple[str, str], tuple[FileChange, ...]] = {}
 
     def progress(self, head_sha: str) -> GitProgress:
         """All of the order's own commits, attributed to phases, and its changes as a pull request shows them."""
@@ -44,7 +45,7 @@ class Inspector:
         commits = self._git.commits(
             self._path, base=place.base_sha, head=head_sha, without=place.upstream_sha
         )
-        changes = self._git.changes(self._path, base=self._compared_with(head_sha), head=head_sha)
+        changes = self._changes(self._compared_with(head_sha), head_sha)
         spans = (*self._plan.spans, StepSpan(self._plan.phase, place.start_sha, head_sha))
         order_id = self._plan.order.agent_work_order_id
         return phase_tracker.track(commits, changes, agent_work_order_id=order_id, spans=spans)
@@ -52,7 +53,17 @@ class Inspector:
     def _compared_with(self, head_sha: str) -> str:
         """Where the branch last met the base branch: what a pull request compares with."""
         place = self._place
+        if (
+            place.upstream_sha == place.base_sha
+        ):  # the base branch stands still, and the order descends from it
+            return place.base_sha
         return self._git.merge_base(self._path, place.upstream_sha, head_sha) or place.base_sha
+
+    def _changes(self, base_sha: str, head_sha: str) -> tuple[FileChange, ...]:
+        key = (base_sha, head_sha)
+        if key not in self._seen:
+            self._seen[key] = self._git.changes(self._path, base=base_sha, head=head_sha)
+        return self._seen[key]
 
     def with_patches(self, found: Inspection) -> Inspection:
         """The same with the diffs of `found.progress.changes`, in their order."""
@@ -65,7 +76,7 @@ class Inspector:
         if self._plan.step is None:  # a follow-up prompt may be a question that changes nothing
             return found
         since = self._plan.phase_start_sha or self._place.start_sha
-        changes = self._git.changes(self._path, base=since, head=head_sha)
+        changes = self._changes(since, head_sha)
         own = progress.commits_of(self._plan.phase)
         match self._plan.step.evidence:
             case Evidence.PLAN_FILE:

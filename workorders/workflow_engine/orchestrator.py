@@ -112,14 +112,15 @@ class Orchestrator:
         self._workplace.verify()
         self._control.check()
         place = self._workplace.open(session)
-        found = Inspector(self._parts.git, plan, place).adoptable()
+        inspector = Inspector(self._parts.git, plan, place)
+        found = inspector.adoptable()
         if found is None:
             self._control.check()
             agent = AgentStep(self._parts, self._journal, log, self._control, plan, self._workplace)
-            found = self._inspect(place, agent.run(place))
+            found = self._inspect(place, inspector, agent.run(place))
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
-        found = Inspector(self._parts.git, plan, place).with_patches(found)
+        found = inspector.with_patches(found)
         self._push(place, found)
         place.sandbox.mark_idle(found.head_sha)
         log.info(
@@ -140,13 +141,12 @@ class Orchestrator:
             test_results=found.test_results,
         )
 
-    def _inspect(self, place: Place, result: AgentRunResult) -> Inspection:
+    def _inspect(self, place: Place, inspector: Inspector, result: AgentRunResult) -> Inspection:
         """Commit what was left, take the commits, and demand the evidence; keep them also when it failed."""
         if self._control.cause is StopCause.LOST:
             raise StepStopped
         self._workplace.settle(place)
         head = self._workplace.take_commits(place) or place.start_sha
-        inspector = Inspector(self._parts.git, self._plan, place)
         progress = inspector.progress(head)
         self._journal.record_statistics(progress)
         for commit in progress.commits_of(self._plan.phase):
@@ -173,5 +173,5 @@ class Orchestrator:
         self._journal.update_run(planned_sha=head)
         self._control.check()
         if head != (place.remote_sha or place.base_sha):
-            place.mirror.push(place.remote, sha=head, git_branch_name=branch)
+            place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
             self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)

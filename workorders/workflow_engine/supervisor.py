@@ -62,6 +62,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._buffer = LogBuffer(database)
         self._ended = threading.Event()
+        self._wake = threading.Event()
 
     def run(self) -> None:
         threading.Thread(target=self._guard, name="lease-guard", daemon=True).start()
@@ -82,7 +83,8 @@ class Supervisor:
                     idle_since = now
                 elif now - idle_since > _LINGER_SECONDS:
                     return
-                time.sleep(_CLAIM_SECONDS)
+                self._wake.wait(_CLAIM_SECONDS)
+                self._wake.clear()
             self._drain()
         finally:
             self._end_all()
@@ -136,6 +138,7 @@ class Supervisor:
         finally:
             with self._lock:
                 self._steps.pop(claim, None)
+            self._wake.set()  # the order's next step may be claimed at once
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:

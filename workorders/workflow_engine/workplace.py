@@ -164,15 +164,14 @@ class Workplace:
 
     def _start_sha(self, point: StartingPoint, base_sha: str) -> str:
         """The newest of the order's commits: the remote branch, what this host's mirror kept, else the base."""
-        git, path, known = self._parts.git, self.mirror.path, self._order.head_sha
-        if known and not git.has_commit(path, known):
-            known = ""  # pushed from another host, and gone from the remote since
-        if point.branch_sha and (not known or git.is_ancestor(path, known, point.branch_sha)):
-            known = point.branch_sha  # a step's own push, or a person's commit on the branch
-        kept = git.ref_sha(path, self._kept_ref)
-        if kept and git.is_ancestor(path, known or base_sha, kept):
-            return kept
-        return known or base_sha
+        git, path = self._parts.git, self.mirror.path
+        here = git.known_commits(path, [self._order.head_sha, self._kept_ref])
+        newest = here.get(self._order.head_sha) or base_sha  # or pushed elsewhere, and gone from the remote
+        for candidate in (point.branch_sha, here.get(self._kept_ref)):
+            # a step's own push or a person's commit on the branch; then what no push has reached yet
+            if candidate and candidate != newest and git.is_ancestor(path, newest, candidate):
+                newest = candidate
+        return newest
 
     def _sandbox(self, base_branch: str, base_sha: str, start_sha: str, session_id: str) -> AgentSandbox:
         order = self._order

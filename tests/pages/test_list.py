@@ -1,0 +1,250 @@
+"""The list of work orders: filters, pages, polling, and what strangers write into it."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from sandboxes.kinds import SandboxType
+from tests.factories import make_order, make_repository
+from workorders import lists, services
+from workorders.models import AgentWorkOrder
+from workorders.models.agent_work_order import new_agent_work_order_id
+from workorders.progress import WorkOrderQuery
+from workorders.states import AgentWorkOrderStatus
+from workorders.workflow_definitions import AgentWorkflowType
+
+pytestmark = pytest.mark.django_db
+HTMX = {"HX-Request": "true"}
+
+
+def text_of(response: Any, status: int = 200) -> str:
+    assert response.status_code == status
+    text: str = response.content.decode()
+    return text
+
+
+def shown(text: str) -> list[str]:
+    return re.findall(r'<tr id="(wo-[a-z0-9]{8})"', text)
+
+
+def many_orders(count: int) -> None:
+    repository = make_repository()
+    rows = []
+    for _number in range(count):
+        order_id = new_agent_work_order_id()
+        rows.append(
+            AgentWorkOrder(
+                agent_work_order_id=order_id,
+                repository=repository,
+                repository_url=repository.repository_url,
+                sandbox_type="git_branch",
+                workflow_type="agent_workflow_plan",
+                initial_prompt="Do something",
+                git_branch_name=f"feat-{order_id}",
+                status="cancelled",
+            )
+        )
+    AgentWorkOrder.objects.bulk_create(rows, batch_size=1000)
+
+
+def test_without_orders_the_page_leads_to_a_repository_and_then_to_the_first_order(client: Client) -> None:
+    assert 'href="/repositories/"' in text_of(client.get("/")).partition("No work orders yet")[2]
+    make_repository()
+    text = text_of(client.get("/")).partition("No work orders yet")[2]
+    assert 'class="btn btn-primary" href="/work-orders/new/"' in text
+    assert "Connect a repository" not in text
+
+
+def test_a_row_shows_the_order(client: Client) -> None:
+    order = make_order(
+        status=AgentWorkOrderStatus.COMPLETED,
+        initial_prompt="\n Add a flag \nand more",
+        github_issue_number="42",
+        git_commit_count=3,
+        git_lines_added=245,
+        git_lines_removed=12,
+        cost_usd="1.25",
+        github_pull_request_number=7,
+        github_pull_request_url="https://github.com/octo/spoon/pull/7",
+    )
+    text = text_of(client.get("/"))
+    for part in (
+        "Add a flag</a>",
+        f"/work-orders/{order.agent_work_order_id}/",
+        "octo/spoon",
+        "#42",
+        "3 commits",
+        "+245",
+        "−12",
+        "$1.25",
+        "Pull request #7",
+        'href="https://github.com/octo/spoon/pull/7"',
+        order.git_branch_name,
+        "completed",
+    ):
+        assert part in text
+    assert "and more" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ({"github_issue_number": "7", "github_issue_title": "Broken"}, "Broken"),
+        ({"github_issue_number": "7"}, "Issue #7"),
+        ({}, "No request text"),
+        ({"initial_prompt": "x" * 1000}, "x" * 300),
+    ],
+)
+def test_title(values: dict[str, str], title: str) -> None:
+    make_order(**values)
+    assert lists.order_list(WorkOrderQuery()).rows[0].title == title
+
+
+def test_filters_narrow_the_list_and_its_counts(client: Client) -> None:
+    wanted = make_order(
+        repository="octo/other",
+        status=AgentWorkOrderStatus.FAILED,
+        sandbox_type=SandboxType.GIT_WORKTREE,
+        workflow_type=AgentWorkflowType.PLAN,
+        initial_prompt="Needle",
+    )
+    make_order(repository="octo/other")
+    for number in range(3):
+        make_order(initial_prompt=f"hay {number}")
+    for query in (
+        "status=failed",
+        f"repository={wanted.repository_id}&status=failed",
+        "workflow=agent_workflow_plan",
+        "sandbox=git_worktree",
+        "q=needle",
+        f"q={wanted.agent_work_order_id}",
+    ):
+        assert shown(text_of(client.get(f"/?{query}"))) == [wanted.agent_work_order_id], query
+    text = text_of(client.get(f"/?repository={wanted.repository_id}"))
+    assert len(shown(text)) == 2
+    assert re.search(r'All <span class="badge wo-count">2<', text)
+    assert re.search(r'Failed <span class="badge wo-count">1<', text)
+    assert "No work order matches" in text_of(client.get("/?q=nowhere"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["status=done", "repository=x", f"repository={10**30}", "workflow=%00", "page=-1", "page=zzz", "q=%00", "sandbox="],
+)  # fmt: skip
+def test_what_a_filter_does_not_understand_counts_as_not_given(client: Client, query: str) -> None:
+    make_order()
+    assert len(shown(text_of(client.get(f"/?{query}")))) == 1
+
+
+def test_pages_of_the_list_keep_the_filters(client: Client) -> None:
+    many_orders(lists.PAGE_SIZE + 2)
+    first = text_of(client.get("/?q=something"))
+    assert len(shown(first)) == lists.PAGE_SIZE
+    assert 'href="/?q=something&amp;page=2"' in first
+    second = text_of(client.get("/?q=something&page=2"))
+    assert len(shown(second)) == 2
+    assert set(shown(first)).isdisjoint(shown(second))
+    assert shown(text_of(client.get("/?q=something&page=99"))) == shown(second)
+
+
+def test_htmx_gets_the_list_alone_and_a_short_address(client: Client) -> None:
+    make_order(initial_prompt="Needle")
+    response = client.get("/?q=needle&repository=&status=", headers=HTMX)
+    text = text_of(response)
+    assert text.strip().startswith('<div id="orders"')
+    assert "<html" not in text
+    assert response["HX-Push-Url"] == "/?q=needle"
+    assert "HX-Request" in response["Vary"]
+    restored = client.get("/?q=needle", headers={**HTMX, "HX-History-Restore-Request": "true"})
+    assert "<html" in text_of(restored)
+
+
+def poll_address(text: str) -> str:
+    found = re.search(r'hx-get="([^"]*version=[^"]*)" hx-trigger="poll"', text)
+    assert found
+    return found[1].replace("&amp;", "&")
+
+
+@pytest.mark.parametrize("change", ["new", "running", "git", "cancelled"])
+def test_a_poll_answers_204_until_something_changed(client: Client, change: str) -> None:
+    order = make_order()
+    address = poll_address(text_of(client.get("/?q=wo-")))
+    assert client.get(address, headers=HTMX).status_code == 204
+    changes: dict[str, Callable[[], object]] = {
+        "new": make_order,
+        "running": lambda: order.move(AgentWorkOrderStatus.RUNNING, by="test"),
+        "git": lambda: AgentWorkOrder.objects.update(git_commit_count=2, version=order.version + 1),
+        "cancelled": lambda: order.finish_cancelled(by="test"),
+    }
+    changes[change]()
+    response = client.get(address, headers=HTMX)
+    text = text_of(response)
+    assert "HX-Push-Url" not in response
+    assert client.get(poll_address(text), headers=HTMX).status_code == 204
+
+
+def test_polling_goes_on_where_nothing_runs(client: Client) -> None:
+    assert client.get(poll_address(text_of(client.get("/"))), headers=HTMX).status_code == 204
+
+
+def test_an_address_with_a_version_is_a_page_for_people(client: Client) -> None:
+    assert "<html" in text_of(client.get(f"/?version={lists.list_version()}"))
+
+
+def queries(client: Client, address: str, **headers: str) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        client.get(address, headers=headers)
+    return len(captured)
+
+
+def test_the_number_of_queries_does_not_grow(client: Client) -> None:
+    many_orders(10)
+    poll = poll_address(text_of(client.get("/")))
+    few = queries(client, "/"), queries(client, "/", **HTMX), queries(client, poll, **HTMX)
+    many_orders(10_000)
+    assert (queries(client, "/"), queries(client, "/", **HTMX), queries(client, poll, **HTMX)) == few
+    assert few == (4, 3, 1)
+    started = time.perf_counter()
+    client.get("/")
+    assert time.perf_counter() - started < 5
+
+
+def test_hostile_text_is_only_text(client: Client) -> None:
+    hostile = "<script>alert(1)</script>\x1b[31m\u202e"
+    make_order(initial_prompt=hostile)
+    text = text_of(client.get("/", {"q": "<script>"}))
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert 'style="' not in text
+    assert not re.search(r"\son\w+=", text)
+
+
+def test_pages_are_for_people_who_signed_in(
+    client: Client, settings: Any, django_user_model: type[User]
+) -> None:
+    settings.WORKORDERS_AUTH = "required"
+    row = make_repository()
+    paths = ("/", "/work-orders/new/", "/repositories/", f"/repositories/{row.pk}/state/")
+    for path in (*paths, f"/repositories/{row.pk}/", f"/repositories/{row.pk}/issues/"):
+        assert client.get(path).status_code == 302
+    client.force_login(django_user_model.objects.create_user("ada"))
+    for path in paths:
+        assert client.get(path).status_code == 200
+
+
+def test_the_age_is_said_in_its_largest_unit(client: Client) -> None:
+    order = make_order()
+    AgentWorkOrder.objects.update(created_at=order.created_at - timedelta(hours=50))
+    assert "data-age>2 d</time>" in text_of(client.get("/"))
+    assert services.get_agent_work_order(order.agent_work_order_id).pk == order.pk

@@ -1,0 +1,121 @@
+"""Markdown and diffs of strangers: nothing dangerous comes out, whatever goes in."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workorders import markup
+
+HOSTILE = st.sampled_from(
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[a](javascript:alert(1))",
+        "[a](data:text/html,x)",
+        "[a](//evil.example)",
+        "![i](https://evil.example/i.png)",
+        "<a href='https://x' onclick='y' style='z'>",
+        "```\n",
+        "# ",
+        "> ",
+        "|a|\n|-|\n",
+        "\x1b[31m",
+        "\u202e",
+        "\n",
+        "<https://ok.example>",
+        "&lt;script&gt;",
+        '"',
+        "'",
+        "`",
+        "**",
+    ]
+)
+TEXTS = st.lists(st.one_of(HOSTILE, st.text(max_size=20)), max_size=12).map("".join)
+
+
+class Seen(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS)
+def test_markdown_leaves_only_harmless_tags(text: str) -> None:
+    html = markup.render_markdown(text)
+    for tag, attributes in Seen(html).tags:
+        assert tag not in {"script", "img", "iframe", "style", "h1", "h2", "form", "svg"}
+        assert set(attributes) <= {"href", "title", "rel", "start"}
+        if attributes.get("href"):
+            assert str(attributes["href"]).lower().startswith("https://")
+            assert {"nofollow", "noopener"} <= set(str(attributes["rel"]).split())
+    assert "\u202e" not in html
+    assert "\x1b" not in html
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, st.sampled_from(["x.py", "x.html", "x.unknown", "Makefile", "a/b.json"]))
+def test_a_diff_is_spans_of_known_classes(text: str, path: str) -> None:
+    lines = [f"{'+- '[number % 3]}{line}" for number, line in enumerate(text.split("\n"))]
+    html = markup.render_diff("diff --git a/x b/x\n@@ -1,3 +1,3 @@ x\n" + "\n".join(lines) + "\n", path)
+    for tag, attributes in Seen(html).tags:
+        assert tag in {"pre", "span"}
+        assert set(attributes) <= {"class", "data-n"}
+    assert "\u202e" not in html
+    assert "\x1b" not in html
+
+
+def test_markdown_is_rendered() -> None:
+    html = markup.render_markdown("# Plan\n\nSee [docs](https://example.org).\n\n|a|\n|-|\n|1|\n")
+    assert "<h3>Plan</h3>" in html
+    assert '<a href="https://example.org" rel="nofollow noopener noreferrer">docs</a>' in html
+    assert "<table>" in html
+
+
+@pytest.mark.parametrize("text", ["> " * 5000, "[" * 20_000, "*a_ " * 10_000, "- a\n" * 20_000, "`" * 30_000])
+@pytest.mark.timeout(20)
+def test_markdown_of_pathological_text_ends(text: str) -> None:
+    assert len(markup.render_markdown(text)) < 2_000_000
+
+
+def test_a_diff_has_numbers_signs_and_colours() -> None:
+    html = markup.render_diff("diff --git a/x b/x\n@@ -4,2 +4,2 @@ def f\n a\n-return 1\n+return 2\n", "x.py")
+    assert '<span class="dh">def f\n</span>' in html
+    assert '<span class="dc" data-n="    4     4"> a\n</span>' in html
+    assert '<span class="dr" data-n="    5      ">-<span class="k">return</span> ' in html
+    assert '<span class="da" data-n="          5">+<span class="k">return</span> ' in html
+
+
+def test_a_token_over_several_lines_is_closed_on_each() -> None:
+    html = markup.render_diff('diff --git a/x b/x\n@@ -0,0 +1,3 @@\n+"""one\n+two\n+three"""\n', "x.py")
+    assert len(re.findall(r'\+<span class="s">[^<]+</span>\n</span>', html)) == 3
+
+
+def test_what_hides_in_code_is_made_visible() -> None:
+    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+a\u202eb\u200bc\x1b[0m\n", "x.py")
+    assert "⟦U+202E⟧" in html
+    assert "⟦U+200B⟧" in html
+    assert "⟦U+001B⟧" in html
+
+
+def test_a_diff_is_bounded() -> None:
+    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1,9 @@\n" + "+x\n" * 9000, "x.py")
+    assert html.count("<span") == markup.DIFF_LINES + 1
+    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+" + "x" * 100_000 + "\n", "x.py")
+    assert len(html) < 5000
+
+
+def test_a_patch_without_lines_shows_its_headers() -> None:
+    html = markup.render_diff("diff --git a/x b/x\nold mode 100644\nnew mode 100755\n", "x")
+    assert "old mode 100644" in html
+
+
+def test_plain_keeps_lines_and_tabs() -> None:
+    assert markup.plain("a\n\tb\x1b[31m\x07\u2066c\ue000") == "a\n\tbc"
