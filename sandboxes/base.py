@@ -120,10 +120,12 @@ class AgentSandbox(Protocol):
         """Write a file below the workspace or the agent's HOME, inside the sandbox (`path` may start `~/`)."""
         ...
 
-    def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
+    def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         """Put a bundle of the branch's commits after `start_sha` at `destination`; False when there are none.
 
-        The bundle's one ref is `refs/heads/<git_branch_name>`. Nothing in it is trusted yet.
+        With `leftovers_message`, what is uncommitted in the workspace is committed first under that message, and
+        commits that follow from the branch but were made beside it are brought to it. The bundle's one ref is
+        `refs/heads/<git_branch_name>`. Nothing in it is trusted yet.
         """
         ...
 

@@ -291,7 +291,7 @@ class TrustedGit:
         if result.exit_code != 0:  # not a repository (any more): nothing is known
             return {}
         answer = result.stdout.decode("utf-8", "replace")
-        lines = (line.split(" ") for line in answer.splitlines())
+        lines = (line.split(" ") for line in answer.split("\n")[:-1])
         return {name: line[0] for name, line in zip(wanted, lines, strict=True) if line[-1] == "commit"}
 
     def ref_sha(self, git_dir: Path, ref: str) -> str | None:
@@ -301,6 +301,8 @@ class TrustedGit:
         return result.stdout.decode().strip() or None
 
     def is_ancestor(self, git_dir: Path, ancestor: str, descendant: str) -> bool:
+        if ancestor == descendant:
+            return self.has_commit(git_dir, ancestor)
         result = self.run("merge-base", "--is-ancestor", ancestor, descendant, git_dir=git_dir, check=False)
         return result.exit_code == 0
 

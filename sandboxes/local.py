@@ -8,6 +8,7 @@ path inside.
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,11 +25,12 @@ AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
 _BUNDLE_SECONDS = 600.0
 _NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
-_TRAILERS_FILE = "work-order-trailers"
+_TRAILERS_INSIDE = Path("/run/work-order-trailers")
+_UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
 _OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
 HOOK = f"""#!/bin/sh
 # Adds the work order's trailers to every commit made here.
-file="$(git rev-parse --git-dir)/{_TRAILERS_FILE}"
+file="${{WORKORDERS_TRAILERS_FILE:-{_TRAILERS_INSIDE}}}"
 [ -f "$file" ] || exit 0
 message="$1"
 [ -z "$(tail -c 1 -- "$message")" ] || echo >> "$message"  # `git merge -m` leaves the last line open
@@ -36,6 +38,22 @@ set --
 while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
 # Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
 exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message"
+"""
+# Everything but the bundle goes to standard error. Leftovers are committed, and commits made on another branch
+# or on none are brought to the order's, where they follow from it.
+_BUNDLE_SCRIPT = f"""
+branch="refs/heads/$1"
+if [ -n "$3" ]; then
+  if [ -n "$(git status --porcelain --untracked-files=normal --ignore-submodules=dirty | head -c 1)" ]; then
+    git add --update
+    [ "$(git ls-files --others --exclude-standard | wc -l)" -gt {_UNTRACKED_LIMIT} ] || git add --all
+    git diff --cached --quiet || git commit --quiet --message "$3"
+  fi
+  if [ "$(git symbolic-ref --quiet HEAD)" != "$branch" ]; then
+    git merge-base --is-ancestor "$branch" HEAD && git update-ref "$branch" HEAD
+  fi
+fi >&2
+exec git bundle create --quiet - "$branch" "^$2"
 """
 _PASSWD = f"agent:x:{AGENT_UID}:{AGENT_UID}:agent:/:/bin/sh\n"
 
@@ -88,11 +106,11 @@ class LocalSandbox:
             self._discard()
             for folder in (self._workspace, self._marker.parent, self._home):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write_trailers()
             self._make_checkout()
             self._forget_git_settings()
         except OSError as error:
             raise SandboxError(f"The workspace could not be made: {error}.") from error
-        self._write_trailers()
 
     def attach(self, handle: str) -> bool:
         if handle != self.handle or not self._workspace.is_dir():
@@ -102,12 +120,12 @@ class LocalSandbox:
             self._marker.unlink()  # whoever dies in here leaves no claim of order behind
         except (OSError, ValueError, LookupError, TypeError):
             return False
-        if left_at != self.spec.start_sha:
+        if left_at != self.spec.start_sha or not _is_plain_file(self._git_dir() / "HEAD"):
             return False
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write_trailers()
-        except (OSError, SandboxError):  # the agent broke its git folder; `setup` makes a new one
+        except OSError:
             return False
         return True
 
@@ -144,11 +162,11 @@ class LocalSandbox:
         if not result.ok:
             raise SandboxError(f"Could not write {path} in the sandbox: {_tail(result)}")
 
-    def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
-        branch = f"refs/heads/{self.spec.git_branch_name}"
+    def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message)
         result = self._run(
-            (self._git_program, "bundle", "create", "--quiet", "-", branch, f"^{self.spec.start_sha}"),
+            ("sh", "-c", _BUNDLE_SCRIPT, "sh", *names),
             stdout_path=destination,
             environment={**_OWN_COMMANDS, "LC_ALL": "C"},
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
@@ -165,10 +183,10 @@ class LocalSandbox:
         if not self._workspace.is_dir():
             return SandboxState(exists=False)
         try:
-            stat = os.lstat(self._git_dir() / "logs" / "HEAD")
+            seen = os.lstat(self._git_dir() / "logs" / "HEAD")
         except OSError:
             return SandboxState(exists=True)
-        return SandboxState(exists=True, change_marker=f"{stat.st_size}-{stat.st_mtime_ns}")
+        return SandboxState(exists=True, change_marker=f"{seen.st_size}-{seen.st_mtime_ns}")
 
     def cleanup(self) -> None:
         self._discard()
@@ -230,11 +248,11 @@ class LocalSandbox:
                 writable=(*self._git_folders(), *more_writable),
                 readable=(*readable, self.spec.mirror_path / "objects"),
                 hidden=(self.spec.data_dir,),
-                files={Path("/etc/passwd"): self._passwd_file()},
+                files={Path("/etc/passwd"): self._passwd_file(), **self._shown_trailers()},
             )
         result = process.run(
             argv,
-            env={**self._base_environment(), **environment},
+            env={**self._base_environment(), **self._trailers_variable(isolated), **environment},
             cwd=folder,
             stdin=stdin,
             limits=limits or ProcessLimits(total_seconds=_SMALL_SECONDS, output_bytes=1024 * 1024),
@@ -284,12 +302,19 @@ class LocalSandbox:
         if any(os.path.lexists(path) for path in left):
             self._run(("rm", "-rf", "--", *map(str, left)))
 
+    @property
+    def _trailers(self) -> Path:
+        """On the trusted side; agents get to read it."""
+        return self._marker.parent / "trailers"
+
     def _write_trailers(self) -> None:
-        content = "".join(f"{line}\n" for line in self.spec.trailers).encode()
-        script = 'folder="$(git rev-parse --absolute-git-dir)" && cat > "$folder/$1"'
-        result = self._run(("sh", "-c", script, "sh", _TRAILERS_FILE), stdin=content)
-        if not result.ok:
-            raise SandboxError(f"The sandbox's git folder is not usable: {_tail(result)}")
+        self._trailers.write_text("".join(f"{line}\n" for line in self.spec.trailers))
+
+    def _shown_trailers(self) -> dict[Path, Path]:
+        return {_TRAILERS_INSIDE: self._trailers} if self._trailers.is_file() else {}
+
+    def _trailers_variable(self, isolated: bool) -> dict[str, str]:
+        return {} if isolated else {"WORKORDERS_TRAILERS_FILE": str(self._trailers)}
 
     def _install_hook(self, git_dir: Path) -> None:
         """Into a git folder no agent has been in yet."""
@@ -312,6 +337,13 @@ class LocalSandbox:
             self._root.rename(trash)
             _remove_tree(trash)
         self._forget_checkout()
+
+
+def _is_plain_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _remove_tree(path: Path) -> None:

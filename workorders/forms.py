@@ -61,6 +61,12 @@ def _sandbox_choices() -> list[tuple[str, str]]:
     return [(card.value, card.name) for card in lists.sandbox_cards()]
 
 
+def _offer(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> None:
+    field = form.fields[name]
+    if isinstance(field, forms.ChoiceField):
+        field.choices = choices
+
+
 def _accepted(check: Callable[[str], str], value: str) -> str:
     try:
         return check(value) if value else ""
@@ -107,11 +113,8 @@ class RepositoryDefaultsForm(forms.Form):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         usable = [(card.value, card.name) for card in lists.sandbox_cards() if not card.missing_setting]
-        self.fields["sandbox_type"].choices = [("", "Git branch (the server's)"), *usable]  # type: ignore[attr-defined]
-        self.fields["workflow_type"].choices = [
-            ("", "Plan + Build + Test (the server's)"),
-            *_workflow_choices(),
-        ]  # type: ignore[attr-defined]
+        _offer(self, "sandbox_type", [("", "Git branch (the server's)"), *usable])
+        _offer(self, "workflow_type", [("", "Plan + Build + Test (the server's)"), *_workflow_choices()])
 
     @classmethod
     def of(cls, row: Repository) -> "RepositoryDefaultsForm":
@@ -227,7 +230,7 @@ class NewOrderForm(forms.Form):
         super().__init__(*arguments, **keywords)
         self.repositories = lists.repository_choices()
         known = [(str(choice.pk), choice.name) for choice in self.repositories]
-        self.fields["repository"].choices = [("", "Choose …"), *known]  # type: ignore[attr-defined]
+        _offer(self, "repository", [("", "Choose …"), *known])
 
     def clean_initial_prompt(self) -> str:
         """As typed: browsers send line ends as CRLF."""

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
+from typing import Any
 
+from django.db import connection
 from django.db.models import Count, F, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Left
 
@@ -215,13 +218,20 @@ def list_version() -> str:
     Each move leaves a history row and each step's change raises its order's version; the sum also notices
     what another process commits late.
     """
-    active = AgentWorkOrder.objects.filter(status__in=ACTIVE).order_by().annotate(all=Value(1)).values("all")
-    newest = (
-        WorkOrderTransition.objects.order_by("-pk")
-        .values_list("pk", Subquery(active.annotate(found=Sum("version")).values("found")))
-        .first()
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(*_version_query(connection.vendor))
+        newest = cursor.fetchone()
     return "-".join(str(part or 0) for part in newest or (0,))
+
+
+@lru_cache
+def _version_query(_vendor: str) -> tuple[str, tuple[Any, ...]]:
+    """Compiled once, because every open page asks it every few seconds."""
+    active = AgentWorkOrder.objects.filter(status__in=sorted(ACTIVE)).order_by()
+    versions = active.annotate(all=Value(1)).values("all").annotate(found=Sum("version")).values("found")
+    newest = WorkOrderTransition.objects.order_by("-pk").values_list("pk", Subquery(versions))[:1]
+    sql, parameters = newest.query.sql_with_params()
+    return sql, tuple(parameters)
 
 
 def order_list(query: WorkOrderQuery, *, page_number: int = 1) -> OrderList:

@@ -24,9 +24,8 @@ def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
     if queue.is_draining():
         return
-    count = min(
-        settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS
-    )  # each with a step at least
+    # each with a step at least; one without would hand its ticket on for ever
+    count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
     slot = _take_slot(settings.WORKORDERS_DATA_DIR / "run", os.getppid(), count)
     if slot is None:
         return

@@ -99,7 +99,9 @@ def main() -> None:
         finish(f"The plan is in specs/plan-{order}.md.")
     if phase == "testing":
         tests = [{"name": name, "status": "passed"} for name in ("test_sharp_corners", "test_round_corners")]
-        commit(2, "test_results.json", json.dumps({"passed": 2, "failed": 0, "tests": tests}), "Record the tests")
+        commit(
+            2, "test_results.json", json.dumps({"passed": 2, "failed": 0, "tests": tests}), "Record the tests"
+        )
         finish("Both tests pass.")
     if "helpers" in prompt:
         say("The helpers are still used by the billing package, which is not in this repository.")

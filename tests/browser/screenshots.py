@@ -22,10 +22,14 @@ def addresses(place: Site) -> dict[str, str]:
     repository = place.remotes.add_repository()
     github.add_issue(repository, "Corners cut fingers", "The corners are sharp.", labels=("bug", "safety"))
     github.add_issue(repository, "Document the units of area", "", labels=("docs",))
-    place.server.http.post("/api/github/verify-repository", json={"repository_url": "acme/widgets"}, timeout=40)
+    place.server.http.post(
+        "/api/github/verify-repository", json={"repository_url": "acme/widgets"}, timeout=40
+    )
     failed = place.order("Remove the deprecated helpers", workflow_type="agent_workflow_build")
     place.finished(failed)
-    completed = place.order("Round the corners of widgets, and keep their area right", github_issue_number="1")
+    completed = place.order(
+        "Round the corners of widgets, and keep their area right", github_issue_number="1"
+    )
     place.server.completed(completed)
     running = place.order("Add a price list that follows from the area", sandbox_type="git_worktree")
     place.until(running, "agent_message", times=3)

@@ -42,20 +42,37 @@ def shell(script: str) -> str:
 
 def says(*blocks: dict[str, object]) -> str:
     """A shell command that prints an assistant's turn as Claude Code does."""
-    event = {"type": "assistant", "message": {"role": "assistant", "content": list(blocks)}, "session_id": "s"}
+    event = {
+        "type": "assistant",
+        "message": {"role": "assistant", "content": list(blocks)},
+        "session_id": "s",
+    }
     return f"cat <<'END_OF_EVENT'\n{json.dumps(event)}\nEND_OF_EVENT\n"
 
 
 @pytest.fixture(scope="module")
 def hostile(live: Site) -> str:
     repository = live.remotes.add_repository("acme", "hostile")
-    issue = live.remotes.github.add_issue(repository, f"{HOSTILE} {LONG[:500]}", f"{HOSTILE}\n{ANSI}", labels=(RUN,))
-    tool_use = {"type": "tool_use", "id": "t1", "name": f"Bash{RUN}", "input": {"command": f"{HOSTILE}\n{ANSI}{LONG}", IMAGE: LONG}}
+    issue = live.remotes.github.add_issue(
+        repository, f"{HOSTILE} {LONG[:500]}", f"{HOSTILE}\n{ANSI}", labels=(RUN,)
+    )
+    tool_use = {
+        "type": "tool_use",
+        "id": "t1",
+        "name": f"Bash{RUN}",
+        "input": {"command": f"{HOSTILE}\n{ANSI}{LONG}", IMAGE: LONG},
+    }
     plan = shell(
         f"mkdir -p specs; cat > specs/plan-$WORKORDERS_AGENT_WORK_ORDER_ID.md <<'END_OF_PLAN'\n{PLAN}\nEND_OF_PLAN\n"
         f"git add -f specs; git commit -q -F - <<'END_OF_MESSAGE'\n{HOSTILE}\n\n{HOSTILE}\n{LONG}\nEND_OF_MESSAGE\n"
     )
-    files = [f"{IMAGE}.txt", f'"><svg onload=window.__pwned=7>.py', f"{OVERRIDE}.py", f"deep/{'d' * 200}/{'f' * 200}.js", "javascript:window.__pwned=8"]
+    files = [
+        f"{IMAGE}.txt",
+        '"><svg onload=window.__pwned=7>.py',
+        f"{OVERRIDE}.py",
+        f"deep/{'d' * 200}/{'f' * 200}.js",
+        "javascript:window.__pwned=8",
+    ]
     write = "".join(
         f"mkdir -p \"$(dirname '{name}')\"; cat > '{name}' <<'END_OF_FILE'\n{HOSTILE}\n{ANSI}\n{LONG}\nEND_OF_FILE\n"
         for name in files
@@ -87,10 +104,20 @@ def listed_addresses(order_id: str) -> list[str]:
 
 def harmless(page: Page) -> None:
     assert page.evaluate("window.__pwned") is None, page.url
-    assert page.evaluate("document.querySelectorAll('[onerror], [onload], iframe, main img, main script').length") == 0
+    assert (
+        page.evaluate(
+            "document.querySelectorAll('[onerror], [onload], iframe, main img, main script').length"
+        )
+        == 0
+    )
     bad = "a => a.filter((it) => !/^(https?:|#|\\/|\\?)/.test(it.getAttribute('href'))).map((it) => it.outerHTML)"
     assert page.locator("a[href]").evaluate_all(bad) == []
-    assert page.evaluate("/[\\u202a-\\u202e\\u2066-\\u2069\\u001b]/.test(document.body.innerText + document.title)") is False
+    assert (
+        page.evaluate(
+            "/[\\u202a-\\u202e\\u2066-\\u2069\\u001b]/.test(document.body.innerText + document.title)"
+        )
+        is False
+    )
 
 
 @pytest.mark.parametrize("width", [1280, PHONE])
@@ -117,7 +144,9 @@ def test_the_text_is_there_to_be_read(page: Page, hostile: str) -> None:
     plan = page.locator("#order-plan")
     expect(plan.get_by_text("press").first).to_be_visible()
     assert plan.locator("a[href^='javascript'], img, script, iframe").count() == 0
-    expect(page.get_by_text("⟦U+202E⟧").first.or_(page.get_by_text("usertxt.exe").first).first).to_be_visible()
+    expect(
+        page.get_by_text("⟦U+202E⟧").first.or_(page.get_by_text("usertxt.exe").first).first
+    ).to_be_visible()
 
 
 def test_the_issue_picker_and_the_follow_up_box(live: Site, page: Page, hostile: str) -> None:
@@ -128,14 +157,15 @@ def test_the_issue_picker_and_the_follow_up_box(live: Site, page: Page, hostile:
     harmless(page)
     page.goto(f"/work-orders/{hostile}/")
     page.get_by_label("Prompt the agent").fill(f"{HOSTILE} {LONG}")
-    page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("region", name="Request")).to_contain_text(RUN)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("region", name="Request").get_by_role("list")).to_contain_text(RUN)
     harmless(page)
 
 
 def test_a_hostile_search_comes_back_as_text(page: Page, hostile: str) -> None:
     page.goto("/")
-    page.get_by_role("searchbox").fill(f'"><script>window.__pwned=9</script>')
+    page.get_by_role("searchbox").fill('"><script>window.__pwned=9</script>')
     expect(page.get_by_role("heading", name="No work order matches")).to_be_visible()
     page.reload()
     expect(page.get_by_role("searchbox")).to_have_value('"><script>window.__pwned=9</script>')

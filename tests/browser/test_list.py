@@ -23,7 +23,9 @@ for number in range(60):
         agent_work_order_id=order_id, repository=repository, repository_url=repository.repository_url,
         sandbox_type="git_worktree" if number % 2 else "git_branch", workflow_type="agent_workflow_plan",
         initial_prompt=f"Archived order {number:02}", git_branch_name=f"feat-{order_id}",
-        status="cancelled" if number < 5 else "completed", execution_completed_at=timezone.now()))
+        head_sha="1" * 40,
+        status="cancelled" if number < 5 else "completed", outcome=None if number < 5 else "branch_pushed",
+        execution_completed_at=timezone.now()))
 AgentWorkOrder.objects.bulk_create(rows)
 """
 

@@ -126,7 +126,9 @@ def test_the_keyboard_alone_fills_and_sends_the_form(live: Site, page: Page, con
     def tab_to(name: str) -> None:
         for _ in range(40):
             page.keyboard.press("Tab")
-            seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+            seen.append(
+                page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
+            )
             if seen[-1] == name:
                 return
         raise AssertionError(f"{name} is not reached by Tab: {seen}")

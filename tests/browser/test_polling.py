@@ -9,7 +9,6 @@ from tests.browser.visits import MARKS, Visit
 from tests.browser.world import Site
 
 pytestmark = MARKS
-_CHATTY = "Talk a lot\n" + "agent: say {words}\nagent: sleep 1\nagent: commit {name}\nagent: sleep 1\n"
 _HIDDEN = """
 window.__hidden = false;
 Object.defineProperty(document, "hidden", {get: () => window.__hidden});
@@ -25,7 +24,12 @@ def chatty(live: Site) -> str:
     """An order that says and commits something every second or so, for about 40 seconds."""
     lines = ["Talk a lot"]
     for number in range(20):
-        lines += [f"agent: say Word {number}", "agent: sleep 1", f"agent: commit notes/{number}.txt", "agent: sleep 1"]
+        lines += [
+            f"agent: say Word {number}",
+            "agent: sleep 1",
+            f"agent: commit notes/{number}.txt",
+            "agent: sleep 1",
+        ]
     order_id = live.order("\n".join(lines), workflow_type="agent_workflow_plan")
     live.until(order_id, "agent_message")
     return order_id
@@ -40,7 +44,6 @@ def test_an_unchanged_order_answers_nothing(running: str, visit: Visit) -> None:
     answers = [*polls(visit), *polls(visit, "feed")]
     assert {answer.status for answer in answers[-2:]} == {204}
     assert all(answer.headers.get("content-length", "0") == "0" for answer in answers if answer.status == 204)
-    assert all("content-type" not in answer.headers or answer.status == 200 for answer in answers) or True
 
 
 def test_an_unchanged_list_answers_nothing(running: str, visit: Visit) -> None:
@@ -62,18 +65,17 @@ def test_polling_ends_with_the_order(live: Site, visit: Visit) -> None:
     expect(page.locator("#favicon")).to_have_attribute("href", re.compile("favicon-completed"))
     expect(page.locator("[hx-trigger~=poll]")).to_have_count(0, timeout=10_000)
     page.wait_for_timeout(500)
-    before = len(visit.answers)
+    before = len(visit.answers_to("/work-orders/.*"))
     page.wait_for_timeout(4000)
-    assert len(visit.answers) == before
+    assert len(visit.answers_to("/work-orders/.*")) == before
 
 
 def test_a_finished_order_is_never_polled(completed: str, visit: Visit) -> None:
     visit.page.clock.install()
     visit.page.goto(f"/work-orders/{completed}/")
-    before = len(visit.answers)
     visit.page.clock.fast_forward(20_000)
     visit.page.wait_for_timeout(1000)
-    assert visit.answers[before:] == []
+    assert len(visit.answers_to("/work-orders/.*")) == 1
 
 
 def test_a_hidden_tab_asks_five_times_less(running: str, visit: Visit) -> None:
@@ -155,6 +157,7 @@ def test_the_feed_follows_its_end_and_leaves_readers_alone(live: Site, visit: Vi
     page.set_viewport_size({"width": 1280, "height": 480})
     page.goto(f"/work-orders/{order_id}/")
     feed = page.get_by_role("region", name="Activity, newest last")
+    feed.scroll_into_view_if_needed()
     updates(visit, 2)
     expect(feed.get_by_role("listitem").last).to_be_in_viewport()
     feed.evaluate("node => node.scrollTo(0, -node.scrollHeight)")

@@ -7,12 +7,18 @@ from tests.browser.conftest import Open
 from tests.browser.visits import MARKS
 
 pytestmark = MARKS
-_BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+# Colours come in several notations; a canvas tells how light one is.
+_LIGHTNESS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d");
+  canvas.fillStyle = getComputedStyle(document.body).backgroundColor;
+  canvas.fillRect(0, 0, 1, 1);
+  return canvas.getImageData(0, 0, 1, 1).data[0];
+}"""
 
 
 def is_dark(page: Page) -> bool:
-    red = page.evaluate(_BACKGROUND).removeprefix("rgba(").removeprefix("rgb(").split(",")[0]
-    return int(red) < 100
+    red: int = page.evaluate(_LIGHTNESS)
+    return red < 100
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -15,7 +15,9 @@ pytestmark = MARKS
 
 @pytest.fixture
 def plain(open_browser: Open) -> Page:
-    return open_browser(java_script_enabled=False).page
+    visit = open_browser(java_script_enabled=False)
+    visit.expect("status of 422")
+    return visit.page
 
 
 def reload_until(page: Page, text: str) -> None:
@@ -81,7 +83,9 @@ def test_cancel_asks_on_a_page_of_its_own(live: Site, plain: Page) -> None:
     assert live.server.order(order_id)["cancel_requested_at"] is None
     plain.get_by_role("link", name="Cancel").click()
     plain.get_by_role("button", name="Cancel the work order").click()
-    reload_until(plain, "cancelled")
+    live.finished(order_id)
+    plain.reload()
+    expect(plain.locator("#order-status")).to_contain_text("cancelled")
     plain.get_by_role("button", name="Retry").click()
     expect(plain.get_by_text("The work order is queued again.")).to_be_visible()
     live.cancel(order_id)
@@ -99,7 +103,7 @@ def test_filters_and_connecting(plain: Page, live: Site, completed: str) -> None
     expect(plain.get_by_label("Search")).to_have_value("Make the widgets")
 
     plain.goto("/repositories/")
-    plain.get_by_label("Repository").fill("acme/plain")
+    plain.get_by_role("textbox", name="Repository").fill("acme/plain")
     plain.get_by_role("button", name="Connect & verify").click()
     item = plain.get_by_role("listitem").filter(has_text="acme/plain")
     expect(item).to_be_visible()

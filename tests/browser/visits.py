@@ -37,7 +37,11 @@ class Visit:
         self.problems: list[str] = []
         self.answers: list[Response] = []
         self._expected: list[str] = []
-        settings: Options = {"viewport": {"width": DESKTOP, "height": 900}, "base_url": site.base_url, **options}
+        settings: Options = {
+            "viewport": {"width": DESKTOP, "height": 900},
+            "base_url": site.base_url,
+            **options,
+        }
         self.context: BrowserContext = browser.new_context(**settings)
         self.context.set_default_timeout(10_000)
         self.context.add_init_script(_INIT)

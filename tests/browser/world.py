@@ -92,7 +92,9 @@ class Site:
         return str(created["agent_work_order_id"])
 
     def until(self, order_id: str, event: str, times: int = 1, seconds: float = 60) -> None:
-        wait_for(lambda: self.server.events(order_id).count(event) >= times, seconds, f"{event} of {order_id}")
+        wait_for(
+            lambda: self.server.events(order_id).count(event) >= times, seconds, f"{event} of {order_id}"
+        )
 
     def finished(self, order_id: str) -> Json:
         return self.server.finished(order_id)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -603,6 +604,12 @@ class TestIsolation:
         result = sh(sandbox, 'for path; do [ -e "$path" ] && echo "$path"; done; true', *map(str, hidden))
         assert result.stdout == b""
         assert said(sandbox, "cat /etc/passwd").count("\n") == 0
+        # an operator who lets agents read the folder above does not show them the data folder
+        spec = replace(yard.spec("wo-00000003"), isolation=IsolationSettings("bubblewrap", (tmp_path,)))
+        sandbox = yard.make(spec=spec)
+        sandbox.setup()
+        result = sh(sandbox, 'for path; do [ -e "$path" ] && echo "$path"; done; true', *map(str, hidden))
+        assert result.stdout.decode().split() == [str(tmp_path / "outside")]
 
     def test_a_planted_link_leads_nowhere(self, yard: Yard, tmp_path: Path) -> None:
         sandbox = yard.ready()
@@ -782,6 +789,24 @@ class TestHostileGitState:
         assert not Path(sandbox.workspace).exists()
         assert list((yard.data_dir / "trash").iterdir()) == []
         assert not canary.exists()
+
+
+def test_locked_folders_are_removed_without_roots_powers(tmp_path: Path) -> None:
+    """As an ordinary account, that cannot look into what an agent locked."""
+    trash = tmp_path / "trash"
+    (trash / "deep" / "er").mkdir(parents=True)
+    (trash / "deep" / "er" / "file").touch()
+    (tmp_path / "kept").touch()
+    (trash / "link").symlink_to(tmp_path)
+    for folder in (trash / "deep" / "er", trash / "deep", trash):
+        folder.chmod(0o000)
+    script = "import sys, pathlib, sandboxes.local as local; local._remove_tree(pathlib.Path(sys.argv[1]))"
+    ordinary = (require_program("bwrap"), "--dev-bind", "/", "/", "--unshare-user", "--uid", "1000")
+    argv = (*ordinary, "--cap-drop", "ALL", sys.executable, "-c", script, str(trash))
+    done = subprocess.run(argv, cwd=Path(__file__).parents[2], timeout=30, check=False)
+    assert done.returncode == 0
+    assert not trash.exists()
+    assert (tmp_path / "kept").exists()
 
 
 def _outcome(action: Callable[[], object]) -> object:

@@ -634,6 +634,19 @@ class TestAncestry:
         assert trusted.ref_sha(path, "refs/heads/main") == shas["base"]
         assert trusted.ref_sha(path, "refs/heads/none") is None
 
+    def test_known_commits(self, history: History, trusted: TrustedGit) -> None:
+        history.commit("base", files={"a": "1"}, branch="main")
+        history.commit("one", after="base")
+        shas = history.write()
+        tree = git("rev-parse", "main^{tree}", folder=history.path)
+        names = [shas["one"], "refs/heads/main", "1" * 40, "refs/heads/a\u2028b", tree, "", shas["one"]]
+        assert trusted.known_commits(history.path, names) == {
+            shas["one"]: shas["one"],
+            "refs/heads/main": shas["base"],
+        }
+        assert trusted.known_commits(history.path, []) == {}
+        assert trusted.known_commits(history.path.parent, [shas["one"]]) == {}
+
     def test_replace_refs_and_grafts_do_not_count(self, history: History, trusted: TrustedGit) -> None:
         history.commit("base")
         history.commit("one", "Honest\n", after="base")

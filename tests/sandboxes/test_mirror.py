@@ -697,6 +697,19 @@ class TestPush:
             pushing.mirror.push(pushing.remote, sha=sha, git_branch_name=BRANCH)
         assert self.remote_branches(server)[BRANCH] == pushing.base
 
+    def test_what_was_seen_a_moment_ago_spares_the_look(self, pushing: Place, server: FakeGitServer) -> None:
+        one = pushing.work("one")
+        two = pushing.work("two", parent=one)
+        pushing.accept(pushing.bundle(REF, f"^{pushing.base}"))
+        pushing.mirror.push(pushing.remote, sha=one, git_branch_name=BRANCH, seen="")
+        assert {request.service for request in server.requests} == {"git-receive-pack"}
+        before = len(server.requests)
+        pushing.mirror.push(pushing.remote, sha=one, git_branch_name=BRANCH, seen=one)
+        assert len(server.requests) == before
+        with pytest.raises(PushRejected):
+            pushing.mirror.push(pushing.remote, sha=two, git_branch_name=BRANCH, seen=pushing.base)
+        assert self.remote_branches(server)[BRANCH] == one
+
     @pytest.mark.parametrize("fault", ["dropped", "bad gateway"])
     def test_done_but_the_answer_was_lost(self, pushing: Place, server: FakeGitServer, fault: str) -> None:
         sha = pushing.work()

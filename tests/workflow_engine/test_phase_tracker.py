@@ -291,6 +291,14 @@ def a_person_rewrote_the_branch(story: Story) -> list[Span]:
     return [(P, "base", "p-old"), (B, "p-old", "b-old")]
 
 
+def a_person_rewrote_the_last_commit(story: Story) -> list[Span]:
+    """The second step's start is gone; the first step's commits stay the first step's."""
+    story.add("p")
+    story.add("gone")
+    story.add("b", after="p")
+    return [(P, "base", "p"), (B, "gone", "b")]
+
+
 def reverted(story: Story) -> list[Span]:
     story.add("b", B)
     story.add(
@@ -440,6 +448,7 @@ CASES = (
     Case("a person after the last step", a_person_after_the_last_step, {P: "p", None: ["person"]}, P),
     Case("a person merged the base", a_person_merged_the_base_branch, {P: "p", B: "b", None: ["person"]}, B),
     Case("a person rewrote the branch", a_person_rewrote_the_branch, {P: ["p-new"], B: ["b-new"]}, B),
+    Case("a person rewrote the last commit", a_person_rewrote_the_last_commit, {P: "p", B: "b"}, B),
     Case("reverted", reverted, {B: ["b", "r"]}, B, (0, 0, 0)),
     Case("equal subjects", equal_subjects, {P: "p", B: "b"}, B),
     Case("an unknown phase", an_unknown_phase, {B: "c"}, B),

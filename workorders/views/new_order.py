@@ -70,7 +70,7 @@ def _redraw(request: HtmxRequest, action: str) -> HttpResponse:
     form = NewOrderForm(initial=typed)
     row = _chosen_repository(form)
     if row is not None and action == "choose":
-        form.initial |= _defaults_of(row)
+        form.initial.update(_defaults_of(row))
     if row is not None and (action == "refresh" or row.issues_fetched_at is None):
         services.request_issues(repository_pk=row.pk)
     return _show(request, form)

@@ -1,5 +1,7 @@
 """The list of work orders: whole page, or with HTMX the list alone."""
 
+from typing import Any
+
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -20,28 +22,31 @@ def order_list(request: HtmxRequest) -> HttpResponse:
     shown = request.GET.get("version")
     if request.htmx and shown == version:
         return HttpResponse(status=204)
-    filters = OrderFilters(request.GET)
-    chosen = filters.chosen()
-    context = {
-        "nav": "orders",
-        "version": version,
-        "chosen": chosen,
-        "listed": lists.order_list(filters.query(), page_number=filters.page_number()),
-        "repositories": lists.repository_choices,
-        "sandboxes": lists.sandbox_cards,
-        "workflows": lists.workflow_cards,
-    }
+    context = _context(OrderFilters(request.GET), version)
     is_fragment = request.htmx and not request.htmx.history_restore_request
-    response = render(
-        request, "workorders/list.html#orders" if is_fragment else "workorders/list.html", context
-    )
+    template = "workorders/list.html#orders" if is_fragment else "workorders/list.html"
+    response = render(request, template, context)
     if is_fragment and shown is None:
-        response["HX-Push-Url"] = _address(chosen, context["listed"].number)
+        response["HX-Push-Url"] = _address(context["chosen"], context["listed"])
     patch_vary_headers(response, ["HX-Request"])
     patch_cache_control(response, private=True, no_cache=True)
     return response
 
 
-def _address(chosen: dict[str, object], page_number: int) -> str:
-    given = {**chosen, "page": page_number} if page_number > 1 else chosen
+def _context(filters: OrderFilters, version: str) -> dict[str, Any]:
+    """Choices are called by the template, where it has a use for them."""
+    return {
+        "nav": "orders",
+        "version": version,
+        "chosen": filters.chosen(),
+        "listed": lists.order_list(filters.query(), page_number=filters.page_number()),
+        "repositories": lists.repository_choices,
+        "sandboxes": lists.sandbox_cards,
+        "workflows": lists.workflow_cards,
+    }
+
+
+def _address(chosen: dict[str, Any], listed: lists.OrderList) -> str:
+    """The list's address without empty filters."""
+    given = {**chosen, "page": listed.number} if listed.number > 1 else chosen
     return f"{reverse('home')}?{urlencode(given)}" if given else reverse("home")

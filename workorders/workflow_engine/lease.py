@@ -56,7 +56,7 @@ def has_claimable_steps() -> bool:
 
 def claim_steps(*, owner: str, lease_seconds: float, limit: int) -> list[Claim]:
     """Claim up to `limit` steps, longest waiting first. Two processes never get the same one."""
-    if limit <= 0:
+    if limit <= 0 or not has_claimable_steps():  # a plain read first: looking must not take the write lock
         return []
     with transaction.atomic():
         now = database_now()

@@ -145,10 +145,8 @@ class Orchestrator:
         """Commit what was left, take the commits, and demand the evidence; keep them also when it failed."""
         if self._control.cause is StopCause.LOST:
             raise StepStopped
-        self._workplace.settle(place)
-        head = self._workplace.take_commits(place) or place.start_sha
+        head = self._workplace.take_commits(place, final=True) or place.start_sha
         progress = inspector.progress(head)
-        self._journal.record_statistics(progress)
         for commit in progress.commits_of(self._plan.phase):
             self._log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
         self._control.check()
@@ -157,6 +155,7 @@ class Orchestrator:
                 raise AgentRunFailed(result)
             return inspector.evidence(progress, head)
         except (AgentRunFailed, EvidenceMissing):
+            self._journal.record_statistics(progress)
             self._keep_unfinished(place, head)
             raise
 

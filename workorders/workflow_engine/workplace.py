@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from github_app.references import RepositoryReference
 from github_app.repositories import require_push
-from sandboxes.base import AgentSandbox, SandboxCommand, SandboxSpec
+from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import ExpectedError
 from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxType
@@ -21,17 +21,6 @@ from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
 
 _VERIFIED_FOR = timedelta(minutes=10)
-_UNTRACKED_LIMIT = 500
-_SETTLE_SCRIPT = f"""
-branch="refs/heads/$1"
-git add --update
-if [ "$(git ls-files --others --exclude-standard | wc -l)" -le {_UNTRACKED_LIMIT} ]; then git add --all; fi
-git diff --cached --quiet || git commit --quiet --message "$2"
-if [ "$(git symbolic-ref --quiet HEAD)" != "$branch" ]; then
-  git merge-base --is-ancestor "$branch" HEAD && git update-ref "$branch" HEAD
-fi
-exit 0
-"""
 
 
 @dataclass(frozen=True)
@@ -189,21 +178,17 @@ class Workplace:
         )
         return create_sandbox(SandboxType(order.sandbox_type), spec)
 
-    def settle(self, place: Place) -> None:
-        """Inside the sandbox: commit what the agent left uncommitted, and bring its branch to where HEAD is."""
-        message = f"{self._plan.phase}: keep changes the agent left uncommitted"
-        argv = ("sh", "-c", _SETTLE_SCRIPT, "sh", self._order.git_branch_name, message)
-        result = place.sandbox.execute_command(SandboxCommand(argv=argv, timeout_seconds=60))
-        if not result.ok:
-            words = result.stderr[-500:].decode("utf-8", "replace")
-            self._log.warning("sandbox_command_failed", command="commit leftovers", stderr=words)
+    def take_commits(self, place: Place, *, final: bool = False) -> str | None:
+        """Bundle out of the sandbox, inspect, keep in the mirror: the accepted head, or None without commits.
 
-    def take_commits(self, place: Place) -> str | None:
-        """Bundle out of the sandbox, inspect, keep in the mirror: the accepted head, or None without commits."""
-        name = f"{self._order.agent_work_order_id}-{uuid4().hex}.bundle"
-        bundle = self._data_dir / "outbox" / name
+        `final`, once the agent has ended: what it left uncommitted is committed first.
+        """
+        message = f"{self._plan.phase}: keep changes the agent left uncommitted" if final else ""
+        bundle = self._data_dir / "outbox" / f"{self._order.agent_work_order_id}-{uuid4().hex}.bundle"
         try:
-            if not place.sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES):
+            if not place.sandbox.export_bundle(
+                bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message
+            ):
                 return None
             return place.mirror.accept_bundle(
                 bundle,
