@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TEST_DATABASE_URL
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(bool(TEST_DATABASE_URL), reason="this is the run on Postgres")
 def test_database_tests_pass_on_postgres(postgres_url: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests", "-m", "django_db and not e2e", "-n", "0", "-q"],

@@ -106,8 +106,6 @@ def refresh_issues(repository_pk: int) -> None:
     try:
         issues = wiring.open_issues(row.repository_url)
     except ExpectedError as error:
-        services.record_open_issues(
-            repository_pk=row.pk, issues=None, error_message=f"{error} {error.advice}".strip()
-        )
+        services.record_open_issues(repository_pk=row.pk, issues=None, error_message=wiring.in_words(error))
         return
     services.record_open_issues(repository_pk=row.pk, issues=issues)

@@ -153,12 +153,17 @@ def examine_repository(repository_url: str) -> tuple[GitHubRepository | None, st
     try:
         found = verify_repository(reference_of(repository_url))
     except ExpectedError as error:
-        return None, f"{error} {error.advice}".strip()
+        return None, in_words(error)
     if found.is_accessible and found.can_push:
         return found, ""
     return found, found.push_obstacle or (
         "The server's account cannot push to this repository; give it write access."
     )
+
+
+def in_words(error: ExpectedError) -> str:
+    """For a person who asked for a question to GitHub, which nobody repeats but they."""
+    return f"{error} {'Try again in a moment.' if error.retryable else error.advice}".strip()
 
 
 def open_issues(repository_url: str) -> tuple[GitHubIssue, ...]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -40,7 +41,7 @@ def shell(script: str) -> str:
     return f"run echo {base64.b64encode(script.encode()).decode()} | base64 -d | sh"
 
 
-def says(*blocks: dict[str, object]) -> str:
+def says(*blocks: Mapping[str, object]) -> str:
     """A shell command that prints an assistant's turn as Claude Code does."""
     event = {
         "type": "assistant",

@@ -1,7 +1,6 @@
 """The form for a new order: choices, refusals, issues, keyboard, back button."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,7 +13,7 @@ NEW = "/work-orders/new/"
 
 
 @pytest.fixture(scope="module")
-def connected(live: Site) -> Iterator[str]:
+def connected(live: Site) -> str:
     """A repository with two issues, known to the server."""
     repository = live.remotes.add_repository("acme", "gears")
     live.remotes.github.add_issue(repository, "Teeth are blunt", "Sharpen them.", labels=("bug",))
@@ -23,7 +22,7 @@ def connected(live: Site) -> Iterator[str]:
         "/api/github/verify-repository", json={"repository_url": "acme/gears"}, timeout=40
     )
     assert answer.status_code == 200, answer.text
-    yield "acme/gears"
+    return "acme/gears"
 
 
 def created_id(page: Page) -> str:

@@ -46,6 +46,7 @@ def test_automatic_follows_the_system_at_once(open_browser: Open) -> None:
     page.goto("/")
     assert is_dark(page)
     page.emulate_media(color_scheme="light")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "light")
     assert not is_dark(page)
 
 

@@ -12,7 +12,9 @@ _SHIFTS = """
 window.__shifts = [];
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.__shifts.push(
-    [entry.value, ...entry.sources.map((it) => it.node && (it.node.id || it.node.className || it.node.nodeName))]);
+    [entry.value, ...entry.sources.map((it) => it.node &&
+      `${it.node.id || it.node.className || it.node.parentElement?.id || it.node.nodeName} y ${
+        Math.round(it.previousRect.y)} → ${Math.round(it.currentRect.y)}`)]);
 }).observe({type: "layout-shift", buffered: true});
 """
 

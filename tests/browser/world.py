@@ -27,7 +27,8 @@ CHROMIUM_FLAGS = (
 )
 SOURCES = {
     "README.md": "# Widgets\n\nSmall parts.\n",
-    "src/widgets.py": '"""Widgets."""\n\n\ndef area(width: float, height: float) -> float:\n    return width * height\n',
+    "src/widgets.py": '"""Widgets."""\n\n\n'
+    "def area(width: float, height: float) -> float:\n    return width * height\n",
 }
 type Environment = Mapping[str, str]
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from github_app.errors import GitHubTokenInvalid, RepositoryNotFound
+from github_app.errors import GitHubTokenInvalid, GitHubUnavailable, RepositoryNotFound
 from github_app.models import OpenIssue, Repository
 from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue, GitHubRepository
@@ -153,6 +153,14 @@ def test_a_failed_verification_says_what_to_do(client: Client, github: GitHubSay
     tasks.verify_repository(row.pk)
     row.refresh_from_db()
     assert (row.is_accessible, row.verification_error) == (True, "")
+
+
+def test_advice_for_the_engine_is_not_given_to_people(client: Client, github: GitHubSays) -> None:
+    github.error = GitHubUnavailable("GitHub was not reached.")
+    connect(client, "octo/spoon")
+    row = Repository.objects.get()
+    tasks.verify_repository(row.pk)
+    assert "GitHub was not reached. Try again in a moment." in state(client, row).content.decode()
 
 
 def test_a_repository_that_can_only_be_read_says_so(client: Client, github: GitHubSays) -> None:

@@ -114,9 +114,8 @@ def test_it_is_not_waited_for_for_ever_and_later_calls_work(database: DatabaseTh
     assert database.call(lambda: 1) == 1
 
 
+@pytest.mark.postgres
 def test_a_connection_the_server_ended_is_replaced(database: DatabaseThread) -> None:
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no server that could end a connection")
     make_order()
 
     def own_process() -> int:
