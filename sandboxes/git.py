@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import batched
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from sandboxes import process
 from sandboxes.errors import (
@@ -26,7 +27,8 @@ from sandboxes.errors import (
 )
 from sandboxes.process import ExitReason, ProcessLimits, ProcessResult
 
-ASKPASS = Path(__file__).with_name("askpass.sh")
+# A credential helper that git runs through its shell; the token is in the environment of that one git call.
+_HELPER = """!printf 'username=x-access-token\\npassword=%s\\n' "$WORKORDERS_GIT_TOKEN"; :"""
 LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
@@ -52,10 +54,16 @@ _REJECTED = re.compile(r"\[(remote )?rejected\]|pre-receive hook declined|protec
 
 @dataclass(frozen=True)
 class RemoteRepository:
-    """Where to fetch and push. `token` reaches git through the askpass helper only."""
+    """Where to fetch and push. `token` reaches git through a credential helper only, and no other host."""
 
     url: str
     token: str = field(default="", repr=False)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,6 @@ class TrustedGit:
             "GIT_ALLOW_PROTOCOL": protocols,
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_ASKPASS": str(ASKPASS),
             "GIT_ADVICE": "0",
         }
 
@@ -147,7 +154,7 @@ class TrustedGit:
         *arguments: str,
         git_dir: Path | None = None,
         timeout_seconds: float = LOCAL_SECONDS,
-        token: str = "",
+        credential: RemoteRepository | None = None,
         stdin: bytes | BinaryIO = b"",
         work_tree: Path | None = None,
         check: bool = True,
@@ -175,8 +182,10 @@ class TrustedGit:
         if work_tree is not None:
             argv.append(f"--work-tree={work_tree}")
         environment = dict(self._environment)
-        if token:
-            environment["WORKORDERS_GIT_TOKEN"] = token
+        if credential is not None and credential.token:
+            # for this origin only: a redirect to another host is followed, but not with the token
+            argv += ["-c", f"credential.{credential.origin}.helper={_HELPER}"]
+            environment["WORKORDERS_GIT_TOKEN"] = credential.token
         if quarantine is not None:
             environment["GIT_OBJECT_DIRECTORY"] = str(quarantine)
             environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{git_dir}/objects"
@@ -212,7 +221,7 @@ class TrustedGit:
             "--symref",
             remote.url,
             *patterns,
-            token=remote.token,
+            credential=remote,
             timeout_seconds=min(60.0, self._settings.network_seconds),
         )
         return _parse_ls_remote(result.stdout.decode("utf-8", "replace"))
@@ -223,7 +232,7 @@ class TrustedGit:
         """Like `remote_refs`, with the default branch resolved. Raises `RepositoryEmpty` or `BaseBranchMissing`."""
         refs = self.remote_refs(remote, branches)
         if refs.default_branch is None and "HEAD" not in refs.branches:
-            listed = self.run("ls-remote", "--heads", remote.url, token=remote.token).stdout
+            listed = self.run("ls-remote", "--heads", remote.url, credential=remote).stdout
             if not listed.strip():
                 raise RepositoryEmpty("The repository is empty: it has no branch and no commit yet.")
             raise BaseBranchMissing(
@@ -247,7 +256,7 @@ class TrustedGit:
             remote.url,
             *refspecs,
             git_dir=git_dir,
-            token=remote.token,
+            credential=remote,
             timeout_seconds=self._settings.network_seconds,
         )
 
@@ -265,7 +274,7 @@ class TrustedGit:
             remote.url,
             f"{sha}:{ref}",
             git_dir=git_dir,
-            token=remote.token,
+            credential=remote,
             timeout_seconds=self._settings.network_seconds,
             check=False,
         )

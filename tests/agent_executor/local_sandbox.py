@@ -52,7 +52,7 @@ class LocalSandbox:
     def write_file(self, path: str, content: bytes) -> None:
         raise NotImplementedError
 
-    def export_bundle(self, destination: Path, *, limit_bytes: int) -> bool:
+    def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         raise NotImplementedError
 
     def mark_idle(self, head_sha: str) -> None:

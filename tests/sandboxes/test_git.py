@@ -1,9 +1,10 @@
 """The trusted git against real repositories, local and over real HTTP: typed values and typed failures."""
 
-import os
+import base64
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,57 @@ class TestToken:
         assert not [line for line in seen if TOKEN.encode() in line]
         assert TOKEN not in (history.path / "config").read_text()
         assert TOKEN in {request.token for request in server.requests}
+
+    def test_never_to_another_host(self, server: FakeGitServer, trusted: TrustedGit) -> None:
+        """A redirect on the same host is followed with the token, as GitHub does for renamed repositories."""
+        asked: list[str] = []
+
+        class Elsewhere(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.headers.get("Authorization", ""))
+                self.answer(401, "WWW-Authenticate", 'Basic realm="Elsewhere"')
+
+            def answer(self, status: int, name: str, value: str) -> None:
+                self.send_response(status)
+                self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+        class Redirect(Elsewhere):
+            def do_GET(self) -> None:
+                place = (
+                    f"localhost:{elsewhere.server_port}" if "acme/shop" in self.path else self.headers["Host"]
+                )
+                if "renamed" in self.path or "acme/shop" in self.path:
+                    self.answer(302, "Location", f"http://{place}{self.path.replace('renamed', 'found')}")
+                else:
+                    super().do_GET()
+
+        with (
+            ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as elsewhere,
+            ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as redirect,
+        ):
+            for running in (elsewhere, redirect):
+                threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
+            base = f"http://127.0.0.1:{redirect.server_port}"
+            with pytest.raises(RemoteAccessDenied):
+                trusted.remote_refs(RemoteRepository(f"{base}/acme/shop.git", TOKEN), ["main"])
+            assert asked == [""]
+            asked.clear()
+            with pytest.raises(RemoteAccessDenied):
+                trusted.remote_refs(RemoteRepository(f"{base}/acme/renamed.git", TOKEN), ["main"])
+            told = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
+            assert asked == ["", f"Basic {told}"]
+            for running in (elsewhere, redirect):
+                running.shutdown()
+
+    @pytest.mark.parametrize("token", ["quo'te\"s", "$(id) `id` %s \\n", "-dash", "x=y=z"])
+    def test_arrives_as_it_is(self, server: FakeGitServer, trusted: TrustedGit, token: str) -> None:
+        server.add_token(token)
+        assert trusted.remote_refs(remote(server, token=token), []).default_branch == "main"
 
     def test_never_in_a_message(self, server: FakeGitServer, trusted: TrustedGit) -> None:
         with pytest.raises(RemoteNotFound) as caught:
@@ -655,9 +707,3 @@ class TestAncestry:
         git("update-ref", f"refs/replace/{shas['one']}", shas["fake"], folder=history.path)
         (commit,) = trusted.commits(history.path, base=shas["base"], head=shas["one"])
         assert commit.subject == "Honest"
-
-
-def test_the_askpass_helper_is_executable() -> None:
-    from sandboxes.git import ASKPASS
-
-    assert os.access(ASKPASS, os.X_OK)

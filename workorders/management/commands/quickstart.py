@@ -5,6 +5,7 @@ the workers started here inherit it.
 """
 
 import json
+import signal
 import sys
 import time
 import urllib.error
@@ -50,6 +51,9 @@ class Command(BaseCommand):
         remote = make_sample_repository(settings.WORKORDERS_DATA_DIR / "quickstart")
         self._say(f"Sample repository: {remote}")
         address = f"http://{options['host']}:{options['port']}"
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # ends like Ctrl-C: the server is stopped too
         self._log = settings.WORKORDERS_DATA_DIR / "logs" / "quickstart.log"
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         serve = Service(
