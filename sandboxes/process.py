@@ -24,6 +24,7 @@ TAG_VARIABLE = "WORKORDERS_PROCESS_TAG"
 _READ_BYTES = 65536
 _POLL_SECONDS = 0.1
 _DRAIN_SECONDS = 1.0
+_EXEC_SECONDS = 0.5
 
 
 class ExitReason(StrEnum):
@@ -332,33 +333,43 @@ def _end_tree(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
 
 def end_tagged(tag: str, *, within_seconds: float = 5.0) -> int:
     """Kill every process whose environment holds the tag, until none is left. Returns how many were killed."""
-    deadline = time.monotonic() + within_seconds
+    started = time.monotonic()
     killed = 0
-    while strays := tagged_processes(tag):
+    while True:
+        strays, starting = _scan(tag)
         for pid in strays:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
-        if time.monotonic() > deadline:
-            break
+        waited = time.monotonic() - started
+        settled = not starting or waited > _EXEC_SECONDS
+        if (not strays and settled) or waited > within_seconds:
+            return killed
         time.sleep(0.01)
-    return killed
 
 
 def tagged_processes(tag: str) -> list[int]:
     """Ids of live processes of this user that were started with the tag; descendants inherit it."""
+    return _scan(tag)[0]
+
+
+def _scan(tag: str) -> tuple[list[int], bool]:
+    """The tagged processes, and whether one is just being started: its environment cannot be read yet."""
     needle = f"{TAG_VARIABLE}={tag}".encode()
-    found = []
+    found, starting = [], False
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
             environ = Path(entry.path, "environ").read_bytes()
+            if needle in environ:
+                found.append(int(entry.name))
+            elif not environ:
+                os.readlink(Path(entry.path, "exe"))  # fails for zombies and the kernel's own
+                starting = True
         except OSError:  # gone meanwhile, or another user's
             continue
-        if needle in environ:  # a zombie's environment reads as empty
-            found.append(int(entry.name))
-    return found
+    return found, starting
 
 
 def _signal_group(pid: int, number: int) -> None:

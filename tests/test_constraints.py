@@ -8,9 +8,9 @@ from django.apps import apps
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from github_app.models import Repository
+from github_app.models import OpenIssue, Repository
 from tests.factories import make_order, make_repository, make_run
-from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkOrderLog
+from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkOrderCommit, WorkOrderFile, WorkOrderLog
 from workorders.states import PhaseRunStatus
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +54,26 @@ def same_log_number() -> None:
     )
 
 
+def same_commit_position() -> None:
+    place = make_order()
+    for sha in ("a", "b"):
+        WorkOrderCommit.objects.create(
+            agent_work_order=place, position=1, sha=sha, message="", author_name="", committed_at=NOW
+        )
+
+
+def same_file_position() -> None:
+    place = make_order()
+    for path in ("a", "b"):
+        WorkOrderFile.objects.create(agent_work_order=place, position=1, path=path, status="M")
+
+
+def same_issue() -> None:
+    place = make_repository()
+    for title in ("a", "b"):
+        OpenIssue.objects.create(repository=place, position=1, number=1, title=title)
+
+
 def same_key() -> None:
     for _ in range(2):
         IdempotencyRecord.objects.create(
@@ -91,6 +111,12 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
         lambda: make_run(make_order(), status=PhaseRunStatus.RUNNING, completed_at=NOW),
     ],
     "log_sequence_unique": [same_log_number],
+    "commit_position": [same_commit_position],
+    "file_position": [same_file_position],
+    "open_issue_once": [same_issue],
+    "open_issue_is_number": [
+        lambda: OpenIssue.objects.create(repository=make_repository(), position=1, number=0, title="x")
+    ],
     "idempotency_key_unique": [same_key],
     "repository_unique_ignoring_case": [same_repository_in_other_case],
     "repository_named_or_local": [

@@ -56,6 +56,13 @@ def take(visit: Visit, address: str, name: str) -> None:
     assert size <= LARGEST_BYTES, f"{path} has {size} bytes"
 
 
+def fetch_issues(visit: Visit) -> None:
+    """So that the form for new orders shows some."""
+    visit.page.goto("/work-orders/new/?repository=acme/widgets")
+    visit.page.get_by_role("button", name="Refresh").click()
+    visit.page.get_by_text("Document the units of area").wait_for(timeout=30_000)
+
+
 def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     with (
@@ -65,6 +72,8 @@ def main() -> None:
         chromium() as browser,
     ):
         pages = addresses(place)
+        with Visit(browser, place) as visit:
+            fetch_issues(visit)
         for scheme in ("light", "dark"):
             size = {"width": DESKTOP, "height": 960}
             with Visit(browser, place, color_scheme=scheme, viewport=size) as visit:

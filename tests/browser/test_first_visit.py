@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open
 from tests.browser.visits import MARKS, PHONE, Visit
@@ -13,9 +14,9 @@ from tests.browser.world import Remotes, Site, site
 pytestmark = MARKS
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory, world: Remotes) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("empty"), world) as started:
+@pytest.fixture
+def empty(tmp_path: Path, world: Remotes) -> Iterator[Site]:
+    with site(tmp_path, world) as started:
         yield started
 
 
@@ -65,8 +66,8 @@ def first_visit(visit: Visit, empty: Site) -> None:
     expect(page.get_by_role("row", name=re.compile("Make the widgets round"))).to_contain_text("completed")
 
 
-def test_from_nothing_to_a_pull_request(open_browser: Open, empty: Site) -> None:
-    """In one test, so that the empty pages are looked at while they are empty, in any order of tests."""
+def test_from_nothing_to_a_pull_request(empty: Site, open_browser: Open) -> None:
+    """On a server of its own, whose pages are looked at while they are empty."""
     for width, scheme in ((1280, "light"), (PHONE, "dark")):
         look = open_browser(at=empty, viewport={"width": width, "height": 800}, color_scheme=scheme)
         for path in ("/", "/repositories/", "/work-orders/new/"):
@@ -76,8 +77,7 @@ def test_from_nothing_to_a_pull_request(open_browser: Open, empty: Site) -> None
     first_visit(open_browser(at=empty), empty)
 
 
-def test_a_repository_nobody_can_see_says_so(open_browser: Open, empty: Site) -> None:
-    page = open_browser(at=empty).page
+def test_a_repository_nobody_can_see_says_so(page: Page) -> None:
     page.goto("/repositories/")
     page.get_by_role("textbox", name="Repository").fill("acme/nothing-here")
     page.get_by_role("button", name="Connect & verify").click()
@@ -85,8 +85,7 @@ def test_a_repository_nobody_can_see_says_so(open_browser: Open, empty: Site) ->
     expect(item).to_contain_text("not accessible", timeout=20_000)
 
 
-def test_a_text_that_is_no_repository_is_refused_in_place(open_browser: Open, empty: Site) -> None:
-    visit = open_browser(at=empty)
+def test_a_text_that_is_no_repository_is_refused_in_place(visit: Visit) -> None:
     visit.expect("422")
     page = visit.page
     page.goto("/repositories/")
