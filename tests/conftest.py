@@ -31,6 +31,8 @@ if TEST_DATABASE_URL:
 
 from django.conf import settings  # noqa: E402  # only now: reading it loads the environment above
 
+if TEST_DATABASE_URL and "postgresql" not in settings.DATABASES["default"]["ENGINE"]:
+    raise RuntimeError("Django read its settings before this conftest; unset DJANGO_SETTINGS_MODULE")
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 

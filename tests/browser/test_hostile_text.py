@@ -154,7 +154,9 @@ def test_the_issue_picker_and_the_follow_up_box(live: Site, page: Page, hostile:
     issues = page.get_by_role("group", name="Open issues")
     expect(issues).to_contain_text(RUN, timeout=20_000)
     harmless(page)
-    page.goto(f"/work-orders/{hostile}/")
+    order_id = live.order("Small", workflow_type="agent_workflow_build")
+    live.server.completed(order_id)
+    page.goto(f"/work-orders/{order_id}/")
     page.get_by_label("Prompt the agent").fill(f"{HOSTILE} {LONG}")
     with page.expect_navigation():
         page.get_by_role("button", name="Send").click()

@@ -109,6 +109,7 @@ def test_pages(page: Page, archive: str) -> None:
 def test_a_filter_leaves_the_page_behind(page: Page, archive: str) -> None:
     page.goto("/")
     page.get_by_label("Repository").select_option(label=archive)
+    expect(page.get_by_text("1–25 of 60")).to_be_visible()
     page.get_by_role("link", name="Older").click()
     expect(page.get_by_text("26–50 of 60")).to_be_visible()
     tab(page, "Cancelled")
