@@ -694,8 +694,10 @@ _SENTENCES = {
     "agent_command_started": "Agent starts {command_name} with {model}",
     "agent_command_completed": "Agent done in {duration_seconds} s, {turns} turns",
     "agent_command_failed": "Agent failed: {error}",
-    "github_pull_request_created": "Pull request opened: {github_pull_request_url}",
-    "github_pull_request_found": "Pull request found: {github_pull_request_url}",
+    "github_pull_request_created": "Pull request opened: {pull_request_url}",
+    "github_pull_request_found": "Pull request found: {pull_request_url}",
+    "github_issue_commented": "Commented on issue #{issue_number}: {comment_url}",
+    "github_issue_read": "Read issue #{issue_number}: {title}",
 }
 _LABELS = {
     "agent_message": "Agent",
