@@ -23,7 +23,7 @@ from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
 
 logger = structlog.get_logger("workorders")
-_CLAIM_SECONDS = 0.1
+_CLAIM_SECONDS = 0.05
 _CANCEL_SECONDS = 0.5
 _GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
