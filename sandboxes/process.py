@@ -365,7 +365,7 @@ def _scan(tag: str) -> tuple[list[int], bool]:
             if needle in environ:
                 found.append(int(entry.name))
             elif not environ:
-                os.readlink(Path(entry.path, "exe"))  # fails for zombies and the kernel's own
+                Path(entry.path, "exe").readlink()  # fails for zombies and the kernel's own
                 starting = True
         except OSError:  # gone meanwhile, or another user's
             continue
