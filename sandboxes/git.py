@@ -341,16 +341,21 @@ class TrustedGit:
         options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
         return _parse_changes(self.run("diff-tree", *options, base, head, git_dir=git_dir).stdout)
 
-    def patches(
+    def difference(
         self, git_dir: Path, *, base: str, head: str, limit_bytes: int = PATCHES_BYTES
-    ) -> tuple[str, ...]:
-        """Unified diffs of two commits, one for each of `changes` in the same order; cut at `limit_bytes` in all."""
-        options = ("-r", "-p", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
-        output = self.run(
-            "diff-tree", *options, base, head, git_dir=git_dir, output_bytes=limit_bytes
-        ).stdout.decode("utf-8", "replace")
+    ) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
+        """`changes` and a unified diff for each of them, from one process; diffs are cut at `limit_bytes` in all."""
+        options = ("-r", "-z", "--raw", "--numstat", "-p", "--no-renames", "--no-ext-diff", "--no-textconv")
+        arguments = ("diff-tree", *options, base, head)
+        result = self.run(*arguments, git_dir=git_dir, output_bytes=limit_bytes, check=False)
+        if result.exit_code != 0:
+            raise _typed_error("diff-tree", result)
+        listed, separator, text = result.stdout.partition(b"\0\0")
+        if result.truncated and not separator:  # a change of very many files: their names alone are too much
+            return self.changes(git_dir, base=base, head=head), ()
         # Within a patch every line starts with a space, +, -, @ or a backslash: this can only be a header.
-        return tuple(re.split(r"^(?=diff --git )", output, flags=re.MULTILINE)[1:])
+        patches = re.split(r"^(?=diff --git )", text.decode("utf-8", "replace"), flags=re.MULTILINE)[1:]
+        return _parse_changes(listed + b"\0" if separator else listed), tuple(patches)
 
     def read_file(
         self, git_dir: Path, sha: str, path: str, *, limit_bytes: int = 1024 * 1024

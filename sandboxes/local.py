@@ -43,15 +43,22 @@ exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message
 # or on none are brought to the order's, where they follow from it.
 _BUNDLE_SCRIPT = f"""
 branch="refs/heads/$1"
+newline='
+'
 if [ -n "$3" ]; then
-  if [ -n "$(git status --porcelain --untracked-files=normal --ignore-submodules=dirty | head -c 1)" ]; then
-    git add --update
-    [ "$(git ls-files --others --exclude-standard | wc -l)" -gt {_UNTRACKED_LIMIT} ] || git add --all
-    git diff --cached --quiet || git commit --quiet --message "$3"
-  fi
-  if [ "$(git symbolic-ref --quiet HEAD)" != "$branch" ]; then
-    git merge-base --is-ancestor "$branch" HEAD && git update-ref "$branch" HEAD
-  fi
+  seen="$(git status --porcelain=v2 --branch --untracked-files=normal --ignore-submodules=dirty)"
+  case "${{seen##*"$newline"}}" in
+    "# "*) ;;
+    *)
+      git add --update
+      [ "$(git ls-files --others --exclude-standard | wc -l)" -gt {_UNTRACKED_LIMIT} ] || git add --all
+      git diff --cached --quiet || git commit --quiet --message "$3"
+      ;;
+  esac
+  case "$newline$seen$newline" in
+    *"$newline# branch.head $1$newline"*) ;;
+    *) git merge-base --is-ancestor "$branch" HEAD && git update-ref "$branch" HEAD ;;
+  esac
 fi >&2
 exec git bundle create --quiet - "$branch" "^$2"
 """

@@ -13,6 +13,7 @@ from tests.browser.world import Site
 
 MARKS = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
 DESKTOP, PHONE = 1280, 390
+_ABORTED = ("htmx:sendAbort", "htmx:afterRequest")  # a poll under way when the person leaves the page
 AXE = Path(__file__).parents[1] / "vendor" / "axe-core" / "axe.min.js"
 _INIT = """
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -98,6 +99,8 @@ class Visit:
     # --- listening ---
 
     def _on_console(self, message: ConsoleMessage) -> None:
+        if message.text.startswith(_ABORTED):
+            return
         if message.type == "error":
             self.problems.append(f"console: {message.text} ({message.location.get('url', '')})")
 

@@ -1,6 +1,8 @@
 """The trusted git against real repositories, local and over real HTTP: typed values and typed failures."""
 
 import base64
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -707,3 +709,49 @@ class TestAncestry:
         git("update-ref", f"refs/replace/{shas['one']}", shas["fake"], folder=history.path)
         (commit,) = trusted.commits(history.path, base=shas["base"], head=shas["one"])
         assert commit.subject == "Honest"
+
+
+def test_the_difference_is_the_changes_with_a_patch_for_each(tmp_path: Path) -> None:
+    """Odd files: binary, empty, mode only, deleted, a path that looks like a header, no newline at the end."""
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def run(*arguments: str) -> str:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        done = subprocess.run(
+            ["git", *identity, *arguments],
+            cwd=work,
+            env=environment,
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    run("init", "-q", "-b", "main")
+    (work / "gone.txt").write_text("gone\n")
+    (work / "mode.sh").write_text("true\n")
+    (work / "text.txt").write_text("one\ntwo\n")
+    run("add", "-A")
+    run("commit", "-qm", "before")
+    before = run("rev-parse", "HEAD")
+    (work / "gone.txt").unlink()
+    (work / "mode.sh").chmod(0o755)
+    (work / "text.txt").write_text("diff --git a/x b/x\nno newline")
+    (work / "empty").write_text("")
+    (work / "binary").write_bytes(b"\x00\x01\x00")
+    (work / 'new\nline\t"quote').write_text("x\n")
+    run("add", "-A")
+    run("commit", "-qm", "after")
+    after = run("rev-parse", "HEAD")
+    trusted = TrustedGit(GitSettings(allow_local=True))
+    changes, patches = trusted.difference(work / ".git", base=before, head=after)
+    assert changes == trusted.changes(work / ".git", base=before, head=after)
+    assert len(changes) == len(patches) == 6
+    for change, patch in zip(changes, patches, strict=True):
+        assert patch.startswith("diff --git ")
+        assert change.path.split("\n")[0] in patch
+    assert trusted.difference(work / ".git", base=after, head=after) == ((), ())
+    cut = trusted.difference(work / ".git", base=before, head=after, limit_bytes=20)
+    assert cut == (changes, ())

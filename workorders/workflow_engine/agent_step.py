@@ -128,8 +128,12 @@ class AgentStep:
         order = self._plan.order
         so_far: tuple[str, ...] = ()
         if not place.session.resume and place.start_sha != place.base_sha:
-            commits = self._parts.git.commits(place.mirror.path, base=place.base_sha, head=place.start_sha)
-            so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
+            so_far = self._plan.so_far
+            if place.start_sha != order.head_sha:  # the branch has more than the rows know
+                commits = self._parts.git.commits(
+                    place.mirror.path, base=place.base_sha, head=place.start_sha
+                )
+                so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
         return RequestTexts(
             initial_prompt=order.initial_prompt,
             issue_number=order.github_issue_number or "",

@@ -37,7 +37,7 @@ class Inspector:
         self._plan = plan
         self._place = place
         self._path = place.mirror.path
-        self._seen: dict[tuple[str, str], tuple[FileChange, ...]] = {}
+        self._seen: dict[tuple[str, str], tuple[tuple[FileChange, ...], tuple[str, ...]]] = {}
 
     def progress(self, head_sha: str) -> GitProgress:
         """All of the order's own commits, attributed to phases, and its changes as a pull request shows them."""
@@ -59,16 +59,19 @@ class Inspector:
             return place.base_sha
         return self._git.merge_base(self._path, place.upstream_sha, head_sha) or place.base_sha
 
-    def _changes(self, base_sha: str, head_sha: str) -> tuple[FileChange, ...]:
+    def _difference(self, base_sha: str, head_sha: str) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
         key = (base_sha, head_sha)
         if key not in self._seen:
-            self._seen[key] = self._git.changes(self._path, base=base_sha, head=head_sha)
+            self._seen[key] = self._git.difference(self._path, base=base_sha, head=head_sha)
         return self._seen[key]
+
+    def _changes(self, base_sha: str, head_sha: str) -> tuple[FileChange, ...]:
+        return self._difference(base_sha, head_sha)[0]
 
     def with_patches(self, found: Inspection) -> Inspection:
         """The same with the diffs of `found.progress.changes`, in their order."""
         base = self._compared_with(found.head_sha)
-        return replace(found, patches=self._git.patches(self._path, base=base, head=found.head_sha))
+        return replace(found, patches=self._difference(base, found.head_sha)[1])
 
     def evidence(self, progress: GitProgress, head_sha: str) -> Inspection:
         """What the phase had to leave, found in git. Raises `EvidenceMissing`."""
@@ -76,22 +79,21 @@ class Inspector:
         if self._plan.step is None:  # a follow-up prompt may be a question that changes nothing
             return found
         since = self._plan.phase_start_sha or self._place.start_sha
-        changes = self._changes(since, head_sha)
         own = progress.commits_of(self._plan.phase)
         match self._plan.step.evidence:
             case Evidence.PLAN_FILE:
-                plan_path = phase_tracker.plan_path(changes)
+                plan_path = phase_tracker.plan_path(self._changes(since, head_sha))
                 if plan_path is None:
                     raise EvidenceMissing(
                         "The planning phase left no plan: no file specs/*.md was committed."
                     )
                 return replace(found, plan_path=plan_path, plan_text=self._plan_text(head_sha, plan_path))
             case Evidence.TEST_RESULTS:
-                if not changes and not own:
+                if not own and not self._changes(since, head_sha):
                     raise EvidenceMissing(f"The testing phase committed no {TEST_RESULTS_FILE}.")
                 return replace(found, test_results=self._test_results(head_sha))
             case Evidence.CHANGE_OUTSIDE_PLANS:
-                if phase_tracker.changed_outside_plans(changes):
+                if phase_tracker.changed_outside_plans(self._changes(since, head_sha)):
                     return found
                 if phase_tracker.says_no_change_needed(own):
                     return replace(found, status=PhaseRunStatus.NO_CHANGE_NEEDED)

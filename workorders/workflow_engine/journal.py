@@ -19,7 +19,7 @@ from sandboxes.errors import ExpectedError
 from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
-from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.agent_work_order import RELEASED
 from workorders.models.clock import database_now
 from workorders.models.logs import order_context, record_order_event, storable
@@ -78,6 +78,7 @@ class StepPlan:
     planned_sha: str
     spans: tuple[StepSpan, ...]
     phase_start_sha: str
+    so_far: tuple[str, ...]
     cancel_requested: bool
     runs: tuple[PhaseRun, ...]
 
@@ -126,6 +127,12 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         planned_sha=_planned_sha(same),
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
+        so_far=tuple(
+            f"{sha[:12]} {message.splitlines()[0][:200] if message else ''}"
+            for sha, message in WorkOrderCommit.objects.filter(agent_work_order=order)
+            .order_by("position")
+            .values_list("sha", "message")
+        )[-50:],
         cancel_requested=order.cancel_requested_at is not None,
         runs=runs,
     )

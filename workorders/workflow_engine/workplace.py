@@ -15,6 +15,7 @@ from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
 from sandboxes.registry import create_sandbox
+from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
@@ -153,9 +154,13 @@ class Workplace:
 
     def _start_sha(self, point: StartingPoint, base_sha: str) -> str:
         """The newest of the order's commits: the remote branch, what this host's mirror kept, else the base."""
-        git, path = self._parts.git, self.mirror.path
-        here = git.known_commits(path, [self._order.head_sha, self._kept_ref])
-        newest = here.get(self._order.head_sha) or base_sha  # or pushed elsewhere, and gone from the remote
+        git, path, head = self._parts.git, self.mirror.path, self._order.head_sha
+        if not self._plan.runs and not point.branch_sha:
+            return base_sha  # nobody has worked yet
+        if head and head == point.branch_sha and self._plan.runs[-1].status in STEP_DONE:
+            return head  # the last step ended well and all of it is pushed
+        here = git.known_commits(path, [head, self._kept_ref])
+        newest = here.get(head) or base_sha  # or pushed elsewhere, and gone from the remote
         for candidate in (point.branch_sha, here.get(self._kept_ref)):
             # a step's own push or a person's commit on the branch; then what no push has reached yet
             if candidate and candidate != newest and git.is_ancestor(path, newest, candidate):
