@@ -130,10 +130,6 @@ class WorkCluster:
     def is_alive(self) -> bool:
         return self._sentinel is not None and self._sentinel.is_alive()
 
-    @property
-    def is_started(self) -> bool:
-        return self._started.is_set()
-
     def drain(self) -> None:
         """Running steps finish within the grace period or are put back; nothing new is claimed."""
         _draining.set()
