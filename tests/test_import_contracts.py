@@ -29,6 +29,8 @@ PLANTS = [
         "import workorders.workflow_engine.delivery",
     ),
     ("Inside workorders.workflow_engine", "workorders/workflow_engine/a_new_module.py", ""),
+    ("Inside workorders.pages", "workorders/pages/naming.py", "import workorders.pages.order"),
+    ("Inside workorders.pages", "workorders/pages/a_new_module.py", ""),
     (
         "Inside workorders.agent_executor",
         "workorders/agent_executor/base.py",

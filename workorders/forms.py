@@ -14,7 +14,7 @@ from pydantic import ValidationError as RequestInvalid
 from github_app.models import Repository
 from github_app.references import validate_branch_name
 from sandboxes.kinds import SandboxType
-from workorders import lists, services
+from workorders import services
 from workorders.errors import InvalidInput
 from workorders.incoming import (
     MAX_PROMPT_LENGTH,
@@ -22,6 +22,8 @@ from workorders.incoming import (
     CreateAgentWorkOrderRequest,
     model_name,
 )
+from workorders.pages.choices import sandbox_cards, workflow_cards
+from workorders.pages.repositories import repository_choices
 from workorders.progress import WorkOrderQuery
 from workorders.services import NewWorkOrder, RepositoryDefaults
 from workorders.states import AgentWorkOrderStatus
@@ -54,11 +56,11 @@ def new_key() -> str:
 
 
 def _workflow_choices() -> list[tuple[str, str]]:
-    return [(card.value, card.name) for card in lists.workflow_cards()]
+    return [(card.value, card.name) for card in workflow_cards()]
 
 
 def _sandbox_choices() -> list[tuple[str, str]]:
-    return [(card.value, card.name) for card in lists.sandbox_cards()]
+    return [(card.value, card.name) for card in sandbox_cards()]
 
 
 def _offer(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> None:
@@ -112,7 +114,7 @@ class RepositoryDefaultsForm(forms.Form):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        usable = [(card.value, card.name) for card in lists.sandbox_cards() if not card.missing_setting]
+        usable = [(card.value, card.name) for card in sandbox_cards() if not card.missing_setting]
         _offer(self, "sandbox_type", [("", "Git branch (the server's)"), *usable])
         _offer(self, "workflow_type", [("", "Plan + Build + Test (the server's)"), *_workflow_choices()])
 
@@ -228,7 +230,7 @@ class NewOrderForm(forms.Form):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.repositories = lists.repository_choices()
+        self.repositories = repository_choices()
         known = [(str(choice.pk), choice.name) for choice in self.repositories]
         _offer(self, "repository", [("", "Choose …"), *known])
 

@@ -7,7 +7,7 @@ from workorders.views import changes, new_order, order_detail, orders, repositor
 ORDER = "work-orders/<str:agent_work_order_id>/"
 
 urlpatterns = [
-    path("", orders.order_list, name="home"),
+    path("", orders.order_list_page, name="home"),
     path("theme/", theme.choose_theme, name="theme"),
     path("work-orders/new/", new_order.new_order, name="work-order-new"),
     path(ORDER, order_detail.detail, name="work-order"),

@@ -8,9 +8,9 @@ from django.urls import reverse
 
 from tests.factories import make_order
 from tests.pages.order_rows import PATCH, add_commits, add_files
-from workorders import order_page
 from workorders.models import AgentWorkOrder, WorkOrderFile
 from workorders.models.git_cache import MAX_COMMITS, MAX_FILES, PatchState
+from workorders.pages.changes import INLINE_FILES, changes
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +32,7 @@ def test_nothing_changed_yet(client: Client) -> None:
 def test_the_tree_shares_rows_and_closes_what_it_opens(client: Client) -> None:
     order = make_order()
     add_files(order, "a/b/c/one.py", "a/b/d/two.py", "top.py", "z/x.py")
-    rows = order_page.changes(str(order)).tree
+    rows = changes(str(order)).tree
     assert [(row.name, len(row.closes)) for row in rows] == [
         ("a/b/", 0),
         ("c/", 0),
@@ -59,7 +59,7 @@ def test_diffs_are_coloured_and_link_from_the_tree(client: Client) -> None:
     order = make_order()
     add_files(order, "src/x.py")
     page = page_of(client, order)
-    key = order_page.changes(str(order)).diffs[0].key
+    key = changes(str(order)).diffs[0].key
     assert f'href="#f-{key}"' in page
     assert f'id="f-{key}"' in page
     assert '<span class="k">import</span>' in page
@@ -69,7 +69,7 @@ def test_later_files_come_on_request(client: Client) -> None:
     order = make_order()
     add_files(order, *(f"{number:03}.py" for number in range(150)))
     page = page_of(client, order)
-    assert page.count('<pre class="wo-diff">') == order_page.INLINE_FILES
+    assert page.count('<pre class="wo-diff">') == INLINE_FILES
     assert page.count(f'hx-get="{file_address(order, 20)}"') == 1
     assert f'<a class="wo-file" href="{file_address(order, 149)}"' in page
 

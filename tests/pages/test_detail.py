@@ -14,9 +14,11 @@ from django.utils import timezone
 
 from tests.factories import SHA, make_log, make_order, make_run
 from tests.pages.order_rows import add_commits, add_files
-from workorders import order_page
 from workorders.agent_executor.base import AgentEventKind
 from workorders.models import AgentPrompt, AgentWorkOrder
+from workorders.pages.feed import FEED_KINDS
+from workorders.pages.feed_entries import AGENT_EVENTS, TOOL_EVENTS
+from workorders.pages.order import order_state, position
 from workorders.states import AgentWorkOrderStatus, PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
@@ -75,7 +77,7 @@ def test_phases_show_what_was_done_runs_and_waits(client: Client) -> None:
     make_run(order, PLANNING, commits=2, started_at=started, completed_at=started + timedelta(seconds=90))
     make_run(order, IMPLEMENTING, PhaseRunStatus.FAILED, error_message="no evidence")
     make_run(order, IMPLEMENTING, PhaseRunStatus.RUNNING, started_at=started)
-    phases = order_page.order_state(str(order)).phases
+    phases = order_state(str(order)).phases
     assert [(phase.title, phase.status, phase.attempts) for phase in phases] == [
         ("Plan", "succeeded", 1),
         ("Implementation", "running", 2),
@@ -89,7 +91,7 @@ def test_phases_show_what_was_done_runs_and_waits(client: Client) -> None:
 
 def test_phases_that_never_will_run_are_not_called_pending() -> None:
     order = make_order(status="cancelled", repository="/srv/spoon")
-    phases = order_page.order_state(str(order)).phases
+    phases = order_state(str(order)).phases
     assert {phase.status for phase in phases} == {"not_started"}
     assert phases[-1].title == "Delivery"
 
@@ -202,18 +204,18 @@ def test_content_security_policy_and_nothing_it_forbids(client: Client) -> None:
 def test_an_unchanged_order_answers_204_with_one_query(client: Client) -> None:
     order = make_order(status="running")
     address = url("work-order-state", order)
-    position = order_page.position(str(order))
-    assert f"{address}?v={position}" in text_of(client, url("work-order", order))
+    shown = position(str(order))
+    assert f"{address}?v={shown}" in text_of(client, url("work-order", order))
     with CaptureQueriesContext(connection) as captured:
-        answer = client.get(address, {"v": position})
+        answer = client.get(address, {"v": shown})
     assert (answer.status_code, answer.content, len(captured)) == (204, b"", 1)
 
 
 def test_a_changed_order_answers_its_state_alone(client: Client) -> None:
     order = make_order(status="running")
-    position = order_page.position(str(order))
+    shown = position(str(order))
     make_log(order, "agent_message", summary="x")
-    answer = client.get(url("work-order-state", order), {"v": position})
+    answer = client.get(url("work-order-state", order), {"v": shown})
     page = answer.content.decode()
     assert answer.status_code == 200
     assert page.strip().startswith('<div id="order-state"')
@@ -293,8 +295,7 @@ def test_kinds(client: Client) -> None:
     make_log(order, "agent_tool_finished", summary="no", tool="Bash", is_error=True)
     make_log(order, "workflow_phase_retry_scheduled", level="warning", phase="planning", delay_seconds=2)
     shown = {
-        kind: sequences(text_of(client, url("work-order-feed", order), kind=kind))
-        for kind in order_page.FEED_KINDS
+        kind: sequences(text_of(client, url("work-order-feed", order), kind=kind)) for kind in FEED_KINDS
     }
     assert shown == {
         "all": [1, 2, 3, 4, 5],
@@ -316,7 +317,7 @@ def test_nonsense_as_a_cursor_is_no_cursor(client: Client, name: str, value: str
 
 
 def test_event_names_are_the_agents() -> None:
-    assert {f"agent_{kind}" for kind in AgentEventKind} == order_page.AGENT_EVENTS | order_page.TOOL_EVENTS
+    assert {f"agent_{kind}" for kind in AgentEventKind} == AGENT_EVENTS | TOOL_EVENTS
 
 
 # --- queries ---

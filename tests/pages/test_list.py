@@ -14,9 +14,12 @@ from django.test.utils import CaptureQueriesContext
 
 from sandboxes.kinds import SandboxType
 from tests.factories import make_order, make_repository
-from workorders import lists, services
+from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.models.agent_work_order import new_agent_work_order_id
+from workorders.pages.changes import changes
+from workorders.pages.order import order_state
+from workorders.pages.order_list import PAGE_SIZE, list_version, order_list
 from workorders.progress import WorkOrderQuery
 from workorders.states import AgentWorkOrderStatus
 from workorders.workflow_definitions import AgentWorkflowType
@@ -100,12 +103,16 @@ def test_a_row_shows_the_order(client: Client) -> None:
         ({"github_issue_number": "7", "github_issue_title": "Broken"}, "Broken"),
         ({"github_issue_number": "7"}, "Issue #7"),
         ({}, "No request text"),
-        ({"initial_prompt": "x" * 1000}, "x" * 300),
+        ({"initial_prompt": "## Paint it\nblue", "github_issue_title": "Broken"}, "Broken"),
+        ({"initial_prompt": "\n## Paint it\nblue"}, "Paint it"),
+        ({"initial_prompt": "x" * 1000}, "x" * 119 + "…"),
+        ({"initial_prompt": "\n" * 400 + "late words"}, "No request text"),
     ],
 )
-def test_title(values: dict[str, str], title: str) -> None:
-    make_order(**values)
-    assert lists.order_list(WorkOrderQuery()).rows[0].title == title
+def test_an_order_has_the_same_title_on_every_page(values: dict[str, str], title: str) -> None:
+    order = make_order(**values)
+    assert order_list(WorkOrderQuery()).rows[0].title == title
+    assert order_state(str(order)).title == changes(str(order)).title == title
 
 
 def test_filters_narrow_the_list_and_its_counts(client: Client) -> None:
@@ -145,9 +152,9 @@ def test_what_a_filter_does_not_understand_counts_as_not_given(client: Client, q
 
 
 def test_pages_of_the_list_keep_the_filters(client: Client) -> None:
-    many_orders(lists.PAGE_SIZE + 2)
+    many_orders(PAGE_SIZE + 2)
     first = text_of(client.get("/?q=something"))
-    assert len(shown(first)) == lists.PAGE_SIZE
+    assert len(shown(first)) == PAGE_SIZE
     assert 'href="/?q=something&amp;page=2"' in first
     second = text_of(client.get("/?q=something&page=2"))
     assert len(shown(second)) == 2
@@ -196,7 +203,7 @@ def test_polling_goes_on_where_nothing_runs(client: Client) -> None:
 
 
 def test_an_address_with_a_version_is_a_page_for_people(client: Client) -> None:
-    assert "<html" in text_of(client.get(f"/?version={lists.list_version()}"))
+    assert "<html" in text_of(client.get(f"/?version={list_version()}"))
 
 
 def queries(client: Client, address: str, **headers: str) -> int:

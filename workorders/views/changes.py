@@ -5,14 +5,14 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from workorders import order_page
+from workorders.pages import changes as pages
 from workorders.views.access import HtmxRequest, order_page_view
 
 
 @require_safe
 @order_page_view
 def changes(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
-    page = order_page.changes(agent_work_order_id)
+    page = pages.changes(agent_work_order_id)
     return render(request, "workorders/changes.html", {"page": page, "nav": "orders"})
 
 
@@ -20,7 +20,7 @@ def changes(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
 @order_page_view
 def changed_file(request: HtmxRequest, agent_work_order_id: str, position: int) -> HttpResponse:
     """A page of its own, or the diff alone for the page that lists all files."""
-    page = order_page.changed_file(agent_work_order_id, position)
+    page = pages.changed_file(agent_work_order_id, position)
     part = "#body" if request.htmx else ""
     context = {"page": page, "file": page.file, "order_id": agent_work_order_id, "nav": "orders"}
     response = render(request, f"workorders/changed_file.html{part}", context)

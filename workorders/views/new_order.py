@@ -12,9 +12,11 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from github_app.models import Repository
 from sandboxes.kinds import SandboxType
-from workorders import lists, services
+from workorders import services
 from workorders.errors import IdempotencyConflict
 from workorders.forms import NewOrderForm, new_key
+from workorders.pages.choices import sandbox_cards, workflow_cards
+from workorders.pages.repositories import open_issues, repository_named
 from workorders.views.access import HtmxRequest, actor, page
 from workorders.workflow_definitions import AgentWorkflowType
 
@@ -83,10 +85,10 @@ def _show(request: HtmxRequest, form: NewOrderForm, *, status: int = 200) -> Htt
         "form": form,
         "key": new_key(),
         "repository": row,
-        "issues": lists.open_issues(row) if row else None,
+        "issues": open_issues(row) if row else None,
         "picked": form["github_issue_number"].value() or form["issue"].value() or "",
-        "sandboxes": lists.sandbox_cards(),
-        "workflows": lists.workflow_cards(),
+        "sandboxes": sandbox_cards(),
+        "workflows": workflow_cards(),
     }
     template = "workorders/new_order.html#form" if request.htmx else "workorders/new_order.html"
     return render(request, template, context, status=status)
@@ -96,7 +98,7 @@ def _prefilled(request: HtmxRequest) -> dict[str, Any]:
     """From a link: `repository` by key, URL or `owner/name`, and `issue`."""
     given = request.GET.get("repository", "").strip()
     initial = {**_START, "github_issue_number": request.GET.get("issue", "")[:11]}
-    row, reference = lists.repository_named(given)
+    row, reference = repository_named(given)
     if row is not None:
         initial |= {"repository": str(row.pk), **_defaults_of(row)}
     elif reference is not None:

@@ -10,12 +10,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from workorders import order_page, services
+from workorders import services
 from workorders.errors import ConflictError, InvalidInput
-from workorders.order_page import Feed
+from workorders.pages.feed import FEED_KINDS, Feed
+from workorders.pages.feed import feed as feed_of
+from workorders.pages.order import order_state, position
 from workorders.views.access import HtmxRequest, actor, order_page_view
 
 _PAGE = "workorders/detail.html"
+_ACTIVITY = "workorders/order/activity.html"
 
 
 @require_safe
@@ -28,9 +31,9 @@ def detail(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
 @order_page_view
 def state(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
     """All but the log; 204 where the reader has it already."""
-    if request.GET.get("v") == order_page.position(agent_work_order_id):
+    if request.GET.get("v") == position(agent_work_order_id):
         return HttpResponse(status=204)
-    return render(request, f"{_PAGE}#state", {"page": order_page.order_state(agent_work_order_id)})
+    return render(request, "workorders/order/state.html", {"page": order_state(agent_work_order_id)})
 
 
 @require_safe
@@ -42,7 +45,7 @@ def feed(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
     if after is not None and found.cursor == after and found.is_live:
         return HttpResponse(status=204)
     part = "older" if after is None else "newer"
-    return render(request, f"{_PAGE}#{part}", {"feed": found})
+    return render(request, f"{_ACTIVITY}#{part}", {"feed": found})
 
 
 @require_POST
@@ -57,7 +60,7 @@ def prompt(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
         context = {"prompt_text": text, "prompt_error": str(error)}
         if request.htmx:
             context["order_id"] = agent_work_order_id
-            return render(request, f"{_PAGE}#prompt", context, status=422)
+            return render(request, f"{_ACTIVITY}#prompt", context, status=422)
         return _page(request, agent_work_order_id, status=422, **context)
     return _answer(request, agent_work_order_id, "The agent will get your prompt.")
 
@@ -67,7 +70,7 @@ def prompt(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
 def cancel(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
     """Asked for by GET, where no script could ask, this is the question."""
     if request.method != "POST":
-        page = order_page.order_state(agent_work_order_id)
+        page = order_state(agent_work_order_id)
         return render(request, "workorders/confirm_cancel.html", {"page": page, "nav": "orders"})
     return _act(
         request, agent_work_order_id, services.cancel_agent_work_order, "The work order is being cancelled."
@@ -84,9 +87,9 @@ def retry(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
 
 def _page(request: HttpRequest, order_id: str, *, status: int = 200, **context: object) -> HttpResponse:
     values = {
-        "page": order_page.order_state(order_id),
+        "page": order_state(order_id),
         "feed": _feed(request, order_id),
-        "feed_kinds": tuple(order_page.FEED_KINDS),
+        "feed_kinds": tuple(FEED_KINDS),
         "order_id": order_id,
         "prompt_text": "",
         "prompt_error": "",
@@ -96,7 +99,7 @@ def _page(request: HttpRequest, order_id: str, *, status: int = 200, **context: 
 
 
 def _feed(request: HttpRequest, order_id: str) -> Feed:
-    return order_page.feed(
+    return feed_of(
         order_id,
         kind=request.GET.get("kind", "all"),
         after=_number(request, "after"),

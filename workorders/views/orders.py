@@ -9,16 +9,18 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from workorders import lists
 from workorders.forms import OrderFilters
+from workorders.pages.choices import sandbox_cards, workflow_cards
+from workorders.pages.order_list import OrderList, list_version, order_list
+from workorders.pages.repositories import repository_choices
 from workorders.views.access import HtmxRequest, page
 
 
 @require_safe
 @page
-def order_list(request: HtmxRequest) -> HttpResponse:
+def order_list_page(request: HtmxRequest) -> HttpResponse:
     """A poll brings the version it shows and gets 204 while that is current."""
-    version = lists.list_version()
+    version = list_version()
     shown = request.GET.get("version")
     if request.htmx and shown == version:
         return HttpResponse(status=204)
@@ -39,14 +41,14 @@ def _context(filters: OrderFilters, version: str) -> dict[str, Any]:
         "nav": "orders",
         "version": version,
         "chosen": filters.chosen(),
-        "listed": lists.order_list(filters.query(), page_number=filters.page_number()),
-        "repositories": lists.repository_choices,
-        "sandboxes": lists.sandbox_cards,
-        "workflows": lists.workflow_cards,
+        "listed": order_list(filters.query(), page_number=filters.page_number()),
+        "repositories": repository_choices,
+        "sandboxes": sandbox_cards,
+        "workflows": workflow_cards,
     }
 
 
-def _address(chosen: dict[str, Any], listed: lists.OrderList) -> str:
+def _address(chosen: dict[str, Any], listed: OrderList) -> str:
     """The list's address without empty filters."""
     given = {**chosen, "page": listed.number} if listed.number > 1 else chosen
     return f"{reverse('home')}?{urlencode(given)}" if given else reverse("home")

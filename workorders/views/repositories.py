@@ -7,9 +7,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from github_app.models import Repository
-from workorders import lists, services
+from workorders import services
 from workorders.errors import InvalidInput
 from workorders.forms import ConnectRepositoryForm, RepositoryDefaultsForm
+from workorders.pages.order_list import recent_orders
+from workorders.pages.repositories import open_issues, repository_state, repository_states
 from workorders.views.access import HtmxRequest, actor, page
 
 _PAGE = require_http_methods(["GET", "HEAD", "POST"])
@@ -45,9 +47,9 @@ def repository(request: HtmxRequest, pk: int) -> HttpResponseBase:
             form.add_error(error.field, str(error))
     context = {
         "nav": "repositories",
-        "repository": lists.repository_state(row),
+        "repository": repository_state(row),
         "form": form,
-        "rows": lists.recent_orders(pk),
+        "rows": recent_orders(pk),
     }
     return render(request, "workorders/repository.html", context, status=422 if form.errors else 200)
 
@@ -56,7 +58,7 @@ def repository(request: HtmxRequest, pk: int) -> HttpResponseBase:
 @page
 def state(request: HtmxRequest, pk: int) -> HttpResponse:
     """The repository's state as a fragment; 204 where it is the one shown already."""
-    found = lists.repository_state(get_object_or_404(Repository, pk=pk))
+    found = repository_state(get_object_or_404(Repository, pk=pk))
     if request.GET.get("shown") == found.word:
         return HttpResponse(status=204)
     return render(request, "workorders/repository.html#state", {"repository": found})
@@ -69,14 +71,14 @@ def verify(request: HtmxRequest, pk: int) -> HttpResponseBase:
     row = services.request_verification(repository_pk=pk, by=actor(request))
     if not request.htmx:
         return redirect("repository", pk=pk)
-    return render(request, "workorders/repository.html#state", {"repository": lists.repository_state(row)})
+    return render(request, "workorders/repository.html#state", {"repository": repository_state(row)})
 
 
 @require_safe
 @page
 def issues(request: HtmxRequest, pk: int) -> HttpResponse:
     """The open issues to pick from, as a fragment of the form for new orders."""
-    found = lists.open_issues(get_object_or_404(Repository, pk=pk))
+    found = open_issues(get_object_or_404(Repository, pk=pk))
     if request.GET.get("shown") == found.word:
         return HttpResponse(status=204)
     context = {"issues": found, "picked": request.GET.get("github_issue_number", "")}
@@ -84,6 +86,6 @@ def issues(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _list(request: HtmxRequest, form: ConnectRepositoryForm, *, status: int = 200) -> HttpResponse:
-    context = {"nav": "repositories", "form": form, "repositories": lists.repository_states()}
+    context = {"nav": "repositories", "form": form, "repositories": repository_states()}
     template = "workorders/repositories.html#repositories" if request.htmx else "workorders/repositories.html"
     return render(request, template, context, status=status)

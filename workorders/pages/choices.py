@@ -1,0 +1,79 @@
+"""What can be chosen for an order: sandboxes and workflows as cards."""
+
+from dataclasses import dataclass
+
+from sandboxes.kinds import UNAVAILABLE, SandboxType
+from workorders.workflow_definitions import WORKFLOWS, AgentWorkflowPhase, AgentWorkflowType
+
+
+@dataclass(frozen=True)
+class SandboxCard:
+    value: str
+    name: str
+    description: str
+    tag: str
+    icon: str
+    missing_setting: str
+
+
+@dataclass(frozen=True)
+class PhaseChip:
+    name: str
+    icon: str
+
+
+@dataclass(frozen=True)
+class WorkflowCard:
+    value: str
+    name: str
+    description: str
+    phases: tuple[PhaseChip, ...]
+
+
+_SANDBOXES = {
+    SandboxType.GIT_BRANCH: (
+        "Git branch",
+        "A private clone on its own branch. Simple and fast.",
+        "Recommended",
+        "git-branch",
+    ),
+    SandboxType.GIT_WORKTREE: (
+        "Git worktree",
+        "A worktree of a shared clone. Cheapest for many orders at once.",
+        "Parallel-safe",
+        "stack-2",
+    ),
+    SandboxType.E2B: ("E2B", "A cloud sandbox, fully isolated from this server.", "Cloud", "cloud"),
+    SandboxType.DAGGER: ("Dagger", "A container, reproducible on any machine.", "Container", "box"),
+}
+_CHIPS = {
+    AgentWorkflowPhase.PLANNING: PhaseChip("Plan", "map"),
+    AgentWorkflowPhase.IMPLEMENTING: PhaseChip("Build", "hammer"),
+    AgentWorkflowPhase.TESTING: PhaseChip("Test", "test-pipe"),
+}
+_WORKFLOW_NOTES = {
+    AgentWorkflowType.PLAN: "A written plan to review, and no code.",
+    AgentWorkflowType.BUILD: "The change itself, without a plan first.",
+    AgentWorkflowType.TEST: "Runs the tests and records their results.",
+    AgentWorkflowType.PLAN_BUILD: "A plan, then the change that follows it.",
+    AgentWorkflowType.PLAN_BUILD_TEST: "Plan, change and test results: a whole pull request.",
+}
+
+
+def sandbox_cards() -> tuple[SandboxCard, ...]:
+    """All four; `missing_setting` names what keeps one from being chosen."""
+    return tuple(
+        SandboxCard(kind.value, *_SANDBOXES[kind], missing_setting=UNAVAILABLE.get(kind, ""))
+        for kind in SandboxType
+    )
+
+
+def workflow_cards() -> tuple[WorkflowCard, ...]:
+    """The longest first: it is the whole job."""
+    cards = []
+    for kind, steps in sorted(WORKFLOWS.items(), key=lambda item: -len(item[1])):
+        chips = tuple(_CHIPS[step.phase] for step in steps)
+        cards.append(
+            WorkflowCard(kind.value, " + ".join(chip.name for chip in chips), _WORKFLOW_NOTES[kind], chips)
+        )
+    return tuple(cards)

@@ -1,0 +1,115 @@
+"""What one log row says to people. Pure: a row in, a frozen entry out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from workorders.models import WorkOrderLog
+
+# Names of log events by who speaks; the rest is the server's. tests/pages/test_detail.py holds them to the agent's.
+AGENT_EVENTS = frozenset(
+    f"agent_{kind}"
+    for kind in ("session_started", "message", "api_retried", "result", "other", "unreadable", "truncated")
+)
+TOOL_EVENTS = frozenset({"agent_tool_called", "agent_tool_finished"})
+
+# What the server's events say, filled from their fields; the others are shown by name with their fields.
+_SENTENCES = {
+    "agent_work_order_created": "Work order created by {by}",
+    "agent_work_order_started": "Work started",
+    "agent_work_order_retried": "Retried by {by}",
+    "agent_work_order_cancel_requested": "Cancelled by {by}; ending the agent",
+    "agent_work_order_cancelled": "Work order cancelled",
+    "agent_work_order_completed": "Work order completed: {outcome}",
+    "agent_work_order_failed": "Work order failed: {error}",
+    "agent_prompt_queued": "Prompt from {by}: {prompt_text}",
+    "workflow_phase_started": "Phase {phase} started, attempt {attempt}",
+    "workflow_phase_completed": "Phase {phase} {status}: {commits} commits in {duration_seconds} s",
+    "workflow_phase_failed": "Phase {phase} failed: {error}",
+    "workflow_phase_retry_scheduled": "Trying {phase} again in {delay_seconds} s",
+    "workflow_step_put_back": "The worker stopped; phase {phase} goes on elsewhere",
+    "workflow_step_adopted": "Phase {phase} was found finished in git",
+    "git_branch_created": "Branch {git_branch_name} from {base_branch}",
+    "git_commit_created": "Commit {git_commit_sha:.10}: {message}",
+    "git_push_completed": "Pushed {git_commit_sha:.10} to {git_branch_name}",
+    "sandbox_created": "Sandbox {sandbox_identifier} ready",
+    "sandbox_cleanup_completed": "Sandbox {sandbox_identifier} removed",
+    "agent_command_started": "Agent starts {command_name} with {model}",
+    "agent_command_completed": "Agent done in {duration_seconds} s, {turns} turns",
+    "agent_command_failed": "Agent failed: {error}",
+    "github_pull_request_created": "Pull request opened: {pull_request_url}",
+    "github_pull_request_found": "Pull request found: {pull_request_url}",
+    "github_issue_commented": "Commented on issue #{issue_number}: {comment_url}",
+    "github_issue_read": "Read issue #{issue_number}: {title}",
+}
+_LABELS = {
+    "agent_message": "Agent",
+    "agent_result": "Result",
+    "agent_session_started": "Session",
+    "agent_api_retried": "Model",
+}
+_DATA_CHARACTERS = 1500
+_FIELDS_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class FeedEntry:
+    """`kind` is a filter's name; `text` what was said or done, `data` the tool's input, `mono`: it is code."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    label: str
+    text: str
+    is_problem: bool
+    mono: bool = False
+    data: tuple[tuple[str, str], ...] = ()
+
+
+class _Texts(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def feed_entry(row: WorkOrderLog) -> FeedEntry:
+    fields: Mapping[str, Any] = row.fields if isinstance(row.fields, dict) else {}
+    is_problem = row.level in {"warning", "error", "critical"} or fields.get("is_error") is True
+    if row.event in TOOL_EVENTS:
+        return _tool_entry(row, fields, is_problem)
+    if row.event in AGENT_EVENTS:
+        label = _LABELS.get(row.event, row.event.removeprefix("agent_").replace("_", " ").capitalize())
+        text = str(fields.get("summary") or "")
+        return FeedEntry(row.sequence, row.timestamp, "agent", label, text, is_problem)
+    return FeedEntry(
+        row.sequence, row.timestamp, "server", "Server", _sentence(row.event, fields), is_problem
+    )
+
+
+def _tool_entry(row: WorkOrderLog, fields: Mapping[str, Any], is_problem: bool) -> FeedEntry:
+    tool = str(fields.get("tool") or "tool")
+    text = str(fields.get("summary") or "")
+    is_call = row.event == "agent_tool_called"
+    given = fields.get("input")
+    data = given.items() if is_call and isinstance(given, dict) else ()
+    return FeedEntry(
+        sequence=row.sequence,
+        at=row.timestamp,
+        kind="tools",
+        label=tool if is_call else f"{tool} {'failed' if is_problem else 'done'}",
+        text=text.removeprefix(f"{tool}: ") if is_call else text,
+        is_problem=is_problem,
+        mono=True,
+        data=tuple(
+            (str(name), str(value)[:_DATA_CHARACTERS]) for name, value in data if str(value) not in text
+        ),
+    )
+
+
+def _sentence(event: str, fields: Mapping[str, Any]) -> str:
+    texts = _Texts({name: str(value).replace("_", " ") if name in {"outcome", "status"} else str(value)
+                    for name, value in fields.items()})  # fmt: skip
+    if event in _SENTENCES:
+        return _SENTENCES[event].format_map(texts)
+    told = ", ".join(f"{name} {value}" for name, value in fields.items() if value not in (None, ""))
+    return f"{event.replace('_', ' ').capitalize()}{f': {told}' if told else ''}"[:_FIELDS_CHARACTERS]

@@ -1,0 +1,147 @@
+"""An order's phases, begun or not, and what they left: plan and test results."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from workorders import progress
+from workorders.models import AgentWorkOrder, PhaseRun
+from workorders.progress import AGENT_RUNS, PhaseHistoryEntry
+from workorders.states import ACTIVE
+from workorders.workflow_definitions import StepKind, steps_of
+
+SHOWN_FAILURES = 50
+
+
+@dataclass(frozen=True)
+class PhaseLine:
+    """One phase, begun or not; `status` is a run's, `pending` before the first, `not_started` if it never will.
+
+    `error`: why the last run failed, where it did.
+    """
+
+    key: str
+    title: str
+    status: str
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    commits: int = 0
+    attempts: int = 0
+    error: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        if self.started_at is None:
+            return None
+        return ((self.completed_at or timezone.now()) - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class PlanText:
+    path: str
+    markdown: str
+
+
+@dataclass(frozen=True)
+class FailedTest:
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class TestSummary:
+    """The last testing phase's `test_results.json`; `failures` lists the first of the `failed`."""
+
+    __test__ = False  # not one of pytest's
+
+    passed: int
+    failed: int
+    skipped: int
+    command: str
+    summary: str
+    failures: tuple[FailedTest, ...]
+
+
+def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
+    columns = (
+        "sequence",
+        "kind",
+        "phase",
+        "status",
+        "started_at",
+        "completed_at",
+        "commits",
+        "error_message",
+    )
+    runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
+    agent_runs = [run for run in runs if run.kind in AGENT_RUNS]
+    history = {entry.phase: entry for entry in progress.phases_of(agent_runs)}
+    errors = {run.phase: run.error_message for run in agent_runs}
+    not_begun = "pending" if row.status in ACTIVE else "not_started"
+    lines = [
+        _phase(step.phase, step.title, history.get(step.phase), errors.get(step.phase, ""), not_begun)
+        for step in steps_of(row.workflow_type)
+    ]
+    title = "Delivery" if row.repository.is_local else "Pull request"
+    deliveries = [run for run in runs if run.kind == StepKind.DELIVERY]
+    return (*lines, _delivery(title, deliveries, not_begun))
+
+
+def _phase(key: str, title: str, entry: PhaseHistoryEntry | None, error: str, not_begun: str) -> PhaseLine:
+    if entry is None:
+        return PhaseLine(key, title, not_begun)
+    return PhaseLine(
+        key=key,
+        title=title,
+        status=entry.status,
+        started_at=entry.started_at,
+        completed_at=entry.completed_at,
+        commits=entry.commits,
+        attempts=entry.attempts,
+        error=error if entry.status == "failed" else "",
+    )
+
+
+def _delivery(title: str, runs: list[PhaseRun], not_begun: str) -> PhaseLine:
+    if not runs:
+        return PhaseLine("delivery", title, not_begun)
+    last = runs[-1]
+    return PhaseLine(
+        key="delivery",
+        title=title,
+        status=last.status,
+        started_at=last.started_at,
+        completed_at=last.completed_at,
+        attempts=len(runs),
+        error=last.error_message if last.status == "failed" else "",
+    )
+
+
+def plan_of(row: AgentWorkOrder) -> PlanText | None:
+    runs = PhaseRun.objects.filter(agent_work_order=row.pk).exclude(plan_text="").order_by("-sequence")
+    found = runs.values_list("plan_path", "plan_text").first()
+    return PlanText(*found) if found else None
+
+
+def tests_of(row: AgentWorkOrder) -> TestSummary | None:
+    runs = PhaseRun.objects.filter(agent_work_order=row.pk, tests_passed__isnull=False).order_by("-sequence")
+    found = runs.values_list("tests_passed", "tests_failed", "test_results").first()
+    if found is None:
+        return None
+    passed, failed, results = found
+    results = results if isinstance(results, dict) else {}
+    cases = [case for case in results.get("tests") or () if isinstance(case, dict)]
+    failures = [case for case in cases if case.get("status") == "failed"]
+    return TestSummary(
+        passed=passed or 0,
+        failed=failed or 0,
+        skipped=Counter(str(case.get("status")) for case in cases)["skipped"],
+        command=str(results.get("command") or ""),
+        summary=str(results.get("summary") or ""),
+        failures=tuple(
+            FailedTest(str(case.get("name") or ""), str(case.get("message") or ""))
+            for case in failures[:SHOWN_FAILURES]
+        ),
+    )

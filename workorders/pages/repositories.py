@@ -1,0 +1,126 @@
+"""Repositories as pages show them, and the open issues to pick from."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from github_app.models import OpenIssue, Repository
+from github_app.references import RepositoryReference
+from workorders import services
+from workorders.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class RepositoryChoice:
+    pk: int
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class RepositoryState:
+    """A connected repository; `error` and names are for showing. `word` is one of the keys of its looks.
+
+    `pending`: a worker was asked. `late`: and has not answered in time.
+    """
+
+    pk: int
+    name: str
+    url: str
+    is_local: bool
+    word: str
+    default_branch: str
+    can_push: bool
+    is_private: bool
+    verified_at: datetime | None
+    error: str
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.word in {"pending", "late"}
+
+
+@dataclass(frozen=True)
+class IssueChoice:
+    number: int
+    title: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OpenIssues:
+    """What can be picked; `word` is `ready`, `pending`, `late`, `failed`, `unknown` or `none` (a local folder)."""
+
+    repository_pk: int
+    word: str
+    error: str
+    fetched_at: datetime | None
+    issues: tuple[IssueChoice, ...]
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.word in {"pending", "late"}
+
+
+def repository_choices() -> tuple[RepositoryChoice, ...]:
+    rows = Repository.objects.only("owner", "name", "repository_url")
+    return tuple(RepositoryChoice(row.pk, row.full_name, row.repository_url) for row in rows)
+
+
+def repository_states() -> tuple[RepositoryState, ...]:
+    return tuple(repository_state(row) for row in Repository.objects.all())
+
+
+def repository_state(row: Repository) -> RepositoryState:
+    return RepositoryState(
+        pk=row.pk,
+        name=row.full_name,
+        url="" if row.is_local else row.repository_url,
+        is_local=row.is_local,
+        word=_state_word(row),
+        default_branch=row.default_branch,
+        can_push=row.can_push,
+        is_private=row.is_private,
+        verified_at=row.access_verified_at,
+        error=row.verification_error,
+    )
+
+
+def repository_named(text: str) -> tuple[Repository | None, RepositoryReference | None]:
+    """The known repository a link names by key, URL or `owner/name`; else the reference, where it is one."""
+    if text.isascii() and text.isdigit() and len(text) < 19:
+        return Repository.objects.filter(pk=int(text)).first(), None
+    try:
+        reference = services.parse_repository(text)
+    except InvalidInput:
+        return None, None
+    return Repository.objects.filter(**services.same_repository(reference)).first(), reference
+
+
+def open_issues(row: Repository) -> OpenIssues:
+    found = OpenIssue.objects.filter(repository=row)
+    issues = tuple(IssueChoice(issue.number, issue.title, tuple(issue.labels)) for issue in found)
+    return OpenIssues(row.pk, _issues_word(row), row.issues_error, row.issues_fetched_at, issues)
+
+
+def _state_word(row: Repository) -> str:
+    if row.verification_requested_at is not None:
+        return _waiting_word(row.verification_requested_at)
+    if row.is_accessible and row.can_push:
+        return "ready"
+    if row.is_accessible:
+        return "read_only"
+    return "failed" if row.verification_error else "unverified"
+
+
+def _issues_word(row: Repository) -> str:
+    if row.is_local:
+        return "none"
+    if row.issues_requested_at is not None:
+        return _waiting_word(row.issues_requested_at)
+    if row.issues_error:
+        return "failed"
+    return "ready" if row.issues_fetched_at else "unknown"
+
+
+def _waiting_word(requested_at: datetime) -> str:
+    return "pending" if services.is_under_way(requested_at) else "late"

@@ -1,0 +1,47 @@
+"""One order's rows, looked up by its public id."""
+
+from typing import NamedTuple
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from workorders import progress
+from workorders.errors import WorkOrderNotFound
+from workorders.models import AgentWorkOrder, WorkOrderCommit, WorkOrderFile
+
+
+class Glance(NamedTuple):
+    pk: int
+    status: str
+    version: int
+    log_sequence: int
+
+
+def glance(agent_work_order_id: str) -> Glance:
+    """What every open page asks for every three seconds: plain SQL, a third of the ORM's time."""
+    columns = ", ".join(("id", *Glance._fields[1:]))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns} FROM {AgentWorkOrder._meta.db_table} WHERE agent_work_order_id = %s",
+            [progress.known_id(agent_work_order_id)],
+        )
+        found = cursor.fetchone()
+    if found is None:
+        raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
+    return Glance(*found)
+
+
+def order_row(agent_work_order_id: str) -> AgentWorkOrder:
+    rows = AgentWorkOrder.objects.select_related("repository")
+    row = rows.filter(agent_work_order_id=progress.known_id(agent_work_order_id)).first()
+    if row is None:
+        raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
+    return row
+
+
+def files_of(row: AgentWorkOrder) -> QuerySet[WorkOrderFile]:
+    return WorkOrderFile.objects.filter(agent_work_order=row.pk)
+
+
+def commits_of(row: AgentWorkOrder) -> QuerySet[WorkOrderCommit]:
+    return WorkOrderCommit.objects.filter(agent_work_order=row.pk).order_by("-position")
