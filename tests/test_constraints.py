@@ -103,6 +103,10 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
         order(status="cancelled"),
         order(status="cancelled", claimable_at=None, claim_owner="w"),
     ],
+    "order_waiting_reason_known": [order(waiting_reason="the weather")],
+    "order_finished_waits_for_nothing": [
+        order(status="cancelled", claimable_at=None, waiting_reason="disk_full")
+    ],
     "order_issue_is_number": [order(github_issue_number="0"), order(github_issue_number="#1")],
     "phase_run_sequence": [same_run_number],
     "phase_run_one_at_a_time": [two_running],

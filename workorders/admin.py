@@ -1,4 +1,4 @@
-"""The operator's view of the rows: everything to read, nothing to edit, and two actions through the services.
+"""The operator's view of the rows: everything to read, nothing to edit, and actions through the services.
 
 Pages cost a constant number of queries, however long an order's history is.
 """
@@ -90,13 +90,22 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
         "sandbox_type",
         "status",
         "current_phase",
+        "waiting_reason",
         "git_branch_name",
         "pull_request",
         "git_commit_count",
         "cost_usd",
         "created_at",
     ]
-    list_filter = ["status", "sandbox_type", "workflow_type", "outcome", "error_category", "created_at"]
+    list_filter = [
+        "status",
+        "waiting_reason",
+        "sandbox_type",
+        "workflow_type",
+        "outcome",
+        "error_category",
+        "created_at",
+    ]
     list_select_related = ["repository"]
     search_fields = [
         "agent_work_order_id",
@@ -106,7 +115,7 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
         "repository__repository_url",
     ]
     date_hierarchy = "created_at"
-    actions = ["retry", "cancel"]
+    actions = ["retry", "cancel", "go_on"]
     readonly_fields = ["pull_request", "phases", "prompts_queued", "history", "latest_log"]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -120,6 +129,10 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[AgentWorkOrder]) -> None:
         self._each(request, queryset, services.cancel_agent_work_order, "is being cancelled")
+
+    @admin.action(description="Go on now (end a wait)", permissions=["operate"])
+    def go_on(self, request: HttpRequest, queryset: QuerySet[AgentWorkOrder]) -> None:
+        self._each(request, queryset, services.continue_agent_work_order, "goes on")
 
     def _each(
         self,

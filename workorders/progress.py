@@ -19,7 +19,14 @@ from sandboxes.kinds import SandboxType
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
 from workorders.models.logs import order_context
-from workorders.states import STEP_DONE, AgentWorkOrderOutcome, AgentWorkOrderStatus, PhaseRunStatus
+from workorders.states import (
+    NEEDS_DECISION,
+    STEP_DONE,
+    AgentWorkOrderOutcome,
+    AgentWorkOrderStatus,
+    PhaseRunStatus,
+    WaitingReason,
+)
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind, steps_of
 
 WORKER_ALIVE_SECONDS = 15
@@ -55,6 +62,9 @@ class WorkOrderSummary(_Value):
     error_category: str | None
     error_advice: str | None
     cancel_requested_at: datetime | None
+    waiting_reason: Annotated[WaitingReason | None, Known] = Field(description="null: it waits for nothing")
+    waiting_until: datetime | None = Field(description="when it goes on by itself; null: when a person acts")
+    waiting_message: Annotated[str | None, Known]
     created_at: datetime
     updated_at: datetime
     execution_started_at: datetime | None
@@ -70,6 +80,11 @@ class WorkOrderSummary(_Value):
     output_tokens: int
     attempts: int = Field(description="agent runs so far")
     version: int = Field(description="grows with every change of the order")
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether a person may end the wait before its time."""
+        return self.waiting_reason is not None and self.waiting_reason not in NEEDS_DECISION
 
 
 class WorkOrderView(WorkOrderSummary):

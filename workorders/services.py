@@ -26,10 +26,10 @@ from sandboxes.kinds import UNAVAILABLE, SandboxType
 from workorders import queue
 from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
-from workorders.models.agent_work_order import new_agent_work_order_id
+from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.logs import record_order_event
 from workorders.progress import known_id
-from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus
+from workorders.states import ACTIVE, NEEDS_DECISION, RETRYABLE, AgentWorkOrderStatus
 from workorders.workflow_definitions import AgentWorkflowType
 
 logger = structlog.get_logger(__name__)
@@ -175,6 +175,23 @@ def retry_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrd
             )
         _reopen(order, by=by, reason="retry")
         record_order_event(order, "agent_work_order_retried", by=by)
+    return order
+
+
+def continue_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrder:
+    """End a wait before its time: the next step may be claimed now. Raises `ConflictError`."""
+    with transaction.atomic():
+        order = _locked(agent_work_order_id)
+        if not order.waiting_reason:
+            raise ConflictError("The work order is not waiting for anything.")
+        if order.waiting_reason in NEEDS_DECISION:
+            raise ConflictError("The work order waits for a decision: approve or reject it.")
+        record_order_event(order, "agent_work_order_continued", waiting_reason=order.waiting_reason, by=by)
+        AgentWorkOrder.objects.filter(pk=order.pk).update(
+            **NOT_WAITING, claimable_at=timezone.now(), version=F("version") + 1, updated_at=timezone.now()
+        )
+        order.refresh_from_db()
+        queue.issue_ticket()
     return order
 
 

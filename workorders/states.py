@@ -3,6 +3,7 @@
 `AgentWorkOrder.move()` is the one place that writes a status, and it asks this table.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -41,6 +42,39 @@ class PromptStatus(StrEnum):
     DROPPED = "dropped"
 
 
+class WaitingReason(StrEnum):
+    """What an active order waits for before its next step may begin; its status stays what it was."""
+
+    GITHUB_RATE_LIMITED = "github_rate_limited"
+    MODEL_OVERLOADED = "model_overloaded"
+    MODEL_QUOTA = "model_quota"
+    DISK_FULL = "disk_full"
+    APPROVAL_REQUIRED = "approval_required"
+
+
+WAITING_WORDS: dict[WaitingReason, str] = {
+    WaitingReason.GITHUB_RATE_LIMITED: "for GitHub's rate limit",
+    WaitingReason.MODEL_OVERLOADED: "for the model, which is overloaded",
+    WaitingReason.MODEL_QUOTA: "for the model's usage limit to reset",
+    WaitingReason.DISK_FULL: "for free disk space",
+    WaitingReason.APPROVAL_REQUIRED: "for a person's approval",
+}
+# Going on before its time is only impatience; these ask for a decision, which has a way of its own.
+NEEDS_DECISION = frozenset({WaitingReason.APPROVAL_REQUIRED})
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A step that cannot go on now, through no fault of its own: not an attempt.
+
+    `message` says in words what is waited for; `seconds` from now until it is tried again, None: a person acts.
+    """
+
+    reason: WaitingReason
+    message: str
+    seconds: float | None = None
+
+
 S = AgentWorkOrderStatus
 LEGAL_MOVES: dict[AgentWorkOrderStatus, frozenset[AgentWorkOrderStatus]] = {
     S.PENDING: frozenset({S.RUNNING, S.CANCELLED, S.FAILED}),
@@ -54,6 +88,8 @@ FINISHED = frozenset({S.COMPLETED, S.FAILED, S.CANCELLED})
 RETRYABLE = frozenset({S.FAILED, S.CANCELLED})
 STEP_DONE = frozenset({PhaseRunStatus.SUCCEEDED, PhaseRunStatus.NO_CHANGE_NEEDED})
 
+if set(WAITING_WORDS) != set(WaitingReason):
+    raise RuntimeError("workorders.states: every waiting reason needs its words")
 if set(LEGAL_MOVES) != set(S) or set(S) != ACTIVE | FINISHED or ACTIVE & FINISHED:
     raise RuntimeError("workorders.states: every status needs its moves and exactly one of ACTIVE, FINISHED")
 

@@ -16,6 +16,7 @@ urlpatterns = [
     path(f"{ORDER}prompt/", order_detail.prompt, name="work-order-prompt"),
     path(f"{ORDER}cancel/", order_detail.cancel, name="work-order-cancel"),
     path(f"{ORDER}retry/", order_detail.retry, name="work-order-retry"),
+    path(f"{ORDER}continue/", order_detail.go_on, name="work-order-continue"),
     path(f"{ORDER}changes/", changes.changes, name="work-order-changes"),
     path(f"{ORDER}changes/<int:position>/", changes.changed_file, name="work-order-changed-file"),
     path("repositories/", repositories.repository_list, name="repositories"),

@@ -404,7 +404,7 @@ def test_cancel_then_retry(api: Api) -> None:
     assert list(moves) == [("pending", "test"), ("cancelled", "api"), ("pending", "api")]
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry", "prompt"])
+@pytest.mark.parametrize("verb", ["cancel", "retry", "continue", "prompt"])
 def test_posts_to_unknown_orders(api: Api, verb: str) -> None:
     for order_id in ("wo-aaaaaaaa", "x%00y"):
         problem(api.post(f"/agent-work-orders/{order_id}/{verb}", {"prompt_text": "x"}), 404)

@@ -428,7 +428,7 @@ def test_an_unknown_order_is_a_404(client: Client, order_id: str) -> None:
         "work-order-changes",
     ):
         assert client.get(url(name, order_id)).status_code == 404, name
-    for name in ("work-order-prompt", "work-order-cancel", "work-order-retry"):
+    for name in ("work-order-prompt", "work-order-cancel", "work-order-retry", "work-order-continue"):
         assert client.post(url(name, order_id), {"prompt_text": "x"}).status_code == 404, name
 
 

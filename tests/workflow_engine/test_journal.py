@@ -16,7 +16,14 @@ from workorders.agent_executor.test_results import AgentTestResults
 from workorders.errors import LeaseLost
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.models.clock import database_now
-from workorders.states import AgentWorkOrderOutcome, AgentWorkOrderStatus, PhaseRunStatus, PromptStatus
+from workorders.states import (
+    AgentWorkOrderOutcome,
+    AgentWorkOrderStatus,
+    PhaseRunStatus,
+    PromptStatus,
+    Wait,
+    WaitingReason,
+)
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine import journal as journal_module
 from workorders.workflow_engine.journal import WORKER_LOST, StepJournal, StepPlan
@@ -434,6 +441,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "finish_order": lambda journal, _plan: journal.finish_order(PUSHED),
     "fail_step": lambda journal, plan: journal.fail_step(plan, Passing("Away.")),
     "finish_cancelled": lambda journal, _plan: journal.finish_cancelled(),
+    "wait": lambda journal, plan: journal.wait(plan, Wait(WaitingReason.DISK_FULL, "Full.")),
     "put_back": lambda journal, _plan: journal.put_back("Stopped."),
 }
 

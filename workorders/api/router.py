@@ -192,3 +192,21 @@ def retry_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> Ht
         return order_answer(progress.answer_for(order), status=202)
 
     return answer_once(request, payload=None, produce=produce)
+
+
+@router.post(
+    "/agent-work-orders/{agent_work_order_id}/continue",
+    response={202: WorkOrderAnswer},
+    url_name="continue",
+    openapi_extra=ONCE,
+    summary="Go on with a waiting work order now",
+)
+def continue_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
+    """Ends a wait (`waiting_reason`) before its time; 409 where it waits for nothing, or for a decision."""
+    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
+
+    def produce() -> services.Answer:
+        order = services.continue_agent_work_order(agent_work_order_id=order_id, by=caller.name)
+        return order_answer(progress.answer_for(order), status=202)
+
+    return answer_once(request, payload=None, produce=produce)

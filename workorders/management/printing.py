@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from sandboxes.errors import ExpectedError
 from workorders.progress import WorkOrderSummary
+from workorders.states import WAITING_WORDS
 
 
 def plain(text: str) -> str:
@@ -32,6 +33,7 @@ def describe(order: WorkOrderSummary) -> str:
         "Work order": order.agent_work_order_id,
         "Status": f"{order.status}{f' ({order.outcome})' if order.outcome else ''}",
         "Phase": order.current_phase,
+        "Waiting": waiting(order),
         "Repository": order.repository_url,
         "Workflow": f"{order.workflow_type} in {order.sandbox_type}",
         "Issue": order.github_issue_number and f"#{order.github_issue_number}",
@@ -46,11 +48,21 @@ def describe(order: WorkOrderSummary) -> str:
     return "\n".join(f"{name + ':':<14} {plain(str(value))}" for name, value in lines.items() if value)
 
 
+def waiting(order: WorkOrderSummary) -> str:
+    """What an order waits for and until when; empty where it does not."""
+    if order.waiting_reason is None:
+        return ""
+    until = order.waiting_until
+    end = f"until {until.isoformat(timespec='seconds')}" if until else "until somebody acts"
+    return f"{WAITING_WORDS[order.waiting_reason]}, {end}: {order.waiting_message or ''}".rstrip(": ")
+
+
 def row(order: WorkOrderSummary) -> str:
     created = order.created_at.strftime("%Y-%m-%d %H:%M")
     return plain(
         f"{order.agent_work_order_id}  {order.status:<9}  {order.current_phase or '-':<12}  {created}  "
         f"{order.git_commit_count:>3} commits  {order.repository_url}"
+        f"{f'  (waiting {WAITING_WORDS[order.waiting_reason]})' if order.waiting_reason else ''}"
     )
 
 
@@ -60,6 +72,8 @@ def changes_between(before: WorkOrderSummary | None, now: WorkOrderSummary) -> I
         yield f"status: {now.status}"
     if now.current_phase and (before is None or before.current_phase != now.current_phase):
         yield f"phase: {now.current_phase}"
+    if now.waiting_reason and (before is None or before.waiting_until != now.waiting_until):
+        yield f"waiting {plain(waiting(now))}"
     if now.git_commit_count and (before is None or before.git_commit_count != now.git_commit_count):
         yield f"commits: {now.git_commit_count}"
     if now.github_pull_request_url and (before is None or before.github_pull_request_url is None):

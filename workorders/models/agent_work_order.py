@@ -12,10 +12,17 @@ from sandboxes.kinds import SandboxType
 from workorders.errors import ConflictError
 from workorders.models.history import WorkOrderTransition
 from workorders.models.logs import record_order_event
-from workorders.states import AgentWorkOrderOutcome, AgentWorkOrderStatus, PromptStatus, is_legal
+from workorders.states import (
+    AgentWorkOrderOutcome,
+    AgentWorkOrderStatus,
+    PromptStatus,
+    WaitingReason,
+    is_legal,
+)
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType
 
 RELEASED: dict[str, Any] = {"claimable_at": None, "claim_owner": "", "lease_expires_at": None}
+NOT_WAITING: dict[str, Any] = {"waiting_reason": "", "waiting_until": None, "waiting_message": ""}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lowercase
 
 
@@ -57,6 +64,10 @@ class AgentWorkOrder(models.Model):
     error_category = models.CharField(max_length=60, null=True, blank=True)
     error_advice = models.TextField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    waiting_reason = models.CharField(max_length=30, choices=choices(WaitingReason), blank=True)
+    waiting_until = models.DateTimeField(null=True, blank=True, help_text="empty: until a person acts")
+    waiting_message = models.TextField(blank=True, help_text="what the next step waits for, in words")
 
     git_branch_name = models.CharField(max_length=100, unique=True)
     sandbox_identifier = models.CharField(max_length=100, blank=True)
@@ -138,6 +149,14 @@ class AgentWorkOrder(models.Model):
                 name="order_finished_is_not_claimed",
             ),
             models.CheckConstraint(
+                condition=Q(waiting_reason__in=["", *(item.value for item in WaitingReason)]),
+                name="order_waiting_reason_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(waiting_reason="") | Q(status__in=["pending", "running"]),
+                name="order_finished_waits_for_nothing",
+            ),
+            models.CheckConstraint(
                 condition=Q(github_issue_number__isnull=True)
                 | Q(github_issue_number__regex=r"^[1-9][0-9]{0,9}$"),
                 name="order_issue_is_number",
@@ -159,14 +178,20 @@ class AgentWorkOrder(models.Model):
         """The one place that writes `status`: compare-and-set on what was read, with a history row.
 
         `fence` narrows the row further (the claim's token). Raises `ConflictError` where the move is not
-        legal or the row has changed meanwhile; `changes` are written in the same statement.
+        legal or the row has changed meanwhile; `changes` are written in the same statement. Ends any wait.
         """
         current = AgentWorkOrderStatus(self.status)
         if not is_legal(current, target):
             raise ConflictError(f"The work order is {current}; it cannot become {target}.")
         with transaction.atomic():
             matching = AgentWorkOrder.objects.filter(Q(pk=self.pk, status=current), fence or Q())
-            values = {**changes, "status": target, "version": F("version") + 1, "updated_at": Now()}
+            values = {
+                **NOT_WAITING,
+                **changes,
+                "status": target,
+                "version": F("version") + 1,
+                "updated_at": Now(),
+            }
             if not matching.update(**values):
                 raise ConflictError("The work order changed at the same moment; read it again.")
             WorkOrderTransition.objects.create(

@@ -114,7 +114,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
 
 def _retry_at(row: AgentWorkOrder) -> datetime | None:
     """When the next attempt is due, while the order waits for it."""
-    waits = row.status in ACTIVE and not row.claim_owner and row.claimable_at is not None
+    waits = row.status in ACTIVE and not row.claim_owner and not row.waiting_reason
     return row.claimable_at if waits and row.claimable_at and row.claimable_at > timezone.now() else None
 
 

@@ -32,6 +32,8 @@ _COLUMNS = (
     "git_lines_added",
     "git_lines_removed",
     "cost_usd",
+    "waiting_reason",
+    "waiting_until",
     "created_at",
 )
 
@@ -56,6 +58,8 @@ class OrderRow:
     git_lines_added: int
     git_lines_removed: int
     cost_usd: Decimal
+    waiting_reason: str
+    waiting_until: datetime | None
     created_at: datetime
 
 

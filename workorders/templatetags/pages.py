@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from workorders import markup
+from workorders.states import WAITING_WORDS, WaitingReason
 
 register = template.Library()
 
@@ -43,6 +44,11 @@ def status_badge(status: str) -> SafeString:
     return format_html(
         '<span class="badge wo-status bg-{}-lt">{} {}</span>', colour, icon(name), status.replace("_", " ")
     )
+
+
+@register.filter
+def waiting_words(reason: str) -> str:
+    return WAITING_WORDS[WaitingReason(reason)]
 
 
 @register.filter

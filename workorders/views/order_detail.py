@@ -85,6 +85,12 @@ def retry(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
     )
 
 
+@require_POST
+@order_page_view
+def go_on(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
+    return _act(request, agent_work_order_id, services.continue_agent_work_order, "The work order goes on.")
+
+
 def _page(request: HttpRequest, order_id: str, *, status: int = 200, **context: object) -> HttpResponse:
     values = {
         "page": order_state(order_id),

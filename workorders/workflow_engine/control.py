@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from sandboxes.process import ProcessControl
+from workorders.states import Wait
 
 
 class StopCause(StrEnum):
@@ -15,6 +16,14 @@ class StopCause(StrEnum):
 
 class StepStopped(Exception):
     """The supervisor ended this step; `StepControl.cause` says why."""
+
+
+class StepWaits(Exception):
+    """The step cannot go on now; it is put back, visibly, and its attempt does not count."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(wait.message)
+        self.wait = wait
 
 
 class StepControl(ProcessControl):

@@ -20,7 +20,7 @@ from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
-from workorders.models.agent_work_order import RELEASED
+from workorders.models.agent_work_order import NOT_WAITING, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.logs import order_context, record_order_event, storable
 from workorders.states import (
@@ -29,6 +29,7 @@ from workorders.states import (
     AgentWorkOrderStatus,
     PhaseRunStatus,
     PromptStatus,
+    Wait,
 )
 from workorders.workflow_definitions import (
     AgentWorkflowPhase,
@@ -165,6 +166,15 @@ def close_open_runs(order: AgentWorkOrder, status: PhaseRunStatus, **changes: An
     rows.update(status=status, completed_at=timezone.now(), **changes)
 
 
+def close_lost_runs(order: AgentWorkOrder) -> None:
+    close_open_runs(
+        order,
+        PhaseRunStatus.INTERRUPTED,
+        error_category=WORKER_LOST,
+        error_message="The worker ended while it ran this step.",
+    )
+
+
 class StepJournal:
     """Reads and writes for one claim. Not shared between steps; safe from the step's threads."""
 
@@ -197,12 +207,7 @@ class StepJournal:
         self._run_pk = self._transaction(lambda: self._open_run(self.claim.lock(), plan, session_id))
 
     def _open_run(self, order: AgentWorkOrder, plan: StepPlan, session_id: str = "") -> int:
-        close_open_runs(
-            order,
-            PhaseRunStatus.INTERRUPTED,
-            error_category=WORKER_LOST,
-            error_message="The worker ended while it ran this step.",
-        )
+        close_lost_runs(order)
         now = timezone.now()
         last = order.phase_runs.aggregate(last=Max("sequence"))["last"] or 0
         run = PhaseRun.objects.create(
@@ -219,7 +224,7 @@ class StepJournal:
         )
         if plan.follow_up:
             AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.RUNNING)
-        changes: dict[str, Any] = {"execution_started_at": order.execution_started_at or now}
+        changes: dict[str, Any] = {**NOT_WAITING, "execution_started_at": order.execution_started_at or now}
         if plan.kind is not StepKind.DELIVERY:
             changes["current_phase"] = plan.phase
         if order.status == AgentWorkOrderStatus.PENDING:
@@ -434,6 +439,40 @@ class StepJournal:
 
         self._transaction(write)
 
+    def wait(self, plan: StepPlan, wait: Wait) -> None:
+        """Put the step back until what it waits for is there; no attempt is counted, and everybody can see it."""
+        message = storable(wait.message)[:4000]
+
+        def write() -> None:
+            order = self.claim.lock()
+            self._close_run(PhaseRunStatus.INTERRUPTED, error_message=message, error_category=wait.reason)
+            if order.cancel_requested_at is not None:
+                self._cancel(order)
+                return
+            close_lost_runs(order)
+            until = None if wait.seconds is None else database_now() + timedelta(seconds=wait.seconds)
+            record_order_event(
+                order,
+                "workflow_step_waiting",
+                level="warning",
+                phase=plan.phase,
+                waiting_reason=wait.reason,
+                waiting_until=until.isoformat() if until else None,
+                message=message[:2000],
+            )
+            self.claim.write(
+                claim_owner="",
+                lease_expires_at=None,
+                claimable_at=until,
+                waiting_reason=wait.reason,
+                waiting_until=until,
+                waiting_message=message,
+            )
+            if until is not None:
+                queue.issue_ticket()
+
+        self._transaction(write)
+
     def _close_run(self, status: PhaseRunStatus, **changes: Any) -> None:
         if self._run_pk is not None:
             self._run_rows().update(status=status, completed_at=timezone.now(), **changes)
@@ -446,7 +485,8 @@ class StepJournal:
             self._cancel(order)
             return
         claimable_at: datetime = database_now() + timedelta(seconds=delay_seconds)
-        self.claim.write(claim_owner="", lease_expires_at=None, claimable_at=claimable_at, **changes)
+        free: dict[str, Any] = {"claim_owner": "", "lease_expires_at": None, "claimable_at": claimable_at}
+        self.claim.write(**NOT_WAITING, **free, **changes)
         queue.issue_ticket()
 
 

@@ -10,9 +10,10 @@ import time
 from sandboxes.errors import ExpectedError
 from workorders.agent_executor.base import AgentRunResult
 from workorders.errors import EvidenceMissing, LeaseLost, WorkersLost
+from workorders.states import Wait
 from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
-from workorders.workflow_engine.control import StepControl, StepStopped, StopCause
+from workorders.workflow_engine.control import StepControl, StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal, StepPlan
@@ -55,6 +56,8 @@ class Orchestrator:
                 self._work()
         except StepStopped:
             self._stopped()
+        except StepWaits as waits:
+            self._waits(waits.wait)
         except ExpectedError as error:
             if self._control.cause is not None:
                 self._stopped()
@@ -73,6 +76,13 @@ class Orchestrator:
                 self._journal.put_back("The worker was stopped; the step goes on elsewhere.")
             case _:
                 raise LeaseLost(self._journal.claim.agent_work_order_id)
+
+    def _waits(self, wait: Wait) -> None:
+        if self._control.cause is not None:
+            self._stopped()
+            return
+        self._log.flush()
+        self._journal.wait(self._plan, wait)
 
     def _failed(self, error: ExpectedError, seconds: float) -> None:
         self._log.error(
