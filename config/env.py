@@ -51,6 +51,9 @@ class Environment(BaseSettings):
     allow_local_repositories: bool = Field(False, alias="WORKORDERS_ALLOW_LOCAL_REPOSITORIES")
     github_host: str = Field("github.com", alias="WORKORDERS_GITHUB_HOST", pattern=r"^[a-z0-9][a-z0-9.-]*$")
     github_git_base_url: str = Field("", alias="WORKORDERS_GITHUB_GIT_BASE_URL")
+    crash_at: str = Field(
+        "", alias="WORKORDERS_CRASH_AT", description="for tests: where workers kill themselves"
+    )
     webhook_secrets: str = Field("", alias="WORKORDERS_WEBHOOK_SECRETS", repr=False)
     log_format: Literal["console", "json", ""] = Field("", alias="WORKORDERS_LOG_FORMAT")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="WORKORDERS_LOG_LEVEL")

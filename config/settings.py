@@ -165,6 +165,7 @@ WORKORDERS_WORKERS = env.workers
 WORKORDERS_WORKER_PROCESSES = env.worker_processes
 WORKORDERS_LEASE_SECONDS = env.lease_seconds
 WORKORDERS_DRAIN_SECONDS = env.drain_seconds
+WORKORDERS_CRASH_AT = env.crash_at
 WORKORDERS_AGENT_COMMAND = tuple(shlex.split(env.agent_command))
 WORKORDERS_AGENT_MODEL = env.agent_model
 WORKORDERS_AGENT_TIMEOUT_SECONDS = env.agent_timeout_seconds

@@ -77,6 +77,31 @@ class SandboxState:
     change_marker: str = ""
 
 
+@dataclass(frozen=True)
+class SweepScope:
+    """What a sweep for leftovers may touch; `isolation` is for commands in folders an agent could write.
+
+    Look first and ask afterwards: what is seen before `active_identifiers()` (sandboxes of orders that are not
+    finished, on any host) or `identifiers_at_work_here()` (those a step on this host holds now) is called, and is
+    not among them, belongs to nobody. The other way round a place made in between would be taken for a leftover.
+    """
+
+    data_dir: Path
+    isolation: IsolationSettings
+    active_identifiers: Callable[[], frozenset[str]]
+    identifiers_at_work_here: Callable[[], frozenset[str]]
+    dry_run: bool = False
+
+
+class OrphanSweeper(Protocol):
+    """A module's `sweep_orphans`: ends and removes what no live order owns, and names each thing in words.
+
+    With `dry_run` it only names them. Safe at any time, on any number of hosts at once. May raise `SandboxError`.
+    """
+
+    def __call__(self, scope: SweepScope) -> tuple[str, ...]: ...
+
+
 class AgentSandbox(Protocol):
     """A place to work for one attempt of one step.
 

@@ -1,11 +1,12 @@
 """Which backend serves which sandbox type; a backend is imported on first use."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import cast
 
-from sandboxes.base import AgentSandbox, SandboxSpec
-from sandboxes.errors import SandboxUnavailable
+from sandboxes.base import AgentSandbox, OrphanSweeper, SandboxSpec, SweepScope
+from sandboxes.errors import SandboxError, SandboxUnavailable
 from sandboxes.kinds import SandboxType
 
 BACKENDS: dict[SandboxType, str] = {
@@ -13,12 +14,31 @@ BACKENDS: dict[SandboxType, str] = {
     SandboxType.GIT_WORKTREE: "sandboxes.backends.git_worktree:GitWorktreeSandbox",
 }
 
+SWEEPERS: tuple[str, ...] = (
+    "sandboxes.leftovers:sweep_orphans",
+)  # both local backends; others add their own
+logger = logging.getLogger(__name__)
+
 
 def create_sandbox(sandbox_type: SandboxType, spec: SandboxSpec) -> AgentSandbox:
     """The backend for one order's place to work; nothing is made yet. Raises `SandboxUnavailable`."""
     target = BACKENDS.get(sandbox_type)
     if target is None:
         raise SandboxUnavailable(f"The sandbox type {sandbox_type} is not available on this server.")
+    return cast(Callable[[SandboxSpec], AgentSandbox], _named(target))(spec)
+
+
+def sweep_orphans(scope: SweepScope, sweepers: Sequence[str] | None = None) -> tuple[str, ...]:
+    """What no live order owns, ended and removed by each backend; one that fails does not stop the others."""
+    found: list[str] = []
+    for target in SWEEPERS if sweepers is None else sweepers:
+        try:
+            found += cast(OrphanSweeper, _named(target))(scope)
+        except SandboxError as error:
+            logger.warning("sandbox_sweep_failed: %s: %s", target, error)
+    return tuple(found)
+
+
+def _named(target: str) -> object:
     module, _, name = target.partition(":")
-    factory = cast(Callable[[SandboxSpec], AgentSandbox], getattr(import_module(module), name))
-    return factory(spec)
+    return getattr(import_module(module), name)

@@ -18,6 +18,7 @@ from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
 from workorders.errors import RepositoryRefused
+from workorders.workflow_engine.crash_points import parse_crash_points
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
 
 VERIFY_SECONDS = 15.0
@@ -120,6 +121,7 @@ def engine_parts(*, share: int | None = None) -> EngineParts:
         pull_requests=GitHubPullRequestClient(gh),
         parse_reference=reference_of,
         remote_for=remote_for,
+        crash_point=parse_crash_points(settings.WORKORDERS_CRASH_AT),
     )
 
 

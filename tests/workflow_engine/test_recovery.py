@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from sandboxes.isolation import IsolationSettings
 from tests.factories import make_order
 from tests.workflow_engine.rows import all_rows, at_once, begun, expire
 from workorders import queue
@@ -20,6 +21,11 @@ from workorders.workflow_engine.recovery import RecoveryReport, recover
 
 pytestmark = pytest.mark.django_db
 NOTHING = RecoveryReport(0, (), ())
+ISOLATION = IsolationSettings(mode="none")
+
+
+def recover_in(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
+    return recover(data_dir, ISOLATION, dry_run=dry_run)
 
 
 def folder(data_dir: Path, name: str, age_seconds: float = 0) -> Path:
@@ -38,16 +44,16 @@ def test_a_missing_ticket_is_issued_once(tmp_path: Path) -> None:
     make_order()
     make_order()
     OrmQ.objects.all().delete()
-    assert recover(tmp_path).tickets_issued == 1
+    assert recover_in(tmp_path).tickets_issued == 1
     assert queue.waiting_tickets() == 1
-    assert recover(tmp_path) == NOTHING
+    assert recover_in(tmp_path) == NOTHING
     assert queue.waiting_tickets() == 1
 
 
 def test_a_ticket_a_dead_worker_took_does_not_count(tmp_path: Path) -> None:
     make_order()
     OrmQ.objects.update(lock=timezone.now() + timedelta(minutes=5))
-    assert recover(tmp_path).tickets_issued == 1
+    assert recover_in(tmp_path).tickets_issued == 1
 
 
 @pytest.mark.parametrize("state", ["running", "waiting for its next attempt", "finished"])
@@ -59,7 +65,7 @@ def test_no_ticket_where_nothing_can_be_claimed(state: str, tmp_path: Path) -> N
     else:
         make_order(claimable_at=database_now() + timedelta(minutes=1))
     OrmQ.objects.all().delete()
-    assert recover(tmp_path) == NOTHING
+    assert recover_in(tmp_path) == NOTHING
     assert OrmQ.objects.count() == 0
 
 
@@ -68,7 +74,7 @@ def test_an_expired_lease_asks_for_a_worker_and_is_not_a_failure(tmp_path: Path)
     order = AgentWorkOrder.objects.get(pk=journal.claim.pk)
     OrmQ.objects.all().delete()
     expire(order)
-    assert recover(tmp_path) == RecoveryReport(1, (), ())
+    assert recover_in(tmp_path) == RecoveryReport(1, (), ())
     order.refresh_from_db()
     assert (order.status, order.phase_runs.get().status) == ("running", "running")
 
@@ -80,24 +86,24 @@ def test_a_cancel_is_finished_only_after_the_lease_ended(tmp_path: Path) -> None
     journal, _plan = begun()
     order = AgentWorkOrder.objects.get(pk=journal.claim.pk)
     AgentWorkOrder.objects.filter(pk=order.pk).update(cancel_requested_at=timezone.now())
-    assert recover(tmp_path).orders_cancelled == ()
+    assert recover_in(tmp_path).orders_cancelled == ()
     order.refresh_from_db()
     assert order.status == AgentWorkOrderStatus.RUNNING
     expire(order)
-    assert recover(tmp_path).orders_cancelled == (order.agent_work_order_id,)
+    assert recover_in(tmp_path).orders_cancelled == (order.agent_work_order_id,)
     order.refresh_from_db()
     assert (order.status, order.claim_owner, order.cancel_requested_at) == ("cancelled", "", None)
     assert order.phase_runs.get().status == PhaseRunStatus.CANCELLED
     with pytest.raises(LeaseLost):
         journal.finish_cancelled()
-    assert recover(tmp_path).orders_cancelled == ()
+    assert recover_in(tmp_path).orders_cancelled == ()
     assert order.transitions.filter(to_status="cancelled").count() == 1
 
 
 def test_only_wanted_cancels_are_finished(tmp_path: Path) -> None:
     journal, _plan = begun()
     expire(AgentWorkOrder.objects.get(pk=journal.claim.pk))
-    assert recover(tmp_path).orders_cancelled == ()
+    assert recover_in(tmp_path).orders_cancelled == ()
 
 
 # --- folders ---
@@ -107,16 +113,17 @@ def test_only_wanted_cancels_are_finished(tmp_path: Path) -> None:
 def test_sandboxes_no_live_order_owns_are_removed_and_live_ones_stay(kind: str, tmp_path: Path) -> None:
     pending, running = make_order(), make_order(status=AgentWorkOrderStatus.RUNNING)
     ended = [make_order(status=status) for status in sorted(FINISHED)]
+    AgentWorkOrder.objects.update(sandbox_type=kind.replace("-", "_"))
     kept = [folder(tmp_path / "sandboxes", f"{kind}-{order}") for order in (pending, running)]
     removed = [folder(tmp_path / "sandboxes", f"{kind}-{order}") for order in ended]
     removed.append(folder(tmp_path / "sandboxes", f"{kind}-wo-unknown2"))
     trash = folder(tmp_path / "trash", "half-removed")
     home = folder(tmp_path / "homes", f"{kind}-{ended[0]}")
-    report = recover(tmp_path)
-    assert sorted(report.folders_removed) == sorted(path.name for path in removed)
+    report = recover_in(tmp_path)
+    assert sorted(report.leftovers) == sorted(f"workspace {path.name}" for path in removed)
     assert all(path.exists() for path in [*kept, home])
     assert not any(path.exists() for path in [*removed, trash])
-    assert recover(tmp_path).folders_removed == ()
+    assert recover_in(tmp_path).leftovers == ()
 
 
 def test_what_a_dead_worker_was_moving_goes_once_no_living_one_can_be_at_it(tmp_path: Path) -> None:
@@ -124,7 +131,7 @@ def test_what_a_dead_worker_was_moving_goes_once_no_living_one_can_be_at_it(tmp_
     young = folder(tmp_path / "quarantine", "young", age_seconds=60)
     bundle = folder(tmp_path, "outbox") / "file"
     os.utime(bundle, (time.time() - 7200,) * 2)
-    assert sorted(recover(tmp_path).folders_removed) == ["file", "old"]
+    assert sorted(recover_in(tmp_path).leftovers) == ["transfer file", "transfer old"]
     assert (old.exists(), bundle.exists(), young.exists()) == (False, False, True)
 
 
@@ -134,7 +141,7 @@ def test_passes_on_several_hosts_at_once_do_not_hinder_each_other(tmp_path: Path
         folder(tmp_path / "sandboxes", f"git-branch-wo-gone{number:04}")
     order = make_order(cancel_requested_at=timezone.now())
     OrmQ.objects.all().delete()
-    reports = at_once(4, lambda _number: recover(tmp_path))
+    reports = at_once(4, lambda _number: recover_in(tmp_path))
     assert list((tmp_path / "sandboxes").iterdir()) == []
     assert sum(len(report.orders_cancelled) for report in reports) == 1
     order.refresh_from_db()
@@ -156,11 +163,13 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(tmp_path: Path) -> 
     )
     IdempotencyRecord.objects.update(created_at=timezone.now() - timedelta(days=30))
     before = all_rows()
-    report = recover(tmp_path, dry_run=True)
-    assert report == RecoveryReport(1, (cancelled.agent_work_order_id,), (gone.name, old.name))
+    report = recover_in(tmp_path, dry_run=True)
+    assert report == RecoveryReport(
+        1, (cancelled.agent_work_order_id,), (f"workspace {gone.name}", f"transfer {old.name}")
+    )
     assert all_rows() == before
     assert all(path.exists() for path in (gone, trash, old))
-    assert recover(tmp_path) == report
+    assert recover_in(tmp_path) == report
 
 
 def test_rows_nobody_asks_for_any_more_are_forgotten(tmp_path: Path) -> None:
@@ -179,6 +188,6 @@ def test_rows_nobody_asks_for_any_more_are_forgotten(tmp_path: Path) -> None:
             started_at=now,
             last_beat_at=now - timedelta(hours=hours),
         )
-    assert recover(tmp_path) == NOTHING
+    assert recover_in(tmp_path) == NOTHING
     assert [record.key for record in IdempotencyRecord.objects.all()] == ["1"]
     assert [worker.name for worker in WorkerProcess.objects.all()] == ["1"]

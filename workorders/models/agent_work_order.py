@@ -166,6 +166,11 @@ class AgentWorkOrder(models.Model):
     def __str__(self) -> str:
         return self.agent_work_order_id
 
+    @property
+    def expected_sandbox_identifier(self) -> str:
+        """The name of the order's place to work, also before one was made."""
+        return f"{self.sandbox_type.replace('_', '-')}-{self.agent_work_order_id}"
+
     def move(
         self,
         target: AgentWorkOrderStatus,

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from sandboxes.errors import ExpectedError
@@ -63,6 +63,7 @@ class AgentStep:
         self._control = control
         self._plan = plan
         self._workplace = workplace
+        self._crash_point = partial(parts.crash_point, git_branch_name=plan.order.git_branch_name)
 
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end; its cost and session are recorded."""
@@ -79,6 +80,7 @@ class AgentStep:
             result = execute_agent_command(
                 place.sandbox, request, control=self._control, on_event=self._on_event
             )
+        self._crash_point("agent_done")
         self._journal.record_agent_run(result)
         self._log_end(result)
         return result
@@ -155,6 +157,7 @@ class AgentStep:
         return environment
 
     def _on_event(self, event: AgentEvent) -> None:
+        self._crash_point("agent_running")
         log = self._log.warning if event.kind in _WARNINGS else self._log.info
         log(f"agent_{event.kind}", summary=event.summary, **dict(event.fields))
 

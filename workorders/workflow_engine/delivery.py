@@ -72,6 +72,7 @@ class Delivery:
                 ),
                 marker=comment_marker(order.agent_work_order_id),
             )
+            self._parts.crash_point("commented", order.git_branch_name)
             self._log.info("github_issue_commented", issue_number=order.github_issue_number, comment_url=url)
         self._require_pushed(plan, mirror, remote)
         return outcome
@@ -103,10 +104,12 @@ class Delivery:
             draft=draft,
             head_sha=order.head_sha,
         )
+        self._parts.crash_point("pull_request_posted", order.git_branch_name)
         self._journal.update_order(
             github_pull_request_number=pull_request.pull_request_number,
             github_pull_request_url=pull_request.pull_request_url,
         )
+        self._parts.crash_point("pull_request_stored", order.git_branch_name)
         self._log.info(
             "github_pull_request_created" if created else "github_pull_request_found",
             pull_request_url=pull_request.pull_request_url,

@@ -47,6 +47,7 @@ class Orchestrator:
         """To the step's recorded end. Raises `LeaseLost`, after which nothing more was written."""
         started = time.monotonic()
         try:
+            self._crash_point("claimed")
             if self._plan.cancel_requested:
                 self._control.stop_because(StopCause.CANCEL)
             self._control.check()
@@ -63,6 +64,9 @@ class Orchestrator:
                 self._stopped()
             else:
                 self._failed(error, time.monotonic() - started)
+
+    def _crash_point(self, name: str) -> None:
+        self._parts.crash_point(name, self._plan.order.git_branch_name)
 
     def _stopped(self) -> None:
         match self._control.cause:
@@ -150,6 +154,7 @@ class Orchestrator:
             patches=found.patches,
             test_results=found.test_results,
         )
+        self._crash_point("recorded")
 
     def _inspect(self, place: Place, inspector: Inspector, result: AgentRunResult) -> Inspection:
         """Commit what was left, take the commits, and demand the evidence; keep them also when it failed."""
@@ -184,3 +189,4 @@ class Orchestrator:
         if head != (place.remote_sha or place.base_sha):
             place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
             self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
+        self._crash_point("pushed")

@@ -11,6 +11,7 @@ from github_app.references import RepositoryReference
 from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
+from workorders.workflow_engine.crash_points import CrashPoints
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class EngineParts:
-    """`parse_reference` and `remote_for` turn a stored URL into where git and GitHub find it."""
+    """`parse_reference` and `remote_for` turn a stored URL into where git and GitHub find it.
+
+    `crash_point` is called at the places named in `crash_points.POINTS`.
+    """
 
     settings: EngineSettings
     git: TrustedGit
@@ -42,3 +46,4 @@ class EngineParts:
     pull_requests: GitHubPullRequestClient
     parse_reference: Callable[[str], RepositoryReference]
     remote_for: Callable[[RepositoryReference], RemoteRepository]
+    crash_point: CrashPoints

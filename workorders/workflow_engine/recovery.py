@@ -3,9 +3,8 @@
 Nothing is failed here: an order whose worker died simply becomes claimable when its lease ends.
 """
 
-import shutil
-import time
-from contextlib import suppress
+import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,9 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from sandboxes.base import SweepScope
+from sandboxes.isolation import IsolationSettings
+from sandboxes.registry import sweep_orphans
 from workorders import queue
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
@@ -25,36 +27,65 @@ from workorders.workflow_engine.lease import has_claimable_steps
 logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7
 _WORKER_ROW_DAYS = 1
-_TRANSFER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class RecoveryReport:
-    """What a pass did, or with `dry_run` would do."""
+    """What a pass did, or with `dry_run` would do; `leftovers` in words, one for each thing removed or ended."""
 
     tickets_issued: int
     orders_cancelled: tuple[str, ...]
-    folders_removed: tuple[str, ...]
+    leftovers: tuple[str, ...]
 
 
-def recover(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
-    """One pass; safe at any time and on any number of hosts."""
+def recover(data_dir: Path, isolation: IsolationSettings, *, dry_run: bool = False) -> RecoveryReport:
+    """One whole pass; safe at any time and on any number of hosts."""
     report = RecoveryReport(
         tickets_issued=issue_missing_ticket(dry_run=dry_run),
         orders_cancelled=_finish_abandoned_cancels(dry_run),
-        folders_removed=(*_remove_ownerless(data_dir, dry_run), *_remove_transfers(data_dir, dry_run)),
+        leftovers=sweep_here(data_dir, isolation, dry_run=dry_run),
     )
     if not dry_run:
         _forget_old_rows()
-    if report.tickets_issued or report.orders_cancelled or report.folders_removed:
+    if report.tickets_issued or report.orders_cancelled or report.leftovers:
         logger.info(
             "recovery_pass_completed",
             tickets_issued=report.tickets_issued,
             orders_cancelled=list(report.orders_cancelled),
-            folders_removed=list(report.folders_removed),
+            leftovers=list(report.leftovers),
             dry_run=dry_run,
         )
     return report
+
+
+def sweep_here(data_dir: Path, isolation: IsolationSettings, *, dry_run: bool = False) -> tuple[str, ...]:
+    """What no live order owns, removed from this host and from what it can reach."""
+    return sweep_orphans(
+        SweepScope(
+            data_dir=data_dir,
+            isolation=isolation,
+            active_identifiers=active_identifiers,
+            identifiers_at_work_here=identifiers_at_work_here,
+            dry_run=dry_run,
+        )
+    )
+
+
+def active_identifiers() -> frozenset[str]:
+    """Sandboxes of the orders that are not finished."""
+    return _identifiers(AgentWorkOrder.objects.filter(status__in=ACTIVE))
+
+
+def identifiers_at_work_here() -> frozenset[str]:
+    """Sandboxes of the orders that a process of this host holds a lease of."""
+    held = AgentWorkOrder.objects.filter(
+        claim_owner__startswith=f"{socket.gethostname()}:", lease_expires_at__gt=database_now()
+    )
+    return _identifiers(held)
+
+
+def _identifiers(orders: Iterable[AgentWorkOrder]) -> frozenset[str]:
+    return frozenset(order.expected_sandbox_identifier for order in orders)
 
 
 def issue_missing_ticket(*, dry_run: bool = False) -> int:
@@ -83,41 +114,7 @@ def _finish_abandoned_cancels(dry_run: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _remove_ownerless(data_dir: Path, dry_run: bool) -> tuple[str, ...]:
-    """Workspaces of finished or unknown orders, and trash; an agent's HOME stays for follow-ups."""
-    removed = []
-    for folder in _children(data_dir / "sandboxes"):
-        order_id = folder.name[-11:]
-        if not AgentWorkOrder.objects.filter(agent_work_order_id=order_id, status__in=ACTIVE).exists():
-            removed.append(folder.name)
-            if not dry_run:
-                trash = data_dir / "trash" / f"{folder.name}-{timezone.now():%Y%m%d%H%M%S%f}"
-                trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with suppress(FileNotFoundError):  # another pass was faster
-                    folder.rename(trash)
-    if not dry_run:
-        for folder in _children(data_dir / "trash"):
-            shutil.rmtree(folder, ignore_errors=True)
-    return tuple(removed)
-
-
-def _remove_transfers(data_dir: Path, dry_run: bool) -> tuple[str, ...]:
-    """Bundles and quarantines on their way when their worker died; a living worker's are younger."""
-    removed = []
-    for path in (*_children(data_dir / "outbox"), *_children(data_dir / "quarantine")):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _TRANSFER_SECONDS:
-                removed.append(path.name)
-                if not dry_run:
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-    return tuple(removed)
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
 def _forget_old_rows() -> None:
     now = timezone.now()
     IdempotencyRecord.objects.filter(created_at__lt=now - timedelta(days=_IDEMPOTENCY_DAYS)).delete()
-    WorkerProcess.objects.filter(last_beat_at__lt=now - timedelta(days=_WORKER_ROW_DAYS)).delete()
+    WorkerProcess.objects.filter(last_beat_at__lt=database_now() - timedelta(days=_WORKER_ROW_DAYS)).delete()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from uuid import uuid4
 
 from django.utils import timezone
@@ -56,6 +56,7 @@ class Workplace:
         self._log = log
         self._plan = plan
         self._order = plan.order
+        self._crash_point = partial(parts.crash_point, git_branch_name=plan.order.git_branch_name)
 
     @cached_property
     def reference(self) -> RepositoryReference:
@@ -72,7 +73,7 @@ class Workplace:
 
     @property
     def _identifier(self) -> str:
-        return f"{self._order.sandbox_type.replace('_', '-')}-{self._order.agent_work_order_id}"
+        return self._order.expected_sandbox_identifier
 
     @property
     def _kept_ref(self) -> str:
@@ -125,6 +126,7 @@ class Workplace:
         attached = bool(order.sandbox_identifier) and sandbox.attach(sandbox.handle)
         if not attached:
             sandbox.setup()
+        self._crash_point("sandbox_opened")
         self._journal.record_place(
             base_sha=base_sha,
             base_branch=point.base_branch,
@@ -195,12 +197,17 @@ class Workplace:
                 bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message
             ):
                 return None
-            return place.mirror.accept_bundle(
+            if final:
+                self._crash_point("committed")
+            head = place.mirror.accept_bundle(
                 bundle,
                 git_branch_name=self._order.git_branch_name,
                 descends_from=place.start_sha,
                 keep_as=self._kept_ref,
             )
+            if final:
+                self._crash_point("fetched")
+            return head
         finally:
             bundle.unlink(missing_ok=True)
 
@@ -211,6 +218,7 @@ class Workplace:
             sandbox = self._sandbox("main", sha, sha, "none")  # raises where the settings refuse it by now
             if not sandbox.get_current_state().exists:
                 return
+            self._crash_point("cleaning")
             sandbox.cleanup()
         except (ExpectedError, OSError) as error:  # recovery removes what is left
             self._log.warning("sandbox_cleanup_failed", error=str(error))

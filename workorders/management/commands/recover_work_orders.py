@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from workorders import wiring
 from workorders.workflow_engine.recovery import recover
 
 
@@ -17,8 +18,8 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         dry_run = options["dry_run"]
-        report = recover(settings.WORKORDERS_DATA_DIR, dry_run=dry_run)
+        report = recover(settings.WORKORDERS_DATA_DIR, wiring.isolation_settings(), dry_run=dry_run)
         would = "would be " if dry_run else ""
         self.stdout.write(f"tickets {would}issued: {report.tickets_issued}")
         self.stdout.write(f"orders {would}cancelled: {', '.join(report.orders_cancelled) or 'none'}")
-        self.stdout.write(f"folders {would}removed: {', '.join(report.folders_removed) or 'none'}")
+        self.stdout.write(f"leftovers {would}removed: {', '.join(report.leftovers) or 'none'}")
