@@ -5,6 +5,7 @@ else reads `django.conf.settings`. A test keeps `.env.example` in step with the 
 """
 
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -12,7 +13,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -137,6 +138,26 @@ class Environment(BaseSettings):
         """Variables that choose a model provider, by the prefixes the Claude Code CLI documents."""
         prefixes = ("ANTHROPIC_", "CLAUDE_CODE_USE_", "CLAUDE_CODE_OAUTH_TOKEN")
         return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+    @property
+    def secret_values(self) -> list[tuple[str, str]]:
+        """Names and values that must be in no log, page or commit."""
+        found = [(name, str(getattr(self, field))) for field, name in _SECRETS.items()]
+        found += [(name, value) for name, value in os.environ.items() if _SECRET_NAME.search(name)]
+        found += [("webhook secret", item.strip()) for item in self.webhook_secrets.split(",")]
+        password = (urlsplit(self.database_url).password or "") if "://" in self.database_url else ""
+        found += [("database password", form) for form in (password, unquote(password))]
+        return [(name, value) for name, value in dict.fromkeys(found) if value]
+
+
+_SECRETS = {
+    "secret_key": "WORKORDERS_SECRET_KEY",
+    "gh_token": "GH_TOKEN",
+    "anthropic_api_key": "ANTHROPIC_API_KEY",
+    "claude_code_oauth_token": "CLAUDE_CODE_OAUTH_TOKEN",
+}
+# By the names that programs give to secrets: other providers' keys, E2B's, Dagger's.
+_SECRET_NAME = re.compile(r"(?:_|^)(?:API_KEY|TOKEN|SECRET|PASSWORD|SECRET_KEY|ACCESS_KEY|AUTH_TOKEN)$")
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import Processor, WrappedLogger
 
+from workorders.redaction import redact_value
+
 _ORDER_ID = re.compile(r"^wo-[a-z0-9]{8}$")
 
 
@@ -41,6 +43,17 @@ class OrderFileWriter:
         return event_dict
 
 
+def _without_secrets(
+    _logger: WrappedLogger, _name: str, event_dict: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Values that are neither text nor JSON are written as text later, so they become text here."""
+    for key, value in event_dict.items():
+        if not key.startswith("_") and key != "exc_info":
+            plain = value if isinstance(value, str | int | float | dict | list | tuple | None) else str(value)
+            event_dict[key] = redact_value(plain)
+    return event_dict
+
+
 def configure_logging(
     *, log_format: Literal["console", "json"], log_level: str, order_log_folder: Path
 ) -> None:
@@ -53,6 +66,7 @@ def configure_logging(
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
+        _without_secrets,
     ]
     structlog.configure(
         processors=[

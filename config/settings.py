@@ -178,6 +178,7 @@ WORKORDERS_ALLOW_LOCAL_REPOSITORIES = env.allow_local_repositories
 WORKORDERS_GITHUB_HOST = env.github_host
 WORKORDERS_GITHUB_GIT_BASE_URL = env.git_base_url
 WORKORDERS_COMMANDS_DIR = BASE_DIR / ".claude" / "commands"
+WORKORDERS_SECRETS = env.secret_values
 WORKORDERS_PATH = env.path
 WORKORDERS_HOME = env.home
 GH_TOKEN = env.gh_token

@@ -8,7 +8,7 @@ Knows nothing of pull requests or issues.
 import email.utils
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class GhSettings:
     """How this server reaches GitHub.
 
     `token` empty: gh's own login under `home` (or `config_dir`) is used. `search_path` is a PATH value.
+    `redact` takes secrets out of what is sent to GitHub and of what it says.
     """
 
     host: str
@@ -53,6 +54,7 @@ class GhSettings:
     search_path: str
     config_dir: Path | None = None
     timeout_seconds: float = 20
+    redact: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class GhCli:
         `path` is relative to the API's root, such as `repos/o/r`. Raises `GitHubError`; after a
         `GitHubUnavailable` the request may have been carried out.
         """
-        answer = self._answer(self._run(self._api_argv(method, path, fields, query), _body(fields)))
+        answer = self._answer(self._run(self._api_argv(method, path, fields, query), self._body(fields)))
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
         if answer.value is None and answer.status != 204:
@@ -178,6 +180,16 @@ class GhCli:
             name = "GH_TOKEN" if settings.host == "github.com" else "GH_ENTERPRISE_TOKEN"
             variables[name] = settings.token
         return variables
+
+    def _body(self, fields: Mapping[str, object] | None) -> bytes:
+        """What anybody may read on GitHub holds no secret, whoever wrote it."""
+        if fields is None:
+            return b""
+        clean = {
+            name: self._settings.redact(value) if isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+        return json.dumps(clean).encode("ascii")
 
     def _api_argv(
         self,
@@ -240,11 +252,8 @@ class GhCli:
         """Short, printable, and without the token, should a server or proxy ever repeat it."""
         if self._settings.token:
             text = text.replace(self._settings.token, "[token]")
+        text = self._settings.redact(text)
         return "".join(c if c.isprintable() else " " for c in text)[:_MESSAGE_CHARACTERS].strip()
-
-
-def _body(fields: Mapping[str, object] | None) -> bytes:
-    return b"" if fields is None else json.dumps(fields).encode("ascii")
 
 
 def parse_answer(output: bytes) -> Answer | None:

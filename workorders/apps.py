@@ -3,6 +3,9 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.conf import settings
+
+from workorders import redaction
 
 
 class WorkOrdersConfig(AppConfig):
@@ -11,3 +14,4 @@ class WorkOrdersConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("workorders.checks")  # registers them
+        redaction.register(*settings.WORKORDERS_SECRETS)

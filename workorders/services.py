@@ -29,6 +29,7 @@ from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, Wo
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.logs import record_order_event
 from workorders.progress import known_id
+from workorders.redaction import redact
 from workorders.states import ACTIVE, NEEDS_DECISION, RETRYABLE, AgentWorkOrderStatus
 from workorders.workflow_definitions import AgentWorkflowType
 
@@ -99,7 +100,7 @@ def create_agent_work_order(
             sandbox_type=request.sandbox_type,
             workflow_type=request.workflow_type,
             github_issue_number=request.github_issue_number,
-            initial_prompt=request.initial_prompt,
+            initial_prompt=redact(request.initial_prompt),
             base_branch=request.base_branch or repository.default_base_branch,
             model=request.model or repository.default_model,
             created_by_id=user.pk if user else None,
@@ -141,6 +142,7 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
             raise ConflictError(
                 f"The work order {order.status} before it had a commit to follow up on; retry it instead."
             )
+        prompt_text = redact(prompt_text)
         prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=prompt_text, by=by)
         record_order_event(order, "agent_prompt_queued", prompt_text=prompt_text[:2000], by=by)
         if order.status not in ACTIVE:
@@ -202,14 +204,14 @@ def record_repository_verification(
     with transaction.atomic():
         row = _repository_row(reference)
         changes: dict[str, Any] = {
-            "verification_error": error_message,
+            "verification_error": redact(error_message),
             "is_accessible": False,
             "can_push": False,
             "verification_requested_at": None,
         }
         if found is not None:
             changes = {
-                "verification_error": error_message,
+                "verification_error": redact(error_message),
                 "is_accessible": found.is_accessible,
                 "can_push": found.can_push,
                 "is_private": found.is_private,
@@ -268,7 +270,7 @@ def record_open_issues(
     """Keep the open issues as they are now, or why they could not be read (the old ones stay)."""
     with transaction.atomic():
         row = _locked_repository(repository_pk)
-        changes: dict[str, Any] = {"issues_requested_at": None, "issues_error": error_message}
+        changes: dict[str, Any] = {"issues_requested_at": None, "issues_error": redact(error_message)}
         if issues is not None:
             changes["issues_fetched_at"] = timezone.now()
             unique = {issue.issue_number: issue for issue in issues}.values()
@@ -278,8 +280,8 @@ def record_open_issues(
                     repository=row,
                     position=position,
                     number=issue.issue_number,
-                    title=_storable(issue.issue_title)[:1000],
-                    labels=[_storable(label)[:100] for label in issue.issue_labels[:20]],
+                    title=redact(_storable(issue.issue_title))[:1000],
+                    labels=[redact(_storable(label))[:100] for label in issue.issue_labels[:20]],
                 )
                 for position, issue in enumerate(unique)
             )

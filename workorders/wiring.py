@@ -17,6 +17,7 @@ from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
+from workorders import redaction
 from workorders.errors import RepositoryRefused
 from workorders.workflow_engine.crash_points import parse_crash_points
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
@@ -34,6 +35,7 @@ def gh_cli(*, timeout_seconds: float = 20.0) -> GhCli:
             search_path=settings.WORKORDERS_PATH,
             config_dir=Path(settings.GH_CONFIG_DIR) if settings.GH_CONFIG_DIR else None,
             timeout_seconds=timeout_seconds,
+            redact=redaction.redact,
         )
     )
 
@@ -73,6 +75,7 @@ def _known_login_token() -> str:
     token = gh_cli().auth_token()
     if not token:
         raise GhNotLoggedIn("There is no GH_TOKEN and no login of gh, so nothing can be pushed.")
+    redaction.register(("gh's login", token))
     return token
 
 

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from sandboxes.kinds import SandboxType
 from workorders.errors import ConflictError
+from workorders.models.fields import RedactedTextField
 from workorders.models.history import WorkOrderTransition
 from workorders.models.logs import record_order_event
 from workorders.states import (
@@ -46,7 +47,7 @@ class AgentWorkOrder(models.Model):
     sandbox_type = models.CharField(max_length=20, choices=choices(SandboxType))
     workflow_type = models.CharField(max_length=40, choices=choices(AgentWorkflowType))
     github_issue_number = models.CharField(max_length=10, null=True, blank=True)
-    initial_prompt = models.TextField(blank=True)
+    initial_prompt = RedactedTextField(blank=True)
     base_branch = models.CharField(max_length=250, blank=True, help_text="empty: the default branch")
     model = models.CharField(max_length=100, blank=True)
     created_by = models.ForeignKey(
@@ -60,14 +61,14 @@ class AgentWorkOrder(models.Model):
         max_length=20, choices=choices(AgentWorkflowPhase), null=True, blank=True
     )
     outcome = models.CharField(max_length=30, choices=choices(AgentWorkOrderOutcome), null=True, blank=True)
-    error_message = models.TextField(null=True, blank=True)
+    error_message = RedactedTextField(null=True, blank=True)
     error_category = models.CharField(max_length=60, null=True, blank=True)
-    error_advice = models.TextField(null=True, blank=True)
+    error_advice = RedactedTextField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
 
     waiting_reason = models.CharField(max_length=30, choices=choices(WaitingReason), blank=True)
     waiting_until = models.DateTimeField(null=True, blank=True, help_text="empty: until a person acts")
-    waiting_message = models.TextField(blank=True, help_text="what the next step waits for, in words")
+    waiting_message = RedactedTextField(blank=True, help_text="what the next step waits for, in words")
 
     git_branch_name = models.CharField(max_length=100, unique=True)
     sandbox_identifier = models.CharField(max_length=100, blank=True)
@@ -80,11 +81,11 @@ class AgentWorkOrder(models.Model):
     git_lines_added = models.PositiveIntegerField(default=0)
     git_lines_removed = models.PositiveIntegerField(default=0)
     latest_commit_sha = models.CharField(max_length=64, blank=True)
-    latest_commit_message = models.TextField(blank=True)
+    latest_commit_message = RedactedTextField(blank=True)
     git_observed_at = models.DateTimeField(null=True, blank=True)
 
-    github_issue_title = models.TextField(blank=True)
-    github_issue_body = models.TextField(blank=True)
+    github_issue_title = RedactedTextField(blank=True)
+    github_issue_body = RedactedTextField(blank=True)
     github_pull_request_number = models.PositiveIntegerField(null=True, blank=True)
     github_pull_request_url = models.CharField(max_length=500, null=True, blank=True)
 

@@ -2,6 +2,7 @@
 
 from django.db import models
 
+from workorders.models.fields import RedactedCharField, RedactedTextField
 from workorders.workflow_definitions import AgentWorkflowPhase
 
 MAX_COMMITS = 500
@@ -25,8 +26,8 @@ class WorkOrderCommit(models.Model):
     )
     position = models.PositiveIntegerField()
     sha = models.CharField(max_length=64)
-    message = models.TextField()
-    author_name = models.CharField(max_length=200)
+    message = RedactedTextField()
+    author_name = RedactedCharField(max_length=200)
     committed_at = models.DateTimeField()
     phase = models.CharField(
         max_length=20, choices=[(item.value, item.value) for item in AgentWorkflowPhase], null=True
@@ -53,11 +54,11 @@ class WorkOrderFile(models.Model):
         "workorders.AgentWorkOrder", on_delete=models.CASCADE, related_name="git_files"
     )
     position = models.PositiveIntegerField()
-    path = models.TextField()
+    path = RedactedTextField()
     status = models.CharField(max_length=1)
     lines_added = models.PositiveIntegerField(null=True)
     lines_removed = models.PositiveIntegerField(null=True)
-    patch = models.TextField(blank=True)
+    patch = RedactedTextField(blank=True)
     patch_state = models.CharField(max_length=10, choices=PatchState.choices, default=PatchState.PENDING)
 
     class Meta:

@@ -2,6 +2,8 @@
 
 from django.db import models
 
+from workorders.models.fields import RedactedTextField
+
 
 class WorkOrderTransition(models.Model):
     agent_work_order = models.ForeignKey(
@@ -10,7 +12,7 @@ class WorkOrderTransition(models.Model):
     from_status = models.CharField(max_length=10, blank=True)
     to_status = models.CharField(max_length=10)
     by = models.CharField(max_length=150, help_text="a user, `api`, or a worker")
-    reason = models.TextField(blank=True)
+    reason = RedactedTextField(blank=True)
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -2,6 +2,8 @@
 
 from django.db import models
 
+from workorders.models.fields import RedactedJSONField
+
 
 class IdempotencyRecord(models.Model):
     """`key` is unique for an endpoint; `body_sha256` tells a repeat from another request."""
@@ -10,7 +12,7 @@ class IdempotencyRecord(models.Model):
     key = models.CharField(max_length=200)
     body_sha256 = models.CharField(max_length=64)
     response_status = models.PositiveSmallIntegerField()
-    response_body = models.JSONField()
+    response_body = RedactedJSONField()
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -9,6 +9,8 @@ import structlog
 from django.db import models, transaction
 from django.utils import timezone
 
+from workorders.models.fields import RedactedJSONField
+
 if TYPE_CHECKING:
     from workorders.models.agent_work_order import AgentWorkOrder
 
@@ -26,7 +28,7 @@ class WorkOrderLog(models.Model):
     timestamp = models.DateTimeField()
     level = models.CharField(max_length=10)
     event = models.CharField(max_length=100)
-    fields = models.JSONField(default=dict)
+    fields = RedactedJSONField(default=dict)
 
     class Meta:
         db_table = "work_order_logs"

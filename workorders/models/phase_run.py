@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
+from workorders.models.fields import RedactedCharField, RedactedJSONField, RedactedTextField
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
@@ -36,17 +37,17 @@ class PhaseRun(models.Model):
     prompt = models.ForeignKey(
         "workorders.AgentPrompt", on_delete=models.SET_NULL, null=True, blank=True, related_name="phase_runs"
     )
-    result_text = models.TextField(blank=True)
-    error_message = models.TextField(blank=True)
+    result_text = RedactedTextField(blank=True)
+    error_message = RedactedTextField(blank=True)
     error_category = models.CharField(max_length=60, blank=True)
     cost_usd = models.DecimalField(max_digits=12, decimal_places=6, default=0)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
-    plan_path = models.CharField(max_length=500, blank=True)
-    plan_text = models.TextField(blank=True, help_text="the plan file's Markdown, from git")
+    plan_path = RedactedCharField(max_length=500, blank=True)
+    plan_text = RedactedTextField(blank=True, help_text="the plan file's Markdown, from git")
     tests_passed = models.PositiveIntegerField(null=True, blank=True)
     tests_failed = models.PositiveIntegerField(null=True, blank=True)
-    test_results = models.JSONField(null=True, blank=True)
+    test_results = RedactedJSONField(null=True, blank=True)
 
     class Meta:
         ordering = ["sequence"]

@@ -2,6 +2,7 @@
 
 from django.db import models
 
+from workorders.models.fields import RedactedTextField
 from workorders.states import PromptStatus
 
 
@@ -9,7 +10,7 @@ class AgentPrompt(models.Model):
     agent_work_order = models.ForeignKey(
         "workorders.AgentWorkOrder", on_delete=models.CASCADE, related_name="prompts"
     )
-    prompt_text = models.TextField()
+    prompt_text = RedactedTextField()
     status = models.CharField(
         max_length=10,
         choices=[(item.value, item.value) for item in PromptStatus],
