@@ -38,6 +38,9 @@ class Environment(BaseSettings):
     debug: bool = Field(False, alias="WORKORDERS_DEBUG")
     allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", alias="WORKORDERS_ALLOWED_HOSTS")
     auth: Literal["required", "none"] = Field("required", alias="WORKORDERS_AUTH")
+    admin_path: str = Field(
+        "admin/", alias="WORKORDERS_ADMIN_PATH", pattern=r"^(?:[A-Za-z0-9_-]{1,80}/){1,3}$"
+    )
     workers: int = Field(4, alias="WORKORDERS_WORKERS", ge=1, le=1000)
     worker_processes: int = Field(2, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
     lease_seconds: int = Field(30, alias="WORKORDERS_LEASE_SECONDS", ge=3, le=3600)

@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "django_htmx",
     "django_q",
     "ninja",
@@ -37,6 +38,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "workorders.middleware.OpenOnLoopbackOnly",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -45,6 +47,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",  # last, as it asks: shows the page of a locked account
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -100,7 +103,25 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-LOGIN_URL = "admin:login"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: refuses while an account is locked
+    "django.contrib.auth.backends.ModelBackend",
+]
+LOGIN_URL = LOGOUT_REDIRECT_URL = "sign-in"
+LOGIN_REDIRECT_URL = "home"
+SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())
+
+# Guessing passwords (django-axes): ten wrong ones lock the account for a while, wherever they come from. Addresses
+# are not counted: behind a proxy all are one, and a client of this machine can name any in X-Forwarded-For.
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = "workorders.views.sign_in.counted_by"
+AXES_LOCKOUT_CALLABLE = "workorders.views.sign_in.locked"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else whoever goes on guessing locks it for ever
+AXES_SENSITIVE_PARAMETERS = ["username", "password", "csrfmiddlewaretoken"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -161,6 +182,7 @@ Q_CLUSTER = {
 # Work Orders.
 WORKORDERS_DATA_DIR = env.data_dir
 WORKORDERS_AUTH = env.auth
+WORKORDERS_ADMIN_PATH = env.admin_path
 WORKORDERS_WORKERS = env.workers
 WORKORDERS_WORKER_PROCESSES = env.worker_processes
 WORKORDERS_LEASE_SECONDS = env.lease_seconds

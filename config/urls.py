@@ -1,15 +1,20 @@
 """The map of addresses: pages, JSON API, admin, health."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from config.api import api_urls
 from workorders.api import guard
 from workorders.views.health import healthz, readyz
 
+ADMIN = settings.WORKORDERS_ADMIN_PATH
+
 urlpatterns = [
     path("", include("workorders.urls")),
-    path("admin/", admin.site.urls),
+    path(f"{ADMIN}login/", RedirectView.as_view(pattern_name="sign-in", query_string=True)),
+    path(ADMIN, admin.site.urls),
     path("api/", api_urls),
     guard.unknown_routes,
     path("healthz", healthz, name="healthz"),

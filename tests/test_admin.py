@@ -13,9 +13,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_log, make_order, make_run
-from workorders import services
+from workorders import api_keys, services
 from workorders.admin import https_link
-from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
+from workorders.models import AgentWorkOrder, ApiKey, IdempotencyRecord, WorkerProcess
 
 pytestmark = pytest.mark.django_db
 MODELS: list[type[Model]] = [model for model in site._registry if model.__module__.startswith("workorders.")]
@@ -39,6 +39,8 @@ def rows() -> None:
     IdempotencyRecord.objects.create(
         endpoint="x", key=str(number), body_sha256="", response_status=200, response_body={}
     )
+    user, _made = User.objects.get_or_create(username="owner")
+    api_keys.create_api_key(user=user, name="ci", scope="read", lifetime_days=None, by="test")
     now = timezone.now()
     WorkerProcess.objects.create(
         name=f"w{number}", host="h", version="1", share=1, started_at=now, last_beat_at=now
@@ -51,8 +53,8 @@ def cost(client: Client, path: str) -> int:
     return len(captured)
 
 
-def test_all_seven_are_there() -> None:
-    assert len(MODELS) == 7
+def test_all_eight_are_there() -> None:
+    assert len(MODELS) == 8
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -132,3 +134,13 @@ def test_actions_need_the_permission_to_change(client: Client) -> None:
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "http://github.com/o/r", "", None])
 def test_only_https_becomes_a_link(url: str | None) -> None:
     assert https_link(url, "#3") == "#3"
+
+
+def test_keys_show_no_hash_and_can_be_revoked(admin_client: Client) -> None:
+    rows()
+    key = ApiKey.objects.get()
+    assert key.secret_sha256 not in admin_client.get(address(ApiKey, "change", key.pk)).content.decode()
+    form = {"action": "revoke", "_selected_action": [key.pk]}
+    admin_client.post(address(ApiKey, "changelist"), form)
+    key.refresh_from_db()
+    assert key.state == "revoked"

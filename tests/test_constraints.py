@@ -5,12 +5,21 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
 from tests.factories import make_order, make_repository, make_run
-from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkOrderCommit, WorkOrderFile, WorkOrderLog
+from workorders import api_keys
+from workorders.models import (
+    AgentWorkOrder,
+    ApiKey,
+    IdempotencyRecord,
+    WorkOrderCommit,
+    WorkOrderFile,
+    WorkOrderLog,
+)
 from workorders.states import PhaseRunStatus
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +90,13 @@ def same_key() -> None:
         )
 
 
+def api_key(**changes: Any) -> ApiKey:
+    user, _made = User.objects.get_or_create(username="ann")
+    row = api_keys.create_api_key(user=user, name="ci", scope="read", lifetime_days=1, by="test").row
+    ApiKey.objects.filter(pk=row.pk).update(**changes)
+    return row
+
+
 VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "order_id_format": [
         order(agent_work_order_id="wo-ABCDEFGH"),
@@ -122,6 +138,8 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
         lambda: OpenIssue.objects.create(repository=make_repository(), position=1, number=0, title="x")
     ],
     "idempotency_key_unique": [same_key],
+    "api_key_scope_known": [lambda: api_key(scope="root")],
+    "api_key_prefix_unique": [lambda: api_key(prefix=api_key().prefix)],
     "repository_unique_ignoring_case": [same_repository_in_other_case],
     "repository_named_or_local": [
         repository(owner=""),

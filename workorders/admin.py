@@ -16,10 +16,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from sandboxes.errors import ExpectedError
-from workorders import services
+from workorders import api_keys, services
 from workorders.models import (
     AgentPrompt,
     AgentWorkOrder,
+    ApiKey,
     IdempotencyRecord,
     PhaseRun,
     WorkerProcess,
@@ -235,3 +236,25 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
 class WorkerProcessAdmin(ReadOnlyAdmin):
     list_display = ["name", "host", "version", "running", "share", "started_at", "last_beat_at"]
     search_fields = ["name", "host"]
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    """Keys are made on the account page or by command, where the secret can be shown to the one who needs it."""
+
+    list_display = ["prefix", "name", "user", "scope", "state", "created_at", "expires_at", "last_used_at"]
+    list_filter = ["scope", "revoked_at"]
+    list_select_related = ["user"]
+    search_fields = ["prefix", "name", "user__username"]
+    exclude = ["secret_sha256"]
+    actions = ["revoke"]
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Asked by Django for the action below."""
+        return request.user.has_perm("workorders.change_apikey")
+
+    @admin.action(description="Revoke", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset:
+            api_keys.revoke_api_key(pk=key.pk, by=request.user.get_username())
+        self.message_user(request, "The keys are revoked.", messages.SUCCESS)

@@ -35,6 +35,13 @@ class PhaseRunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class ApiKeyScope(StrEnum):
+    """What a program may do with its key; writing includes reading."""
+
+    READ = "read"
+    WRITE = "write"
+
+
 class PromptStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from workorders.views import changes, new_order, order_detail, orders, repositories, theme
+from workorders.views import account, changes, new_order, order_detail, orders, repositories, sign_in, theme
 
 ORDER = "work-orders/<str:agent_work_order_id>/"
 
@@ -24,4 +24,10 @@ urlpatterns = [
     path("repositories/<int:pk>/state/", repositories.state, name="repository-state"),
     path("repositories/<int:pk>/issues/", repositories.issues, name="repository-issues"),
     path("repositories/<int:pk>/verify/", repositories.verify, name="repository-verify"),
+    path("account/", account.account, name="account"),
+    path("account/login/", sign_in.sign_in, name="sign-in"),
+    path("account/logout/", sign_in.sign_out, name="sign-out"),
+    path("account/password/", account.change_password, name="password"),
+    path("account/keys/", account.create_key, name="api-key-new"),
+    path("account/keys/<int:pk>/revoke/", account.revoke_key, name="api-key-revoke"),
 ]

@@ -1,38 +1,69 @@
-"""Who may call the API: anybody where `WORKORDERS_AUTH=none` (loopback only), else people with a session."""
+"""Who may call the API: a program with a key, a person with a session, or, where `WORKORDERS_AUTH=none`, anybody here.
+
+Who is let in under `none` is decided before (`workorders.middleware`). A key that is sent counts in either case.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from urllib.parse import urlsplit
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from ninja.errors import AuthenticationError
-from ninja.security import APIKeyCookie
+from ninja.security import APIKeyCookie, HttpBearer
 
+from workorders import api_keys
 from workorders.api.problems import Problem
+from workorders.api_keys import ApiKeyRefused
+from workorders.states import ApiKeyScope
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_MAX_NAME = 100
 
 
 @dataclass(frozen=True)
 class Caller:
-    """`name` goes into the history; `user` is None where nobody has to log in."""
+    """`name` goes into the history; `user` is None where nobody has to sign in."""
 
     name: str = "api"
     user: AbstractBaseUser | None = None
 
 
+class ApiKeyAuth(HttpBearer):
+    """`Authorization: Bearer wok_…`. Needs no CSRF token: no browser sends this header by itself."""
+
+    openapi_scheme = "bearer"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.openapi_security_schema["description"] = "An API key of your account page"
+
+    def __call__(self, request: HttpRequest) -> Caller | None:
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        return self.authenticate(request, presented.strip()) if scheme.lower() == "bearer" else None
+
+    def authenticate(self, request: HttpRequest, token: str) -> Caller:
+        try:
+            key = api_keys.authenticate(token)
+        except ApiKeyRefused as error:
+            challenge = 'Bearer realm="work-orders", error="invalid_token"'
+            raise Problem(401, str(error), error.category, error.advice, challenge=challenge) from error
+        if request.method not in _SAFE and key.scope != ApiKeyScope.WRITE:
+            challenge = 'Bearer realm="work-orders", error="insufficient_scope", scope="write"'
+            raise Problem(403, "This API key may only read.", "insufficient_scope", challenge=challenge)
+        return Caller(f"{key.user.get_username()[:_MAX_NAME]} (key {key.prefix})", key.user)
+
+
 class SessionOrOpen(APIKeyCookie):
-    """Django's session with CSRF; without authentication only other sites' pages are kept out."""
+    """Django's session with CSRF; without authentication anybody."""
 
     param_name = settings.SESSION_COOKIE_NAME
 
     def __call__(self, request: HttpRequest) -> Caller | None:
         if settings.WORKORDERS_AUTH == "none":
-            _refuse_other_sites(request)
             return Caller()
         if not request.user.is_authenticated:
             return None
@@ -45,12 +76,12 @@ class SessionOrOpen(APIKeyCookie):
         return Caller(request.user.get_username(), request.user)
 
 
-api_auth = SessionOrOpen()
+api_auth: tuple[Any, ...] = (ApiKeyAuth(), SessionOrOpen())
 
 
 def caller_of(request: HttpRequest) -> Caller:
     """The caller ninja let in."""
-    caller: Caller = request.auth  # type: ignore[attr-defined]  # set by ninja from SessionOrOpen
+    caller: Caller = request.auth  # type: ignore[attr-defined]  # set by ninja from `api_auth`
     return caller
 
 
@@ -59,15 +90,8 @@ def authenticated(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRe
 
     @wraps(view, updated=())  # ninja hands over a partial
     def inner(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
-        if api_auth(request) is None:
+        if not any(allowed(request) for allowed in api_auth):
             raise AuthenticationError
         return view(request, *args, **kwargs)
 
     return inner
-
-
-def _refuse_other_sites(request: HttpRequest) -> None:
-    """A page of another site in the same browser could reach a loopback server; it cannot hide its origin."""
-    origin = request.headers.get("Origin")
-    if request.method not in _SAFE and origin and urlsplit(origin).netloc != request.get_host():
-        raise Problem(403, "Requests from pages of other sites are refused.")

@@ -59,10 +59,15 @@ unknown_routes = re_path(r"^api(?:/|$)", _unknown)
 def _error_page(status: int, otherwise: View) -> View:
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.path.startswith(API_PREFIX + "/"):
-            return Problem(status).response()
+            return Problem(status, _told(kwargs.get("exception")) if status == 403 else "").response()
         return otherwise(request, *args, **kwargs)
 
     return view
+
+
+def _told(error: object) -> str:
+    """What a refusal says to its reader; Django's own say nothing."""
+    return str(error or "")
 
 
 bad_request = _error_page(400, defaults.bad_request)

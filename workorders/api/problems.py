@@ -25,6 +25,7 @@ from workorders.errors import ConflictError, InvalidInput, WorkOrderNotFound
 logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+CHALLENGE = 'Bearer realm="work-orders"'
 _MAX_ERRORS = 20
 _CODES = {
     400: "bad_request",
@@ -41,7 +42,7 @@ _CODES = {
     503: "unavailable",
 }
 _DETAILS = {
-    401: "Log in first.",
+    401: "Sign in first, or send an API key: Authorization: Bearer wok_…",
     404: "There is nothing at this address; /api/docs lists the addresses.",
     405: "This address does not know this method; the Allow header lists those it knows.",
     412: "The order has changed since; read it again.",
@@ -72,7 +73,7 @@ class ProblemDocument(BaseModel):
 class Problem(Exception):
     """An error answer; raised where a request is refused before it reaches the services.
 
-    `code` and `detail` follow the status where they are left empty.
+    `code` and `detail` follow the status where they are left empty; `challenge` is for `WWW-Authenticate`.
     """
 
     status: int
@@ -80,6 +81,7 @@ class Problem(Exception):
     code: str = ""
     advice: str = ""
     errors: tuple[tuple[str, str], ...] = field(default=())
+    challenge: str = ""
 
     def response(self) -> HttpResponse:
         code = self.code or _CODES.get(self.status, "error")
@@ -97,6 +99,8 @@ class Problem(Exception):
         response = HttpResponse(json.dumps(document), status=self.status, content_type=MEDIA_TYPE)
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response["Retry-After"] = "5"
+        if self.challenge or self.status == HTTPStatus.UNAUTHORIZED:
+            response["WWW-Authenticate"] = self.challenge or CHALLENGE
         return response
 
 
@@ -191,7 +195,7 @@ def as_problem(response: HttpResponseBase) -> HttpResponseBase:
     if response.status_code < HTTPStatus.BAD_REQUEST or response["Content-Type"].startswith(MEDIA_TYPE):
         return response
     answer = Problem(response.status_code).response()
-    _copy_headers(response, answer, ("Allow", "Retry-After", "ETag"))
+    _copy_headers(response, answer, ("Allow", "Retry-After", "ETag", "WWW-Authenticate"))
     return answer
 
 

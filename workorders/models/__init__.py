@@ -1,6 +1,7 @@
 """Rows of the product. Identifiers are facts; everything read from git is a cache and can be rebuilt."""
 
 from workorders.models.agent_work_order import AgentWorkOrder
+from workorders.models.api_key import ApiKey
 from workorders.models.git_cache import WorkOrderCommit, WorkOrderFile
 from workorders.models.history import WorkOrderTransition
 from workorders.models.idempotency import IdempotencyRecord
@@ -12,6 +13,7 @@ from workorders.models.worker import WorkerProcess
 __all__ = [
     "AgentPrompt",
     "AgentWorkOrder",
+    "ApiKey",
     "IdempotencyRecord",
     "PhaseRun",
     "WorkOrderCommit",

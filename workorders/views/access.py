@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import wraps
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from workorders.errors import WorkOrderNotFound
@@ -22,14 +24,25 @@ class HtmxRequest(HttpRequest):
 
 def page(view: View) -> View:
     """Every page and fragment carries this."""
-    closed = login_required(view)
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
-        chosen = closed if settings.WORKORDERS_AUTH == "required" else view
-        return chosen(request, *args, **kwargs)
+    def guarded(request: HtmxRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+        if settings.WORKORDERS_AUTH == "required" and not request.user.is_authenticated:
+            return _to_sign_in(request)
+        return view(request, *args, **kwargs)
 
     return guarded
+
+
+def _to_sign_in(request: HtmxRequest) -> HttpResponseBase:
+    """And back to the page afterwards: a fragment's page, not the fragment, and nothing that was posted."""
+    if request.htmx:
+        target = request.htmx.current_url_abs_path or reverse("home")
+        answer = redirect_to_login(target)
+        return HttpResponseClientRedirect(answer.url)
+    return redirect_to_login(
+        request.get_full_path() if request.method in {"GET", "HEAD"} else reverse("home")
+    )
 
 
 def order_page_view(view: View) -> View:

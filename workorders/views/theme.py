@@ -32,9 +32,10 @@ def choose_theme(request: HttpRequest) -> HttpResponse:
 
 
 def page_context(request: HttpRequest) -> dict[str, object]:
-    """Context every page has: the chosen theme, and whether agents run without isolation here."""
+    """Context every page has: the chosen theme, whether agents are isolated, whether people sign in."""
     theme = request.COOKIES.get("theme", "auto")
     return {
         "theme": theme if theme in THEMES else "auto",
+        "sign_in_required": settings.WORKORDERS_AUTH == "required",
         "isolation_off": settings.WORKORDERS_AGENT_ISOLATION == "none",
     }

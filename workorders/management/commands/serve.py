@@ -33,7 +33,7 @@ class Command(BaseCommand):
         if settings.WORKORDERS_AUTH == "none" and host not in LOOPBACK:
             raise CommandError(
                 f"WORKORDERS_AUTH=none is accepted on loopback only, not on {host}. "
-                "Set WORKORDERS_AUTH=required, or serve on 127.0.0.1 behind a proxy that signs people in."
+                "Set WORKORDERS_AUTH=required and make an account with `manage.py createsuperuser`."
             )
         collect_static()
         self.signals = 0
