@@ -27,6 +27,7 @@ _BUNDLE_SECONDS = 600.0
 _NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _TRAILERS_INSIDE = Path("/run/work-order-trailers")
 _UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
+CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
 _OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
 HOOK = f"""#!/bin/sh
 # Adds the work order's trailers to every commit made here.
@@ -96,7 +97,8 @@ class LocalSandbox:
         return self._workspace / ".git"
 
     def _forget_checkout(self) -> None:
-        """Undo what `_make_checkout` left outside the sandbox's own folder, which is gone already."""
+        """Undo what `_make_checkout` left outside the sandbox's own folder, which is gone already; a fresh setup
+        needs no such thing, for it writes over what an earlier one left."""
 
     # --- the Protocol ---
 
@@ -197,16 +199,13 @@ class LocalSandbox:
 
     def cleanup(self) -> None:
         self._discard()
+        self._forget_checkout()
 
     # --- helpers for the backends ---
 
     @property
     def _git_program(self) -> str:
         return find_git(self.spec.isolation.search_path)
-
-    def _git(self, *arguments: str, stdin: bytes = b"") -> CommandExecutionResult:
-        """git inside the sandbox; its answer is the sandbox's word, not a fact."""
-        return self._run((self._git_program, *arguments), stdin=stdin)
 
     def _fresh_git(self, folder: Path, *arguments: str, stdin: bytes = b"") -> None:
         """git outside isolation, for a folder that is new: nothing of the repository or an agent is in it yet."""
@@ -222,9 +221,7 @@ class LocalSandbox:
 
     def _check_out(self) -> None:
         """Fill the workspace with the branch's files; in isolation, since attributes may name filters."""
-        result = self._git(
-            "-c", "checkout.workers=2", "reset", "--quiet", "--hard", "--no-recurse-submodules"
-        )
+        result = self._run(("sh", "-c", f"exec {CHECK_OUT}"))
         if not result.ok:
             raise SandboxError(f"The checkout failed: {_tail(result)}")
 
@@ -343,7 +340,6 @@ class LocalSandbox:
             trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._root.rename(trash)
             _remove_tree(trash)
-        self._forget_checkout()
 
 
 def _is_plain_file(path: Path) -> bool:

@@ -18,7 +18,7 @@ from workorders.errors import ConflictError
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.states import PhaseRunStatus, Wait, WaitingReason
-from workorders.workflow_engine.journal import StepJournal
+from workorders.workflow_engine.journal import StepJournal, plan_step
 from workorders.workflow_engine.lease import claim_steps
 from workorders.workflow_engine.recorder import InlineDatabase
 
@@ -57,7 +57,8 @@ def test_a_wait_with_a_time() -> None:
     _journal, plan = again(order)
     assert (plan.attempt, plan.workers_lost) == (1, 0)
     order.refresh_from_db()
-    assert not (order.waiting_reason or order.waiting_until or order.waiting_message)
+    assert (order.waiting_reason, order.waiting_message) == ("", "")
+    assert not order.waiting_until
 
 
 def test_a_wait_for_a_person_is_claimed_by_nobody() -> None:
@@ -66,21 +67,23 @@ def test_a_wait_for_a_person_is_claimed_by_nobody() -> None:
     assert claim_steps(owner="w", lease_seconds=30, limit=5) == []
 
 
-def test_a_wait_before_the_step_has_begun() -> None:
+def test_a_wait_leaves_a_run_that_does_not_count() -> None:
     order = make_order()
     (claim,) = claim_steps(owner="w", lease_seconds=30, limit=5)
     journal = StepJournal(claim, InlineDatabase())
-    journal.wait(journal.load(), DISK)
+    journal.wait(journal.begin(), DISK)
     order.refresh_from_db()
-    assert (order.status, order.waiting_reason) == ("pending", "disk_full")
-    assert not order.phase_runs.exists()
+    assert order.waiting_reason == "disk_full"
+    assert order.phase_runs.get().status == "interrupted"
+    assert plan_step(order).attempt == 1
 
 
 def test_going_on_now() -> None:
     order = waiting()
     OrmQ.objects.all().delete()
     order = go_on(order)
-    assert (order.waiting_reason, order.waiting_until, order.waiting_message) == ("", None, "")
+    assert (order.waiting_reason, order.waiting_message) == ("", "")
+    assert not order.waiting_until
     assert OrmQ.objects.count() == 1
     assert len(claim_steps(owner="w", lease_seconds=30, limit=5)) == 1
     with pytest.raises(ConflictError, match="not waiting"):

@@ -6,13 +6,13 @@ one sandbox the others' folders cannot be seen and would look prunable.
 """
 
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from sandboxes.base import CommandExecutionResult
 from sandboxes.errors import SandboxError
-from sandboxes.local import HOOK, LocalSandbox
+from sandboxes.local import CHECK_OUT, HOOK, LocalSandbox
 from sandboxes.mirror import exclusive_lock
 
 _DROP = """
@@ -21,7 +21,10 @@ rm -rf -- "worktrees/$1"
 """
 _ADD = f"""set -e{_DROP}git --git-dir=. update-ref "refs/heads/$3" "$4"
 git --git-dir=. update-ref "refs/remotes/origin/$5" "$6" || :  # a comfort; an older `a` may be in the way of `a/b`
-exec git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
+git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
+echo added
+cd -- "$2"
+exec {CHECK_OUT}
 """
 _CONFIG = """[core]
 \trepositoryformatversion = 0
@@ -49,26 +52,44 @@ _FORGET = f"""{_DROP}exec git --git-dir=. update-ref -d "refs/heads/$2"
 """
 
 
+@dataclass(frozen=True)
+class _Added:
+    """How making a worktree went; `filling`: it was made, and its files were being written."""
+
+    ok: bool
+    filling: bool
+    reason: str
+
+
 class GitWorktreeSandbox(LocalSandbox):
     def _make_checkout(self) -> None:
-        with self._metadata_lock():
+        with ExitStack() as lock:
+            lock.enter_context(self._metadata_lock())
             self._ensure_shared_clone()
-            added = self._add()
-            if not added.ok:
+            added = self._add(lock)
+            if not added.ok and not added.filling:
                 self._mend()
-                added = self._add()
+                added = self._add(lock)
         if not added.ok:
-            raise SandboxError(f"git worktree add failed: {added.stderr.decode('utf-8', 'replace')[-500:]}")
-        self._check_out()
+            raise SandboxError(f"git worktree add failed: {added.reason}")
 
-    def _add(self) -> CommandExecutionResult:
-        spec = self.spec
+    def _add(self, lock: ExitStack) -> _Added:
+        """Make and fill the worktree in one isolated command; other orders need not wait for the filling."""
+        spec, filling = self.spec, False
+
+        def on_stdout(_chunk: bytes) -> None:
+            nonlocal filling
+            filling = True
+            lock.close()
+
         names = (spec.sandbox_identifier, self.workspace, spec.git_branch_name, spec.start_sha)
-        return self._run(
+        result = self._run(
             ("sh", "-c", _ADD, "sh", *names, spec.base_branch, spec.base_sha),
             folder=self._shared_git_dir,
             more_writable=(self._workspace,),
+            on_stdout=on_stdout,
         )
+        return _Added(result.ok, filling, result.stderr.decode("utf-8", "replace")[-500:])
 
     def _mend(self) -> None:
         """Give the shared git folder back what an agent took from it, or a killed git left in it."""

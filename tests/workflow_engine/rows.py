@@ -34,8 +34,8 @@ def claim(order: AgentWorkOrder, *, owner: str = OWNER, lease_seconds: float = 3
 def begun(order: AgentWorkOrder | None = None, *, session_id: str = "") -> tuple[StepJournal, StepPlan]:
     """A claimed step with its run open."""
     journal = StepJournal(claim(order or make_order()), InlineDatabase())
-    plan = journal.load()
-    journal.begin(plan, session_id=session_id)
+    plan = journal.begin()
+    journal.update_run(agent_session_id=session_id)
     return journal, plan
 
 
@@ -44,9 +44,7 @@ def again(order: AgentWorkOrder, owner: str = OWNER) -> tuple[StepJournal, StepP
     AgentWorkOrder.objects.filter(pk=order.pk).update(claimable_at=database_now())
     expire(order)
     journal = StepJournal(claim(order, owner=owner), InlineDatabase())
-    plan = journal.load()
-    journal.begin(plan)
-    return journal, plan
+    return journal, journal.begin()
 
 
 def expire(order: AgentWorkOrder) -> None:

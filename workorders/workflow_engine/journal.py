@@ -105,7 +105,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     if kind is StepKind.DELIVERY:
         last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
         same = [run for run in same if run.sequence > last_work]
-    reopened = order.transitions.filter(to_status=AgentWorkOrderStatus.PENDING).aggregate(at=Max("at"))["at"]
+    reopened = _reopened_at(order) if same else None
     recent = [run for run in same if reopened is None or run.started_at >= reopened]
     lost = sum(_lost_its_worker(run) for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
@@ -128,15 +128,27 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         planned_sha=_planned_sha(same),
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
-        so_far=tuple(
-            f"{sha[:12]} {message.splitlines()[0][:200] if message else ''}"
-            for sha, message in WorkOrderCommit.objects.filter(agent_work_order=order)
-            .order_by("position")
-            .values_list("sha", "message")
-        )[-50:],
+        so_far=_so_far(order) if runs and kind is not StepKind.DELIVERY else (),
         cancel_requested=order.cancel_requested_at is not None,
         runs=runs,
     )
+
+
+def _reopened_at(order: AgentWorkOrder) -> datetime | None:
+    """When somebody last retried it or asked for more; attempts count from then."""
+    reopenings = order.transitions.filter(to_status=AgentWorkOrderStatus.PENDING)
+    at: datetime | None = reopenings.aggregate(at=Max("at"))["at"]
+    return at
+
+
+def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:
+    """The newest commits, oldest first, a line each."""
+    newest = WorkOrderCommit.objects.filter(agent_work_order=order).order_by("-position")
+    lines = (
+        f"{sha[:12]} {message.splitlines()[0][:200] if message else ''}"
+        for sha, message in newest.values_list("sha", "message")[:50]
+    )
+    return tuple(reversed(list(lines)))
 
 
 def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
@@ -192,34 +204,35 @@ class StepJournal:
 
     # --- reading ---
 
-    def load(self) -> StepPlan:
-        return self._transaction(lambda: plan_step(self._read()))
+    def begin(self) -> StepPlan:
+        """What is to be done, with its run open, in one transaction; no run for an order that is being cancelled.
 
-    def _read(self) -> AgentWorkOrder:
-        self.claim.lock()
-        return AgentWorkOrder.objects.select_related("repository").get(pk=self.claim.pk)
+        Runs that a dead worker left open are closed as interrupted.
+        """
+
+        def begin() -> tuple[StepPlan, int | None]:
+            order = self.claim.lock()
+            plan = plan_step(order)
+            return plan, None if plan.cancel_requested else self._open_run(order, plan)
+
+        plan, self._run_pk = self._transaction(begin)
+        return plan
 
     # --- the step's run ---
 
-    def begin(self, plan: StepPlan, *, session_id: str = "") -> None:
-        """Open a run. Runs that a dead worker left open are closed as interrupted."""
-
-        self._run_pk = self._transaction(lambda: self._open_run(self.claim.lock(), plan, session_id))
-
-    def _open_run(self, order: AgentWorkOrder, plan: StepPlan, session_id: str = "") -> int:
-        close_lost_runs(order)
+    def _open_run(self, order: AgentWorkOrder, plan: StepPlan) -> int:
+        if any(run.status == PhaseRunStatus.RUNNING for run in plan.runs):
+            close_lost_runs(order)
         now = timezone.now()
-        last = order.phase_runs.aggregate(last=Max("sequence"))["last"] or 0
         run = PhaseRun.objects.create(
             agent_work_order=order,
-            sequence=last + 1,
+            sequence=plan.runs[-1].sequence + 1 if plan.runs else 1,
             kind=plan.kind,
             phase=plan.phase,
             attempt=plan.attempt,
             claim_epoch=self.claim.epoch,
             worker=self.claim.owner,
             started_at=now,
-            agent_session_id=session_id,
             prompt_id=plan.follow_up.pk if plan.follow_up else None,
         )
         if plan.follow_up:
@@ -243,12 +256,12 @@ class StepJournal:
     def update_order(self, **changes: Any) -> None:
         self._transaction(lambda: self.claim.write(**changes))
 
-    def record_place(self, *, start_sha: str, **changes: Any) -> None:
-        """Where the step works and from which commit; also when nothing was committed yet."""
+    def record_place(self, *, start_sha: str, session_id: str, **changes: Any) -> None:
+        """Where the step works, from which commit, in which agent session; before the agent starts."""
 
         def write() -> None:
             self.claim.write(**changes)
-            self._run_rows().update(start_sha=start_sha)
+            self._run_rows().update(start_sha=start_sha, agent_session_id=session_id)
 
         self._transaction(write)
 
@@ -374,8 +387,6 @@ class StepJournal:
                 self._close_run(PhaseRunStatus.FAILED, error_message=message, error_category=error.category)
                 self._cancel(order)
                 return
-            if self._run_pk is None:  # a failure before `begin` counts too, or it would be tried for ever
-                self._open_run(order, plan)
             close_open_runs(
                 order, PhaseRunStatus.FAILED, error_message=message, error_category=error.category
             )

@@ -39,7 +39,8 @@ class Claim:
 
     def lock(self) -> AgentWorkOrder:
         """The order's row, locked, if the claim still holds. Inside a transaction. Raises `LeaseLost`."""
-        order = AgentWorkOrder.objects.select_for_update().filter(self.fence).first()
+        orders = AgentWorkOrder.objects.select_for_update(of=("self",)).select_related("repository")
+        order = orders.filter(self.fence).first()
         if order is None:
             raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
         return order

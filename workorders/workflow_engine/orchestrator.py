@@ -103,29 +103,27 @@ class Orchestrator:
         self._journal.fail_step(self._plan, error)
 
     def _deliver(self) -> None:
-        self._begin()
+        self._require_living_workers()
         delivery = Delivery(self._parts, self._journal, self._log, self._control.check)
         outcome = delivery.deliver(self._plan, self._workplace.mirror, self._workplace.remote)
         self._workplace.remove()
         self._log.flush()
         self._journal.finish_order(outcome)
 
-    def _begin(self, session_id: str = "") -> None:
-        self._journal.begin(self._plan, session_id=session_id)
+    def _require_living_workers(self) -> None:
         if self._plan.workers_lost >= MAX_WORKERS_LOST:
             raise WorkersLost(f"The worker died {self._plan.workers_lost} times while it ran this step.")
 
     def _work(self) -> None:
         plan, log = self._plan, self._log
         started = time.monotonic()
-        session = self._workplace.session()
-        self._begin(session.session_id)
+        self._require_living_workers()
         if not plan.runs:
             log.info("agent_work_order_started")
         log.info("workflow_phase_started", phase=plan.phase, attempt=plan.attempt, kind=plan.kind)
         self._workplace.verify()
         self._control.check()
-        place = self._workplace.open(session)
+        place = self._workplace.open()
         inspector = Inspector(self._parts.git, plan, place)
         found = inspector.adoptable()
         if found is None:

@@ -120,7 +120,7 @@ class Supervisor:
         claim = step.claim
         journal = StepJournal(claim, self._database)
         try:
-            plan = journal.load()
+            plan = journal.begin()
             log = StepLogger(claim.pk, plan.context, self._buffer)
             try:
                 Orchestrator(self._parts, journal, log, step.control, plan).run()

@@ -79,7 +79,7 @@ class Workplace:
     def _kept_ref(self) -> str:
         return f"refs/work-orders/{self._order.agent_work_order_id}"
 
-    def session(self) -> AgentSession:
+    def _session(self) -> AgentSession:
         previous = self._plan.previous_session_id
         home = self._data_dir / "homes" / self._identifier
         if previous and any(home.glob(f".claude/projects/*/{previous}.jsonl")):
@@ -114,9 +114,9 @@ class Workplace:
             )
             self._log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
 
-    def open(self, session: AgentSession) -> Place:
+    def open(self) -> Place:
         """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one."""
-        order = self._order
+        order, session = self._order, self._session()
         point = self.mirror.refresh(
             self.remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name
         )
@@ -132,6 +132,7 @@ class Workplace:
             base_branch=point.base_branch,
             sandbox_identifier=sandbox.sandbox_identifier,
             start_sha=start_sha,
+            session_id=session.session_id,
         )
         if not order.base_sha:
             self._log.info(
