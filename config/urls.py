@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 
 from config.api import api_urls
 from workorders.api import guard
+from workorders.views import errors
 from workorders.views.health import healthz, readyz
 
 ADMIN = settings.WORKORDERS_ADMIN_PATH
@@ -21,7 +22,7 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
 ]
 
-handler400 = guard.bad_request
-handler403 = guard.permission_denied
-handler404 = guard.page_not_found
-handler500 = guard.server_error
+handler400 = guard.error_page(400, errors.bad_request)
+handler403 = guard.error_page(403, errors.permission_denied)
+handler404 = guard.error_page(404, errors.not_found)
+handler500 = guard.error_page(500, errors.server_error)

@@ -10,7 +10,6 @@ from typing import Any
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, re_path
-from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 
 from workorders.api.body import take_body
@@ -56,7 +55,9 @@ def _unknown(_request: HttpRequest, **_path: str) -> HttpResponseBase:
 unknown_routes = re_path(r"^api(?:/|$)", _unknown)
 
 
-def _error_page(status: int, otherwise: View) -> View:
+def error_page(status: int, otherwise: View) -> View:
+    """The handler of an error: a problem below /api, a page elsewhere."""
+
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.path.startswith(API_PREFIX + "/"):
             return Problem(status, _told(kwargs.get("exception")) if status == 403 else "").response()
@@ -68,9 +69,3 @@ def _error_page(status: int, otherwise: View) -> View:
 def _told(error: object) -> str:
     """What a refusal says to its reader; Django's own say nothing."""
     return str(error or "")
-
-
-bad_request = _error_page(400, defaults.bad_request)
-permission_denied = _error_page(403, defaults.permission_denied)
-page_not_found = _error_page(404, defaults.page_not_found)
-server_error = _error_page(500, defaults.server_error)

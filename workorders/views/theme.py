@@ -31,11 +31,15 @@ def choose_theme(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def chosen_theme(request: HttpRequest) -> str:
+    theme = request.COOKIES.get("theme", "auto")
+    return theme if theme in THEMES else "auto"
+
+
 def page_context(request: HttpRequest) -> dict[str, object]:
     """Context every page has: the chosen theme, whether agents are isolated, whether people sign in."""
-    theme = request.COOKIES.get("theme", "auto")
     return {
-        "theme": theme if theme in THEMES else "auto",
+        "theme": chosen_theme(request),
         "sign_in_required": settings.WORKORDERS_AUTH == "required",
         "isolation_off": settings.WORKORDERS_AGENT_ISOLATION == "none",
     }
