@@ -2,6 +2,8 @@
 (() => {
   const FAST = 3000;
   const SLOW = 15000;
+  const TOAST_STAYS = 8000;
+  const closest = (event, selector) => event.target instanceof Element && event.target.closest(selector);
 
   // An element with hx-trigger="poll" asks again every 3 s, in a hidden tab every 15 s. A fragment ends its
   // polling by coming back without the trigger.
@@ -12,10 +14,12 @@
     last = Date.now();
     for (const element of document.querySelectorAll('[hx-trigger~="poll"]')) htmx.trigger(element, "poll");
   };
+  const pollNow = () => { last = 0; tick(); };
   setInterval(tick, 500);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) { last = 0; tick(); } });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) pollNow(); });
+  document.addEventListener("poll-now", pollNow);
 
-  // Title and favicon follow the order's status: the fragment carries them as data.
+  // Title and favicon follow the status: the fragment carries them as data.
   const reflect = () => {
     const state = document.querySelector("[data-page-title]");
     if (!state) return;
@@ -41,33 +45,73 @@
     if (question && !window.confirm(question)) event.preventDefault();
   });
 
-  // Toasts of HTMX actions: the server sends them as an HX-Trigger event.
-  document.addEventListener("toast", (event) => {
+  // Toasts: of the page's own messages, of the server's HX-Trigger events, and of what went wrong on the way.
+  // Good news leaves by itself, unless somebody is at it; bad news stays until it is closed.
+  const tend = (toast) => {
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "btn-close";
+    close.setAttribute("aria-label", "Close this message");
+    toast.append(close);
+    const leave = () => {
+      if (toast.matches(":hover, :focus-within")) setTimeout(leave, TOAST_STAYS);
+      else toast.remove();
+    };
+    if (!toast.classList.contains("alert-danger")) setTimeout(leave, TOAST_STAYS);
+  };
+  const say = (message, level) => {
     const toast = document.createElement("div");
-    toast.className = `alert alert-${event.detail.level} wo-toast`;
-    toast.textContent = event.detail.message;
+    toast.className = `alert alert-${level} wo-toast`;
+    toast.textContent = message;
     document.getElementById("toasts").append(toast);
+    tend(toast);
+  };
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".wo-toast").forEach(tend));
+  document.addEventListener("click", (event) => { if (closest(event, ".wo-toast .btn-close")) event.target.closest(".wo-toast").remove(); });
+  document.addEventListener("toast", (event) => say(event.detail.message, event.detail.level));
+
+  // A poll that fails says so until one gets through; anything else that fails was asked for, and gets a toast.
+  const isPoll = (event) => event.detail.requestConfig?.triggeringEvent?.type === "poll";
+  const failed = (event, words) => {
+    if (isPoll(event)) document.getElementById("offline").hidden = false;
+    else say(words, "danger");
+  };
+  const SILENT = "The server does not answer. Nothing is lost here; try again in a moment.";
+  document.addEventListener("htmx:sendError", (event) => failed(event, SILENT));
+  document.addEventListener("htmx:timeout", (event) => failed(event, SILENT));
+  document.addEventListener("htmx:responseError", (event) => {
+    const status = event.detail.xhr.status;
+    const advice = status === 403 ? "Reload the page and try again." : status < 500 ? "Reload the page to see how things stand." : "Its log says why; try again in a moment.";
+    failed(event, `The server answered ${status}. ${advice}`);
+  });
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    if (event.detail.xhr.status < 400) document.getElementById("offline").hidden = true;
   });
 
-  // Live elapsed times between two polls.
+  // Times: elapsed and ages go on between two polls, and clocks show the reader's own time zone.
+  const inUnits = (seconds) => {
+    const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+    return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
+  };
+  const inLargestUnit = (seconds) => {
+    const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([size]) => seconds >= size) || [1, "s"];
+    return `${Math.floor(seconds / size)} ${unit}`;
+  };
+  const since = (time) => Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000));
+  const show = (element, text) => { if (element.textContent !== text) element.textContent = text; };
   setInterval(() => {
-    for (const element of document.querySelectorAll("[data-elapsed-since]")) {
-      const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(element.dataset.elapsedSince)) / 1000));
-      const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
-      const text = h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
-      if (element.textContent !== text) element.textContent = text;
-    }
+    for (const element of document.querySelectorAll("[data-elapsed-since]")) show(element, inUnits(since(element.dataset.elapsedSince)));
+    for (const element of document.querySelectorAll("time[data-age]")) show(element, inLargestUnit(since(element.dateTime)));
+    for (const element of document.querySelectorAll("time[data-ago]")) show(element, `${inLargestUnit(since(element.dateTime))} ago`);
   }, 1000);
-
-  // Ages in their largest unit.
-  setInterval(() => {
-    for (const element of document.querySelectorAll("time[data-age]")) {
-      const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(element.dateTime)) / 1000));
-      const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([size]) => seconds >= size) || [1, "s"];
-      const text = `${Math.floor(seconds / size)} ${unit}`;
-      if (element.textContent !== text) element.textContent = text;
+  const toLocalTime = () => {
+    for (const element of document.querySelectorAll("time[data-clock]")) {
+      element.textContent = new Date(element.dateTime).toLocaleTimeString("en-GB");
+      element.removeAttribute("data-clock");
     }
-  }, 1000);
+  };
+  document.addEventListener("DOMContentLoaded", toLocalTime);
+  document.addEventListener("htmx:afterSettle", toLocalTime);
 
   // A picked choice fills the field that the server reads first; typing there lets go of the choice.
   document.addEventListener("change", (event) => {

@@ -1,5 +1,6 @@
 """An order's page: every status, the polled parts, what people can do, and hostile text."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -49,8 +50,9 @@ def queries(act: Callable[[], Any]) -> int:
 def test_every_status_has_its_title_icon_and_actions(client: Client, status: AgentWorkOrderStatus) -> None:
     order = make_order(initial_prompt="Say goodbye", status=status)
     page = text_of(client, url("work-order", order))
-    assert f"<title>{order} · {status} · Work Orders</title>" in page
-    assert f'data-page-title="{order} · {status} · Work Orders"' in page
+    title = f"{status.capitalize()}: Say goodbye · {order}"
+    assert f"<title>{title}</title>" in page
+    assert f'data-page-title="{title}"' in page
     icon = "idle" if status == "pending" else status
     assert len(re.findall(rf"favicon-{icon}\.(?:\w+\.)?svg", page)) == 2
     is_active = status in {"pending", "running"}
@@ -87,6 +89,16 @@ def test_phases_show_what_was_done_runs_and_waits(client: Client) -> None:
     page = text_of(client, url("work-order", order))
     assert "1 min 30 s · 2 commits" in page
     assert "2 attempts" in page
+
+
+def test_a_failed_phase_says_how_long_it_took(client: Client) -> None:
+    order = make_order(status="failed")
+    started = timezone.now() - timedelta(minutes=5)
+    ended = started + timedelta(seconds=75)
+    make_run(order, PLANNING, PhaseRunStatus.FAILED, started_at=started, completed_at=ended)
+    page = text_of(client, url("work-order", order))
+    assert "1 min 15 s" in page
+    assert "data-elapsed-since" not in page
 
 
 def test_phases_that_never_will_run_are_not_called_pending() -> None:
@@ -316,6 +328,13 @@ def test_nonsense_as_a_cursor_is_no_cursor(client: Client, name: str, value: str
     assert client.get(url("work-order-feed", make_order()), {name: value}).status_code == 200
 
 
+@pytest.mark.parametrize(("commits", "words"), [(1, "1 commit in"), (2, "2 commits in")])
+def test_counted_words_agree(client: Client, commits: int, words: str) -> None:
+    order = make_order(status="running")
+    make_log(order, "workflow_phase_completed", phase="planning", commits=commits, duration_seconds=3)
+    assert words in text_of(client, url("work-order-feed", order))
+
+
 def test_event_names_are_the_agents() -> None:
     assert {f"agent_{kind}" for kind in AgentEventKind} == AGENT_EVENTS | TOOL_EVENTS
 
@@ -356,8 +375,17 @@ def test_a_prompt_is_queued_and_the_page_says_so(client: Client) -> None:
     assert AgentPrompt.objects.get().by == "page"
 
 
-def test_a_prompt_by_htmx_goes_back_to_the_page(client: Client) -> None:
+def test_a_prompt_by_htmx_leaves_a_page_that_polls_where_it_is(client: Client) -> None:
     order = make_order(status="running")
+    answer = client.post(url("work-order-prompt", order), {"prompt_text": "Do more"}, **HTMX)  # type: ignore[arg-type]
+    assert answer.status_code == 200
+    assert "Do more" not in answer.content.decode()
+    assert json.loads(answer["HX-Trigger"])["toast"]["message"] == "The agent will get your prompt."
+    assert "HX-Redirect" not in answer
+
+
+def test_a_follow_up_by_htmx_loads_the_page_anew_so_that_it_polls(client: Client) -> None:
+    order = make_order(status="completed")
     answer = client.post(url("work-order-prompt", order), {"prompt_text": "Do more"}, **HTMX)  # type: ignore[arg-type]
     assert (answer.status_code, answer["HX-Redirect"]) == (200, url("work-order", order))
 

@@ -1,6 +1,7 @@
 """The form for a new work order, with and without HTMX."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -248,6 +249,27 @@ def test_refreshing_issues_queues_and_polls(client: Client) -> None:
     assert 'id="issue-42" value="42" data-fills="id_github_issue_number" checked' in text
     assert "<img" not in text
     assert "\x1b" not in text
+
+
+def asks_by_itself(client: Client, row: Repository) -> bool:
+    """Whether the prefilled page asks for the issues as soon as it is open; getting it must ask for nothing."""
+    text = client.get(PAGE, {"repository": row.pk}).content.decode()
+    assert not OrmQ.objects.exists()
+    return 'hx-trigger="load"' in text
+
+
+def test_issues_that_are_missing_or_old_are_asked_for_by_the_open_page(client: Client) -> None:
+    assert asks_by_itself(client, make_repository())
+    row = with_issues("Broken")
+    assert not asks_by_itself(client, row)
+    Repository.objects.update(issues_fetched_at=timezone.now() - timedelta(hours=1))
+    assert asks_by_itself(client, row)
+    Repository.objects.update(issues_error="No answer.")
+    assert not asks_by_itself(client, row)
+    Repository.objects.update(issues_error="", issues_fetched_at=None)
+    answer = submit(client, HTMX, action="refresh", repository=str(row.pk), repository_url="")
+    assert 'hx-trigger="poll"' in answer.content.decode()
+    assert 'hx-trigger="load"' not in answer.content.decode()
 
 
 def test_a_failed_refresh_says_why(client: Client) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from sandboxes.errors import ExpectedError
 from workorders.progress import WorkOrderSummary
 from workorders.states import WAITING_WORDS
+from workorders.wording import counted
 
 
 def plain(text: str) -> str:
@@ -28,7 +29,9 @@ def as_json(value: BaseModel) -> str:
 
 def describe(order: WorkOrderSummary) -> str:
     """An order in lines of `name: value`, without what is not known yet."""
-    changes = f"{order.git_files_changed} files, +{order.git_lines_added} −{order.git_lines_removed}"
+    changes = (
+        f"{counted(order.git_files_changed, 'file')}, +{order.git_lines_added} −{order.git_lines_removed}"
+    )
     lines = {
         "Work order": order.agent_work_order_id,
         "Status": f"{order.status}{f' ({order.outcome})' if order.outcome else ''}",
@@ -61,7 +64,7 @@ def row(order: WorkOrderSummary) -> str:
     created = order.created_at.strftime("%Y-%m-%d %H:%M")
     return plain(
         f"{order.agent_work_order_id}  {order.status:<9}  {order.current_phase or '-':<12}  {created}  "
-        f"{order.git_commit_count:>3} commits  {order.repository_url}"
+        f"{counted(order.git_commit_count, 'commit'):>11}  {order.repository_url}"
         f"{f'  (waiting {WAITING_WORDS[order.waiting_reason]})' if order.waiting_reason else ''}"
     )
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from workorders.models import WorkOrderLog
+from workorders.wording import counted
 
 # Names of log events by who speaks; the rest is the server's. tests/pages/test_detail.py holds them to the agent's.
 AGENT_EVENTS = frozenset(
@@ -25,7 +26,7 @@ _SENTENCES = {
     "agent_work_order_failed": "Work order failed: {error}",
     "agent_prompt_queued": "Prompt from {by}: {prompt_text}",
     "workflow_phase_started": "Phase {phase} started, attempt {attempt}",
-    "workflow_phase_completed": "Phase {phase} {status}: {commits} commits in {duration_seconds} s",
+    "workflow_phase_completed": "Phase {phase} {status}: {commits} in {duration_seconds} s",
     "workflow_phase_failed": "Phase {phase} failed: {error}",
     "workflow_phase_retry_scheduled": "Trying {phase} again in {delay_seconds} s",
     "workflow_step_put_back": "The worker stopped; phase {phase} goes on elsewhere",
@@ -107,9 +108,13 @@ def _tool_entry(row: WorkOrderLog, fields: Mapping[str, Any], is_problem: bool) 
 
 
 def _sentence(event: str, fields: Mapping[str, Any]) -> str:
-    texts = _Texts({name: str(value).replace("_", " ") if name in {"outcome", "status"} else str(value)
-                    for name, value in fields.items()})  # fmt: skip
     if event in _SENTENCES:
-        return _SENTENCES[event].format_map(texts)
+        return _SENTENCES[event].format_map(_Texts({name: _said(name, fields[name]) for name in fields}))
     told = ", ".join(f"{name} {value}" for name, value in fields.items() if value not in (None, ""))
     return f"{event.replace('_', ' ').capitalize()}{f': {told}' if told else ''}"[:_FIELDS_CHARACTERS]
+
+
+def _said(name: str, value: Any) -> str:
+    if name == "commits" and isinstance(value, int):
+        return counted(value, "commit")
+    return str(value).replace("_", " ") if name in {"outcome", "status"} else str(value)

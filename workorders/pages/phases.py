@@ -19,14 +19,14 @@ SHOWN_FAILURES = 50
 class PhaseLine:
     """One phase, begun or not; `status` is a run's, `pending` before the first, `not_started` if it never will.
 
-    `error`: why the last run failed, where it did.
+    From the first run's start to the last one's end, retries between them included; `error`: why the last failed.
     """
 
     key: str
     title: str
     status: str
     started_at: datetime | None = None
-    completed_at: datetime | None = None
+    ended_at: datetime | None = None
     commits: int = 0
     attempts: int = 0
     error: str = ""
@@ -35,7 +35,7 @@ class PhaseLine:
     def seconds(self) -> float | None:
         if self.started_at is None:
             return None
-        return ((self.completed_at or timezone.now()) - self.started_at).total_seconds()
+        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,12 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
     runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
     agent_runs = [run for run in runs if run.kind in AGENT_RUNS]
     history = {entry.phase: entry for entry in progress.phases_of(agent_runs)}
-    errors = {run.phase: run.error_message for run in agent_runs}
+    last_runs = {run.phase: run for run in agent_runs}
     not_begun = "pending" if row.status in ACTIVE else "not_started"
     lines = [
-        _phase(step.phase, step.title, history.get(step.phase), errors.get(step.phase, ""), not_begun)
+        _phase(step.title, history[step.phase], last_runs[step.phase])
+        if step.phase in history
+        else PhaseLine(step.phase, step.title, not_begun)
         for step in steps_of(row.workflow_type)
     ]
     title = "Delivery" if row.repository.is_local else "Pull request"
@@ -89,18 +91,16 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
     return (*lines, _delivery(title, deliveries, not_begun))
 
 
-def _phase(key: str, title: str, entry: PhaseHistoryEntry | None, error: str, not_begun: str) -> PhaseLine:
-    if entry is None:
-        return PhaseLine(key, title, not_begun)
+def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun) -> PhaseLine:
     return PhaseLine(
-        key=key,
+        key=entry.phase,
         title=title,
         status=entry.status,
         started_at=entry.started_at,
-        completed_at=entry.completed_at,
+        ended_at=last.completed_at,
         commits=entry.commits,
         attempts=entry.attempts,
-        error=error if entry.status == "failed" else "",
+        error=last.error_message if entry.status == "failed" else "",
     )
 
 
@@ -113,7 +113,7 @@ def _delivery(title: str, runs: list[PhaseRun], not_begun: str) -> PhaseLine:
         title=title,
         status=last.status,
         started_at=last.started_at,
-        completed_at=last.completed_at,
+        ended_at=last.completed_at,
         attempts=len(runs),
         error=last.error_message if last.status == "failed" else "",
     )

@@ -1,12 +1,16 @@
 """Repositories as pages show them, and the open issues to pick from."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
 from github_app.references import RepositoryReference
 from workorders import services
 from workorders.errors import InvalidInput
+
+_ISSUES_FRESH = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,14 @@ class OpenIssues:
     @property
     def is_waiting(self) -> bool:
         return self.word in {"pending", "late"}
+
+    @property
+    def is_stale(self) -> bool:
+        """Worth asking for again, unasked: never fetched, or long ago. A failure is left to a person."""
+        if self.word == "unknown":
+            return True
+        fresh_since = timezone.now() - _ISSUES_FRESH
+        return self.word == "ready" and self.fetched_at is not None and self.fetched_at < fresh_since
 
 
 def repository_choices() -> tuple[RepositoryChoice, ...]:

@@ -89,22 +89,28 @@ def duration(value: timedelta | float | None) -> str:
 
 @register.simple_tag
 def moment(when: datetime | None) -> SafeString | str:
-    """A time as people say it, with the exact one for machines and on hover."""
+    """A time as people say it, with the exact one for machines and on hover; `app.js` keeps it right."""
     if when is None:
         return "–"
-    text = f"{duration(timezone.now() - when)} ago"
-    exact = f"{when:%Y-%m-%d %H:%M:%S}"
-    return format_html('<time datetime="{}" title="{} UTC">{}</time>', when.isoformat(), exact, text)
+    exact, text = _exact(when), f"{_in_largest_unit(when)} ago"
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', when.isoformat(), exact, text)
 
 
 @register.simple_tag
 def age(when: datetime) -> SafeString:
-    """How old something is in its largest unit; `app.js` keeps it right between two answers."""
+    """How old something is."""
+    exact, text = _exact(when), _in_largest_unit(when)
+    return format_html('<time datetime="{}" title="{}" data-age>{}</time>', when.isoformat(), exact, text)
+
+
+def _exact(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _in_largest_unit(when: datetime) -> str:
     seconds = max(0, int((timezone.now() - when).total_seconds()))
     units = ((86400, "d"), (3600, "h"), (60, "min"))
-    text = next((f"{seconds // size} {unit}" for size, unit in units if seconds >= size), f"{seconds} s")
-    exact = f"{when:%Y-%m-%d %H:%M:%S}"
-    return format_html('<time datetime="{}" title="{} UTC" data-age>{}</time>', when.isoformat(), exact, text)
+    return next((f"{seconds // size} {unit}" for size, unit in units if seconds >= size), f"{seconds} s")
 
 
 @register.filter

@@ -73,7 +73,7 @@ def _redraw(request: HtmxRequest, action: str) -> HttpResponse:
     row = _chosen_repository(form)
     if row is not None and action == "choose":
         form.initial.update(_defaults_of(row))
-    if row is not None and (action == "refresh" or row.issues_fetched_at is None):
+    if row is not None and (action == "refresh" or open_issues(row).is_stale):
         services.request_issues(repository_pk=row.pk)
     return _show(request, form)
 

@@ -8,17 +8,20 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from workorders import services
 from workorders.errors import ConflictError, InvalidInput
 from workorders.pages.feed import FEED_KINDS, Feed
 from workorders.pages.feed import feed as feed_of
 from workorders.pages.order import order_state, position
+from workorders.pages.rows import glance
+from workorders.states import ACTIVE
 from workorders.views.access import HtmxRequest, actor, order_page_view
 
 _PAGE = "workorders/detail.html"
 _ACTIVITY = "workorders/order/activity.html"
+_PROMPTED = "The agent will get your prompt."
 
 
 @require_safe
@@ -52,6 +55,9 @@ def feed(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
 @order_page_view
 def prompt(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
     text = request.POST.get("prompt_text", "")
+    is_watched = (
+        request.htmx and glance(agent_work_order_id).status in ACTIVE
+    )  # so the page polls, and can stay
     try:
         services.prompt_agent_work_order(
             agent_work_order_id=agent_work_order_id, prompt_text=text, by=actor(request)
@@ -62,7 +68,11 @@ def prompt(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
             context["order_id"] = agent_work_order_id
             return render(request, f"{_ACTIVITY}#prompt", context, status=422)
         return _page(request, agent_work_order_id, status=422, **context)
-    return _answer(request, agent_work_order_id, "The agent will get your prompt.")
+    if not is_watched:
+        return _answer(request, agent_work_order_id, _PROMPTED)
+    response = render(request, f"{_ACTIVITY}#prompt", {"order_id": agent_work_order_id})
+    trigger_client_event(response, "toast", {"message": _PROMPTED, "level": "success"})
+    return trigger_client_event(response, "poll-now")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

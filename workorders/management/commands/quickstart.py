@@ -25,6 +25,7 @@ from workorders.management.sample_repository import make_sample_repository
 from workorders.management.web import LOOPBACK
 from workorders.models import AgentWorkOrder
 from workorders.states import FINISHED, AgentWorkOrderStatus
+from workorders.wording import counted
 
 REQUEST = "Add a goodbye() function beside greet(), with a test, and mention it in the README."
 _START_SECONDS = 40
@@ -97,7 +98,9 @@ class Command(BaseCommand):
         deadline = time.monotonic() + _ORDER_SECONDS
         while time.monotonic() < deadline and serve.poll() is None:
             order = services.get_agent_work_order(order_id)
-            line = f"  {order.status}: {order.current_phase or 'waiting'} · {order.git_commit_count} commits"
+            commits = counted(order.git_commit_count, "commit")
+            phase = "" if order.status in FINISHED else f": {order.current_phase or 'waiting'}"
+            line = f"  {order.status}{phase} · {commits}"
             if line != seen:
                 self._say(line)
                 seen = line
@@ -110,7 +113,8 @@ class Command(BaseCommand):
         self._say("")
         for run in order.phase_runs.exclude(kind="delivery"):
             seconds = (run.completed_at - run.started_at).total_seconds() if run.completed_at else 0
-            self._say(f"  {run.phase:<14} {run.status:<10} {run.commits} commits  {seconds:.1f} s")
+            commits = counted(run.commits, "commit")
+            self._say(f"  {run.phase:<14} {run.status:<10} {commits:<9}  {seconds:.1f} s")
         self._say("")
         for entry in order.log_entries.filter(event="git_commit_created"):
             self._say(f"  {entry.fields['git_commit_sha'][:10]}  {entry.fields['message']}")

@@ -8,6 +8,7 @@ from sandboxes.errors import ExpectedError
 from workorders import progress
 from workorders.management.printing import as_json, describe, failure, plain
 from workorders.progress import GitProgressView
+from workorders.wording import counted
 
 
 class Command(BaseCommand):
@@ -31,7 +32,8 @@ class Command(BaseCommand):
 
 def _phases(snapshot: GitProgressView) -> str:
     lines = [
-        f"  {entry.phase:<13} {entry.status:<16} {entry.commits} commits, {entry.attempts} attempts"
+        f"  {entry.phase:<13} {entry.status:<16} "
+        f"{counted(entry.commits, 'commit')}, {counted(entry.attempts, 'attempt')}"
         for entry in snapshot.phase_history
     ]
     return "\n" + "\n".join(["Phases:", *map(plain_indented, lines)]) if lines else ""

@@ -1,0 +1,33 @@
+"""What the commands that act on one order have in common: its id as the argument, the answer printed."""
+
+from typing import Any, ClassVar, Protocol
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from sandboxes.errors import ExpectedError
+from workorders import progress
+from workorders.management.printing import as_json, describe, failure
+from workorders.models import AgentWorkOrder
+
+
+class Action(Protocol):
+    def __call__(self, *, agent_work_order_id: str, by: str) -> AgentWorkOrder: ...
+
+
+class OneOrderCommand(BaseCommand):
+    """`action` is the function of `services` that a subclass runs, as a `staticmethod`."""
+
+    action: ClassVar[Action]
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("agent_work_order_id", metavar="ID")
+        parser.add_argument("--json", action="store_true", help="print the API's JSON")
+
+    def handle(self, *_arguments: Any, **options: Any) -> None:
+        try:
+            order_id = progress.known_id(options["agent_work_order_id"])
+            order = self.action(agent_work_order_id=order_id, by="command")
+        except ExpectedError as error:
+            raise failure(error) from error
+        answer = progress.answer_for(order)
+        self.stdout.write(as_json(answer) if options["json"] else describe(answer.agent_work_order))
