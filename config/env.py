@@ -4,6 +4,7 @@ The only module that reads `os.environ`. `config.settings` turns the result into
 else reads `django.conf.settings`. A test keeps `.env.example` in step with the fields here.
 """
 
+import hmac
 import os
 import re
 import secrets
@@ -11,12 +12,15 @@ import shlex
 import shutil
 import sys
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sandboxes.providers import MODEL_HOST, DaggerSettings, E2BSettings, ProviderSettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "testserver"})
@@ -52,6 +56,11 @@ class Environment(BaseSettings):
     agent_isolation: Literal["bubblewrap", "none", ""] = Field("", alias="WORKORDERS_AGENT_ISOLATION")
     agent_read_paths: str = Field("", alias="WORKORDERS_AGENT_READ_PATHS")
     agent_budget_usd: float | None = Field(None, alias="WORKORDERS_AGENT_BUDGET_USD", gt=0)
+    sandbox_allowed_hosts: str = Field("", alias="WORKORDERS_SANDBOX_ALLOWED_HOSTS")
+    e2b_template: str = Field(
+        "work-orders", alias="WORKORDERS_E2B_TEMPLATE", pattern=r"^[A-Za-z0-9][\w./:-]*$"
+    )
+    dagger_image: str = Field("", alias="WORKORDERS_DAGGER_IMAGE", pattern=r"^([a-z0-9][\w./:@-]*)?$")
     allow_local_repositories: bool = Field(False, alias="WORKORDERS_ALLOW_LOCAL_REPOSITORIES")
     github_host: str = Field("github.com", alias="WORKORDERS_GITHUB_HOST", pattern=r"^[a-z0-9][a-z0-9.-]*$")
     github_git_base_url: str = Field("", alias="WORKORDERS_GITHUB_GIT_BASE_URL")
@@ -68,6 +77,11 @@ class Environment(BaseSettings):
     anthropic_api_key: str = Field("", alias="ANTHROPIC_API_KEY", repr=False)
     claude_code_oauth_token: str = Field("", alias="CLAUDE_CODE_OAUTH_TOKEN", repr=False)
     anthropic_base_url: str = Field("", alias="ANTHROPIC_BASE_URL")
+
+    e2b_api_key: str = Field("", alias="E2B_API_KEY", repr=False)
+    e2b_domain: str = Field("", alias="E2B_DOMAIN", pattern=r"^[a-z0-9.-]*$")
+    e2b_api_url: str = Field("", alias="E2B_API_URL")
+    e2b_sandbox_url: str = Field("", alias="E2B_SANDBOX_URL")
 
     home: Path = Field(Path("/"), alias="HOME")
     path: str = Field("/usr/local/bin:/usr/bin:/bin", alias="PATH")
@@ -88,6 +102,14 @@ class Environment(BaseSettings):
         if not shlex.split(value):
             raise ValueError("names no program; leave it out for `claude`")
         return value
+
+    @field_validator("sandbox_allowed_hosts", mode="after")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        if wrong := [name for name in names if name != "*" and not _HOST_NAME.fullmatch(name)]:
+            raise ValueError(f"must be host names separated by commas, or *; {wrong[0]!r} is neither")
+        return ",".join(names)
 
     @field_validator("github_git_base_url", mode="after")
     @classmethod
@@ -143,6 +165,28 @@ class Environment(BaseSettings):
         return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
     @property
+    def model_host(self) -> str:
+        return urlsplit(self.anthropic_base_url).hostname or MODEL_HOST
+
+    @property
+    def providers(self) -> ProviderSettings:
+        """Settings of the sandboxes that run elsewhere. Installations are told apart by their secret key."""
+        owner = hmac.new(self.secret_key.encode(), b"sandbox owner", sha256).hexdigest()[:24]
+        hosts = [self.model_host, *(name for name in self.sandbox_allowed_hosts.split(",") if name)]
+        return ProviderSettings(
+            owner=owner,
+            allowed_hosts=tuple(dict.fromkeys(hosts)),
+            e2b=E2BSettings(
+                api_key=self.e2b_api_key,
+                template=self.e2b_template,
+                domain=self.e2b_domain,
+                api_url=self.e2b_api_url,
+                sandbox_url=self.e2b_sandbox_url,
+            ),
+            dagger=DaggerSettings(image=self.dagger_image),
+        )
+
+    @property
     def secret_values(self) -> list[tuple[str, str]]:
         """Names and values that must be in no log, page or commit."""
         found = [(name, str(getattr(self, field))) for field, name in _SECRETS.items()]
@@ -153,6 +197,7 @@ class Environment(BaseSettings):
         return [(name, value) for name, value in dict.fromkeys(found) if value]
 
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _SECRETS = {
     "secret_key": "WORKORDERS_SECRET_KEY",
     "gh_token": "GH_TOKEN",

@@ -197,6 +197,7 @@ WORKORDERS_AGENT_ISOLATION = env.isolation
 WORKORDERS_AGENT_READ_PATHS = tuple(env.read_paths)
 WORKORDERS_AGENT_BUDGET_USD = env.agent_budget_usd
 WORKORDERS_AGENT_PROVIDER_VARIABLES = env.provider_variables
+WORKORDERS_SANDBOX_PROVIDERS = env.providers
 WORKORDERS_ALLOW_LOCAL_REPOSITORIES = env.allow_local_repositories
 WORKORDERS_GITHUB_HOST = env.github_host
 WORKORDERS_GITHUB_GIT_BASE_URL = env.git_base_url

@@ -6,11 +6,13 @@ backend.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from sandboxes.isolation import IsolationSettings
 from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.providers import ProviderSettings
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class SandboxSpec:
     isolation: IsolationSettings
     committer_name: str = "Work Orders agent"
     committer_email: str = "agent@work-orders.invalid"
+    providers: ProviderSettings = field(default_factory=ProviderSettings)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class SandboxCommand:
     """A command and how long it may take. `environment` is all it sees beside PATH and HOME.
 
     `secrets` are more variables for the process, kept apart so that no backend logs or stores them.
+    `program_folders` are paths of this host the program needs: shown to a local sandbox; one elsewhere finds the
+    program by its name, and gets those of the command line's files that are among them.
     """
 
     argv: tuple[str, ...]
@@ -71,10 +76,16 @@ class CommandExecutionResult:
 
 @dataclass(frozen=True)
 class SandboxState:
-    """What the sandbox says of itself, unverified. `change_marker` differs once HEAD has moved."""
+    """What the sandbox says of itself, unverified. `change_marker` differs once HEAD has moved.
+
+    `provider_id`, `started_at` and `expires_at` are known of sandboxes that run elsewhere.
+    """
 
     exists: bool
     change_marker: str = ""
+    provider_id: str = ""
+    started_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class SweepScope:
 
     data_dir: Path
     isolation: IsolationSettings
+    providers: ProviderSettings
     active_identifiers: Callable[[], frozenset[str]]
     identifiers_at_work_here: Callable[[], frozenset[str]]
     dry_run: bool = False
@@ -112,10 +124,15 @@ class AgentSandbox(Protocol):
     """
 
     sandbox_identifier: str
+    shares_host: bool
+    """Whether loopback inside is this host's loopback, and paths inside are this host's paths."""
 
     @property
     def handle(self) -> str:
-        """Text by which another process on this or another host can `attach`."""
+        """Text by which another process, on another host too where the place is elsewhere, can `attach`.
+
+        Empty where the backend cannot be attached to, or before there is a place.
+        """
         ...
 
     @property
@@ -158,7 +175,13 @@ class AgentSandbox(Protocol):
         """Note on the trusted side that a step ended here at `head_sha`, so that the next may `attach`."""
         ...
 
-    def get_current_state(self) -> SandboxState: ...
+    def get_current_state(self) -> SandboxState:
+        """Cheap while a command runs, when it is asked every few seconds."""
+        ...
+
+    def holds_session(self, session_id: str) -> bool:
+        """Whether the agent's HOME has the transcript of that session, so that it can be resumed. Never raises."""
+        ...
 
     def cleanup(self) -> None:
         """Remove the place and everything that runs in it; safe to call twice, keeps the agent's HOME."""

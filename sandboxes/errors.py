@@ -40,6 +40,26 @@ class SandboxUnavailable(SandboxError):
     advice = "Run `manage.py doctor` on the worker's machine; it names the missing part."
 
 
+class SandboxVanished(SandboxError):
+    """The sandbox's provider ended it, or lost it, while it was needed."""
+
+    category = "sandbox_vanished"
+    retryable = True
+    advice = "Nothing to do: the step is tried again in a new sandbox, from the commits that are pushed."
+
+
+class SandboxUnreachable(SandboxError):
+    """The sandbox's provider did not answer, or asked to come back later."""
+
+    category = "sandbox_unreachable"
+    retryable = True
+    advice = "Check the provider's status page and the worker's network; the step is tried again."
+
+
+class StreamDropped(SandboxUnreachable):
+    """The connection to a command in a sandbox broke; the command itself may go on."""
+
+
 class ProgramMissing(SandboxError):
     """A program the server must start is not installed or not executable."""
 

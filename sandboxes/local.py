@@ -24,7 +24,7 @@ from sandboxes.process import ProcessControl, ProcessLimits
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
 _BUNDLE_SECONDS = 600.0
-_NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
+NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _TRAILERS_INSIDE = Path("/run/work-order-trailers")
 _UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
 CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
@@ -42,7 +42,7 @@ exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message
 """
 # Everything but the bundle goes to standard error. Leftovers are committed, and commits made on another branch
 # or on none are brought to the order's, where they follow from it.
-_BUNDLE_SCRIPT = f"""
+BUNDLE_SCRIPT = f"""
 branch="refs/heads/$1"
 newline='
 '
@@ -75,6 +75,8 @@ class LocalSandbox:
     Subclasses say how the checkout is made (`_make_checkout`), which folders beside the workspace its git
     needs (`_git_folders`), and where its git directory is (`_git_dir`).
     """
+
+    shares_host = True
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
@@ -175,12 +177,12 @@ class LocalSandbox:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message)
         result = self._run(
-            ("sh", "-c", _BUNDLE_SCRIPT, "sh", *names),
+            ("sh", "-c", BUNDLE_SCRIPT, "sh", *names),
             stdout_path=destination,
             environment={**_OWN_COMMANDS, "LC_ALL": "C"},
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
-        if _NOTHING_TO_BUNDLE in result.stderr:
+        if NOTHING_TO_BUNDLE in result.stderr:
             return False
         if not result.ok or result.truncated:
             reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
@@ -196,6 +198,9 @@ class LocalSandbox:
         except OSError:
             return SandboxState(exists=True)
         return SandboxState(exists=True, change_marker=f"{seen.st_size}-{seen.st_mtime_ns}")
+
+    def holds_session(self, session_id: str) -> bool:
+        return any(self._home.glob(f".claude/projects/*/{session_id}.jsonl"))
 
     def cleanup(self) -> None:
         self._discard()

@@ -12,18 +12,18 @@ from sandboxes.kinds import SandboxType
 BACKENDS: dict[SandboxType, str] = {
     SandboxType.GIT_BRANCH: "sandboxes.backends.git_branch:GitBranchSandbox",
     SandboxType.GIT_WORKTREE: "sandboxes.backends.git_worktree:GitWorktreeSandbox",
+    SandboxType.E2B: "sandboxes.backends.e2b:E2BSandbox",
 }
 
-SWEEPERS: tuple[str, ...] = (
-    "sandboxes.leftovers:sweep_orphans",
-)  # both local backends; others add their own
+SWEEPERS: tuple[str, ...] = ("sandboxes.leftovers:sweep_orphans",)  # what is on this host, of any backend
+REMOTE_SWEEPERS: dict[SandboxType, str] = {SandboxType.E2B: "sandboxes.backends.e2b:sweep_orphans"}
 logger = logging.getLogger(__name__)
 
 
 def create_sandbox(sandbox_type: SandboxType, spec: SandboxSpec) -> AgentSandbox:
     """The backend for one order's place to work; nothing is made yet. Raises `SandboxUnavailable`."""
     target = BACKENDS.get(sandbox_type)
-    if target is None:
+    if target is None or spec.providers.missing_setting(sandbox_type):
         raise SandboxUnavailable(f"The sandbox type {sandbox_type} is not available on this server.")
     return cast(Callable[[SandboxSpec], AgentSandbox], _named(target))(spec)
 
@@ -31,12 +31,18 @@ def create_sandbox(sandbox_type: SandboxType, spec: SandboxSpec) -> AgentSandbox
 def sweep_orphans(scope: SweepScope, sweepers: Sequence[str] | None = None) -> tuple[str, ...]:
     """What no live order owns, ended and removed by each backend; one that fails does not stop the others."""
     found: list[str] = []
-    for target in SWEEPERS if sweepers is None else sweepers:
+    for target in _sweepers(scope) if sweepers is None else sweepers:
         try:
             found += cast(OrphanSweeper, _named(target))(scope)
         except SandboxError as error:
             logger.warning("sandbox_sweep_failed: %s: %s", target, error)
     return tuple(found)
+
+
+def _sweepers(scope: SweepScope) -> list[str]:
+    """Providers that are configured only: nothing else is imported, and nothing can be there."""
+    configured = (kind for kind in REMOTE_SWEEPERS if not scope.providers.missing_setting(kind))
+    return [*SWEEPERS, *(REMOTE_SWEEPERS[kind] for kind in configured)]
 
 
 def _named(target: str) -> object:

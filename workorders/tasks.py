@@ -82,7 +82,9 @@ def _take_slot(folder: Path, cluster: int, count: int) -> Slot | None:
 
 def recover() -> None:
     """The recovery schedule."""
-    recovery.recover(settings.WORKORDERS_DATA_DIR, wiring.isolation_settings())
+    recovery.recover(
+        settings.WORKORDERS_DATA_DIR, wiring.isolation_settings(), settings.WORKORDERS_SANDBOX_PROVIDERS
+    )
 
 
 def verify_repository(repository_pk: int) -> None:

@@ -111,6 +111,7 @@ def engine_parts(*, share: int | None = None) -> EngineParts:
             lease_seconds=settings.WORKORDERS_LEASE_SECONDS,
             drain_seconds=settings.WORKORDERS_DRAIN_SECONDS,
             isolation=isolation_settings(),
+            providers=settings.WORKORDERS_SANDBOX_PROVIDERS,
             agent_argv=settings.WORKORDERS_AGENT_COMMAND,
             agent_model=settings.WORKORDERS_AGENT_MODEL,
             agent_timeout_seconds=settings.WORKORDERS_AGENT_TIMEOUT_SECONDS,

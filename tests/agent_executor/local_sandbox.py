@@ -10,6 +10,8 @@ from sandboxes.process import ProcessControl, ProcessLimits, run
 class LocalSandbox:
     """Runs commands in a folder of this machine, without isolation: just enough of the Protocol."""
 
+    shares_host = True
+
     def __init__(self, folder: Path) -> None:
         self.sandbox_identifier = "local"
         self.workspace = str(folder)
@@ -53,6 +55,9 @@ class LocalSandbox:
         raise NotImplementedError
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
+        raise NotImplementedError
+
+    def holds_session(self, session_id: str) -> bool:
         raise NotImplementedError
 
     def mark_idle(self, head_sha: str) -> None:

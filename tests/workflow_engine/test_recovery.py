@@ -10,6 +10,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from sandboxes.isolation import IsolationSettings
+from sandboxes.providers import ProviderSettings
 from tests.factories import make_order
 from tests.workflow_engine.rows import all_rows, at_once, begun, expire
 from workorders import queue
@@ -25,7 +26,7 @@ ISOLATION = IsolationSettings(mode="none")
 
 
 def recover_in(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
-    return recover(data_dir, ISOLATION, dry_run=dry_run)
+    return recover(data_dir, ISOLATION, ProviderSettings(), dry_run=dry_run)
 
 
 def folder(data_dir: Path, name: str, age_seconds: float = 0) -> Path:

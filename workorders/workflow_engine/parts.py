@@ -11,6 +11,7 @@ from github_app.references import RepositoryReference
 from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
+from sandboxes.providers import ProviderSettings
 from workorders.workflow_engine.crash_points import CrashPoints
 
 
@@ -24,6 +25,7 @@ class EngineSettings:
     lease_seconds: float
     drain_seconds: float
     isolation: IsolationSettings
+    providers: ProviderSettings
     agent_argv: tuple[str, ...]
     agent_model: str
     agent_timeout_seconds: float

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from sandboxes.base import SweepScope
 from sandboxes.isolation import IsolationSettings
+from sandboxes.providers import ProviderSettings
 from sandboxes.registry import sweep_orphans
 from workorders import queue
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
@@ -38,12 +39,14 @@ class RecoveryReport:
     leftovers: tuple[str, ...]
 
 
-def recover(data_dir: Path, isolation: IsolationSettings, *, dry_run: bool = False) -> RecoveryReport:
+def recover(
+    data_dir: Path, isolation: IsolationSettings, providers: ProviderSettings, *, dry_run: bool = False
+) -> RecoveryReport:
     """One whole pass; safe at any time and on any number of hosts."""
     report = RecoveryReport(
         tickets_issued=issue_missing_ticket(dry_run=dry_run),
         orders_cancelled=_finish_abandoned_cancels(dry_run),
-        leftovers=sweep_here(data_dir, isolation, dry_run=dry_run),
+        leftovers=sweep_here(data_dir, isolation, providers, dry_run=dry_run),
     )
     if not dry_run:
         _forget_old_rows()
@@ -58,12 +61,15 @@ def recover(data_dir: Path, isolation: IsolationSettings, *, dry_run: bool = Fal
     return report
 
 
-def sweep_here(data_dir: Path, isolation: IsolationSettings, *, dry_run: bool = False) -> tuple[str, ...]:
+def sweep_here(
+    data_dir: Path, isolation: IsolationSettings, providers: ProviderSettings, *, dry_run: bool = False
+) -> tuple[str, ...]:
     """What no live order owns, removed from this host and from what it can reach."""
     return sweep_orphans(
         SweepScope(
             data_dir=data_dir,
             isolation=isolation,
+            providers=providers,
             active_identifiers=active_identifiers,
             identifiers_at_work_here=identifiers_at_work_here,
             dry_run=dry_run,

@@ -81,8 +81,7 @@ class Workplace:
 
     def _session(self) -> AgentSession:
         previous = self._plan.previous_session_id
-        home = self._data_dir / "homes" / self._identifier
-        if previous and any(home.glob(f".claude/projects/*/{previous}.jsonl")):
+        if previous and self._any_sandbox().holds_session(previous):
             return AgentSession(previous, resume=True)
         return AgentSession(str(uuid4()), resume=False)
 
@@ -183,8 +182,14 @@ class Workplace:
             data_dir=self._data_dir,
             trailers=phase_tracker.trailers_for(order.agent_work_order_id, self._plan.phase, session_id),
             isolation=self._parts.settings.isolation,
+            providers=self._parts.settings.providers,
         )
         return create_sandbox(SandboxType(order.sandbox_type), spec)
+
+    def _any_sandbox(self) -> AgentSandbox:
+        """For what depends on its name only."""
+        sha = self._order.base_sha or "0" * 40
+        return self._sandbox("main", sha, sha, "none")
 
     def take_commits(self, place: Place, *, final: bool = False) -> str | None:
         """Bundle out of the sandbox, inspect, keep in the mirror: the accepted head, or None without commits.
@@ -214,9 +219,8 @@ class Workplace:
 
     def remove(self) -> None:
         """Remove the place; the agent's HOME (its transcripts) stays for follow-ups."""
-        sha = self._order.base_sha or "0" * 40
         try:
-            sandbox = self._sandbox("main", sha, sha, "none")  # raises where the settings refuse it by now
+            sandbox = self._any_sandbox()  # raises where the settings refuse it by now
             if not sandbox.get_current_state().exists:
                 return
             self._crash_point("cleaning")

@@ -18,7 +18,12 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         dry_run = options["dry_run"]
-        report = recover(settings.WORKORDERS_DATA_DIR, wiring.isolation_settings(), dry_run=dry_run)
+        report = recover(
+            settings.WORKORDERS_DATA_DIR,
+            wiring.isolation_settings(),
+            settings.WORKORDERS_SANDBOX_PROVIDERS,
+            dry_run=dry_run,
+        )
         would = "would be " if dry_run else ""
         self.stdout.write(f"tickets {would}issued: {report.tickets_issued}")
         self.stdout.write(f"orders {would}cancelled: {', '.join(report.orders_cancelled) or 'none'}")

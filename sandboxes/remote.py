@@ -1,0 +1,498 @@
+"""What sandboxes elsewhere share: commits in, commands followed from outside, bundle out, HOME kept between places.
+
+A backend gives a `Machine` to work with; everything above that is here. Nothing a machine says is trusted, and
+nothing of the server's is in it but the repository's newest commits and what a command was given.
+"""
+
+import base64
+import binascii
+import json
+import re
+import shlex
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
+from typing import Protocol
+from uuid import uuid4
+
+from sandboxes import remote_scripts as scripts
+from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
+from sandboxes.git import GitSettings, TrustedGit
+from sandboxes.local import HOOK, NOTHING_TO_BUNDLE
+from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.transfer import write_shallow_pack
+
+SMALL_SECONDS = 60.0
+BIG_SECONDS = 600.0
+FOLLOW_SECONDS = 300
+GRACE_TENTHS = 15
+DROPPED_SECONDS = 90.0
+KEEP_ALIVE_SECONDS = 30.0
+HOME_LIMIT_BYTES = 32 * 1024 * 1024
+_SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_STDERR_BYTES = 64 * 1024
+_LOOK_SECONDS = 0.1
+_LATE_SECONDS = 15.0  # for the last output of a command that was ended
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a small command inside said; both streams as text, cut by the backend."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def words(self) -> str:
+        return self.stderr.strip()[-500:] or f"exit code {self.code}"
+
+
+class Machine(Protocol):
+    """A machine that is up. Every method may raise `SandboxVanished` or another `SandboxError`."""
+
+    def run(self, script: str, *arguments: str, seconds: float = SMALL_SECONDS) -> Answer:
+        """A bash script to its end."""
+        ...
+
+    def lines(self, script: str, *arguments: str, seconds: float) -> Iterator[str]:
+        """A bash script's output, line by line as it comes. Raises `StreamDropped` where only the stream broke."""
+        ...
+
+    def put(self, files: Mapping[str, bytes | Path]) -> None:
+        """Write files at absolute paths, with their folders."""
+        ...
+
+    def bring_secrets(self, path: str, content: bytes) -> str:
+        """Show a file of secrets to one command, off every log; where it is to be found."""
+        ...
+
+    def fetch(self, path: str, destination: Path, *, limit_bytes: int) -> None:
+        """Read a file out; raises `SandboxError` where it is larger."""
+        ...
+
+    def keep_alive(self) -> None:
+        """Put off the machine's own end, as a step runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A command that runs inside, whoever listens."""
+
+    folder: str
+    pid: str
+
+
+@dataclass
+class _Told:
+    """One line of a follower, or the error that ended it for good."""
+
+    kind: str
+    text: str = ""
+    error: Exception | None = None
+
+
+class RemoteSandbox:
+    """`root` is the account's folder inside; the checkout, HOME and jobs are below it."""
+
+    root = "/home/user"
+    shares_host = False
+
+    def __init__(self, spec: SandboxSpec) -> None:
+        self.spec = spec
+        self.sandbox_identifier = spec.sandbox_identifier
+        self._change_marker = ""
+        self._running = False
+        self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
+
+    # --- what differs between the backends ---
+
+    @property
+    def handle(self) -> str:
+        raise NotImplementedError
+
+    def _create(self) -> None:
+        """A fresh machine, alone of its order. Idempotent: what an earlier attempt left is removed first."""
+        raise NotImplementedError
+
+    def _connect(self, handle: str) -> bool:
+        raise NotImplementedError
+
+    def _machine(self, secrets: bytes = b"") -> AbstractContextManager[Machine]:
+        """The machine, for a while. Raises `SandboxVanished` where there is none."""
+        raise NotImplementedError
+
+    def _remove(self) -> None:
+        raise NotImplementedError
+
+    def _look(self) -> SandboxState:
+        """What the provider knows; `exists` is False where it knows of none."""
+        raise NotImplementedError
+
+    # --- the Protocol ---
+
+    @property
+    def workspace(self) -> str:
+        return f"{self.root}/workspace"
+
+    @property
+    def _home(self) -> str:
+        return f"{self.root}/home"
+
+    def _own(self, name: str) -> str:
+        """A path for what is neither the agent's nor the repository's; the agent can still reach it."""
+        return f"{self.root}/.work-orders/{name}"
+
+    def setup(self) -> None:
+        inbox = self.spec.data_dir / "outbox" / f"{self.sandbox_identifier}-{uuid4().hex}"
+        spec = self.spec
+        git = TrustedGit(GitSettings(search_path=spec.isolation.search_path))
+        try:
+            pack = write_shallow_pack(
+                git, spec.mirror_path, base_sha=spec.base_sha, start_sha=spec.start_sha, folder=inbox
+            )
+            self._create()
+            files: dict[str, bytes | Path] = {
+                self._own("pack"): pack.path,
+                self._own("hook"): HOOK.encode(),
+                self._own("home.tgz"): self._kept_home(),
+                self._own("trailers"): self._trailers_text(),
+            }
+            names = [self.workspace, self._home, self._own("jobs"), spec.git_branch_name, spec.base_branch]
+            names += [
+                spec.start_sha,
+                spec.base_sha,
+                *(self._own(name) for name in ("pack", "home.tgz", "hook")),
+            ]
+            with self._machine() as machine:
+                machine.put(files)
+                done = machine.run(
+                    self._with_variables(scripts.SETUP), *names, *pack.boundary, seconds=BIG_SECONDS
+                )
+            if done.code:
+                raise SandboxError(f"The checkout in the sandbox failed: {done.words}")
+        except (GitError, OSError) as error:
+            raise SandboxError(f"The sandbox could not be filled: {error}") from error
+        finally:
+            shutil.rmtree(inbox, ignore_errors=True)
+
+    def attach(self, handle: str) -> bool:
+        if not handle:
+            return False
+        try:
+            if not self._connect(handle):
+                return False
+            with self._machine() as machine:
+                said = machine.run(scripts.CLAIM, self._own("idle"), self.workspace)
+                if said.code or said.stdout.split() != [self.spec.start_sha, self.spec.start_sha]:
+                    return False
+                machine.put({self._own("trailers"): self._trailers_text()})
+        except SandboxError:
+            return False
+        return True
+
+    def mark_idle(self, head_sha: str) -> None:
+        with suppress(SandboxVanished), self._machine() as machine:
+            self._keep_home(machine)
+            machine.put({self._own("idle"): f"{head_sha}\n".encode()})
+
+    def write_file(self, path: str, content: bytes) -> None:
+        inside = path.removeprefix("~/")
+        target = PurePosixPath(self._home if inside != path else self.workspace) / inside
+        try:
+            with self._machine() as machine:
+                machine.put({str(target): content})
+        except SandboxVanished:
+            raise
+        except SandboxError as error:
+            raise SandboxError(f"Could not write {path} in the sandbox: {error}") from error
+
+    def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
+        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inside = self._own("out.bundle")
+        names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message, self.workspace, inside)
+        with self._machine() as machine:
+            said = machine.run(self._with_variables(scripts.EXPORT), *names, seconds=BIG_SECONDS)
+            if NOTHING_TO_BUNDLE.decode() in said.stderr:
+                return False
+            if said.code or not said.stdout.strip().isdigit():
+                raise SandboxError(f"The bundle of the sandbox's commits failed: {said.words}")
+            if int(said.stdout) > limit_bytes:
+                raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
+            machine.fetch(inside, destination, limit_bytes=limit_bytes)
+        return True
+
+    def get_current_state(self) -> SandboxState:
+        state = self._look()
+        if not state.exists or self._running:
+            return _with_marker(state, self._change_marker)
+        try:
+            with self._machine() as machine:
+                said = machine.run('stat -c %s-%.9Y "$1"', f"{self.workspace}/.git/logs/HEAD")
+        except SandboxVanished:
+            return _with_marker(state, "")
+        return _with_marker(state, said.stdout.strip() if said.code == 0 else "")
+
+    def holds_session(self, session_id: str) -> bool:
+        try:
+            return session_id in json.loads((self._kept / "sessions.json").read_text())
+        except (OSError, ValueError, TypeError):
+            return False
+
+    def cleanup(self) -> None:
+        self._remove()
+
+    # --- commands ---
+
+    def execute_command(
+        self,
+        command: SandboxCommand,
+        *,
+        control: ProcessControl | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> CommandExecutionResult:
+        secrets = _exports(command.secrets)
+        self._running = True
+        try:
+            with self._machine(secrets) as machine:
+                job = self._start(machine, command, secrets)
+                sink = _Sink(command.output_limit_bytes, on_stdout)
+                return _Watch(self, machine, job, command, control or ProcessControl(), sink).run()
+        finally:
+            self._running = False
+
+    def _start(self, machine: Machine, command: SandboxCommand, secrets: bytes) -> _Job:
+        job = self._own(f"jobs/{uuid4().hex}")
+        found = machine.bring_secrets(f"{job}/secrets", secrets) if secrets else ""
+        files: dict[str, bytes | Path] = {f"{job}/stdin": command.stdin}
+        variables = _exports({**self._variables(), **command.environment}) + secrets_line(found)
+        argv = self._bring_programs(command, files)
+        start = f"cd -- {shlex.quote(self.workspace)} || exit 125\n".encode()
+        files[f"{job}/command"] = start + variables + f"exec {shlex.join(argv)}\n".encode()
+        machine.put(files)
+        seconds = str(int(command.timeout_seconds) + 60)
+        said = machine.run(scripts.START, job, seconds)
+        if said.code or not said.stdout.strip().isdigit():
+            raise SandboxError(f"The command could not be started in the sandbox: {said.words}")
+        return _Job(job, said.stdout.strip())
+
+    def _bring_programs(self, command: SandboxCommand, files: dict[str, bytes | Path]) -> list[str]:
+        """The command line as it is found there: programs by their name, script files of this host brought along."""
+        argv = list(command.argv)
+        if argv[0].startswith("/"):
+            name = Path(argv[0]).name
+            argv[0] = "python3" if name.startswith("python") else name
+        for place, item in enumerate(argv[1:], start=1):
+            if item.startswith("/") and Path(item) in command.program_folders and Path(item).is_file():
+                argv[place] = self._own(f"programs/{Path(item).name}")
+                files[argv[place]] = Path(item)
+        return argv
+
+    def _variables(self) -> dict[str, str]:
+        spec = self.spec
+        return {
+            "HOME": self._home,
+            "LANG": "C.UTF-8",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_AUTHOR_NAME": spec.committer_name,
+            "GIT_AUTHOR_EMAIL": spec.committer_email,
+            "GIT_COMMITTER_NAME": spec.committer_name,
+            "GIT_COMMITTER_EMAIL": spec.committer_email,
+            "WORKORDERS_TRAILERS_FILE": self._own("trailers"),
+        }
+
+    def _with_variables(self, script: str) -> str:
+        """For git calls of our own: an agent's ~/.gitconfig has no say."""
+        own = {**self._variables(), "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C"}
+        return _exports(own).decode() + script
+
+    def _trailers_text(self) -> bytes:
+        return "".join(f"{line}\n" for line in self.spec.trailers).encode()
+
+    # --- HOME between places: an archive nobody here opens ---
+
+    def _kept_home(self) -> bytes | Path:
+        kept = self._kept / "home.tgz"
+        return kept if kept.is_file() else b""
+
+    def _keep_home(self, machine: Machine) -> None:
+        """Best effort: without it the next place starts with a fresh session, told what git holds."""
+        inside = self._own("home.tgz")
+        with suppress(SandboxError, OSError):
+            said = machine.run(
+                scripts.KEEP_HOME, self._home, inside, str(HOME_LIMIT_BYTES), seconds=BIG_SECONDS
+            )
+            size, *sessions = said.stdout.split() or ["0"]
+            if said.code or not size.isdigit() or int(size) > HOME_LIMIT_BYTES:
+                return
+            self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = self._kept / uuid4().hex
+            machine.fetch(inside, fresh, limit_bytes=HOME_LIMIT_BYTES)
+            fresh.rename(self._kept / "home.tgz")
+            (self._kept / "sessions.json").write_text(json.dumps(sessions[:200]))
+
+
+class _Watch:
+    """Follows one command to its end: clocks, control, output as it comes, and its life put off meanwhile."""
+
+    def __init__(
+        self,
+        sandbox: RemoteSandbox,
+        machine: Machine,
+        job: _Job,
+        command: SandboxCommand,
+        control: ProcessControl,
+        sink: "_Sink",
+    ) -> None:
+        self._sandbox, self._machine, self._job = sandbox, machine, job
+        self._command, self._control, self._sink = command, control, sink
+        self._told: SimpleQueue[_Told] = SimpleQueue()
+        self._stderr = b""
+        self._closing = threading.Event()
+
+    def run(self) -> CommandExecutionResult:
+        started = self._heard = time.monotonic()
+        threading.Thread(target=self._follow, daemon=True, name=f"follow-{self._job.pid}").start()
+        reason: ExitReason | None = None
+        ended = 0.0
+        alive = started
+        code: int | None = None
+        try:
+            while code is None:
+                code = self._take()
+                now = time.monotonic()
+                if reason is None and code is None and (reason := self._overdue(started, now)) is not None:
+                    self._end()
+                    ended = now
+                if ended and now - ended > _LATE_SECONDS:
+                    raise SandboxError("The sandbox did not say that the command had ended.")
+                if now - alive > KEEP_ALIVE_SECONDS:
+                    self._machine.keep_alive()
+                    alive = now
+        except BaseException:
+            with suppress(SandboxError):
+                self._end()
+            raise
+        finally:
+            self._closing.set()
+        return CommandExecutionResult(
+            exit_code=code,
+            reason=reason or ExitReason.EXITED,
+            stdout=bytes(self._sink.data),
+            stderr=self._stderr,
+            truncated=self._sink.truncated,
+            duration_seconds=time.monotonic() - started,
+        )
+
+    def _take(self) -> int | None:
+        """Handle what was told, for a moment; the exit code once that is told."""
+        try:
+            told = self._told.get(timeout=_LOOK_SECONDS)
+        except Empty:
+            return None
+        if told.error is not None:
+            raise told.error
+        match told.kind:
+            case "o":
+                self._heard = time.monotonic()
+                self._sink.feed(_decoded(told.text))
+            case "m":
+                self._sandbox._change_marker = told.text[:100]
+            case "e":
+                self._stderr = _decoded(told.text)[-_STDERR_BYTES:]
+            case "x":
+                return int(told.text) if told.text.strip().isdigit() else 137
+        return None
+
+    def _overdue(self, started: float, now: float) -> ExitReason | None:
+        if self._control.overdue is not None:
+            return self._control.overdue
+        if now - started > self._command.timeout_seconds:
+            return ExitReason.TIMED_OUT
+        if self._command.silence_seconds is not None and now - self._heard > self._command.silence_seconds:
+            return ExitReason.SILENT
+        return None
+
+    def _end(self) -> None:
+        self._machine.run(scripts.END, self._job.folder, str(GRACE_TENTHS), seconds=_LATE_SECONDS)
+
+    def _follow(self) -> None:
+        """In a thread of its own: a stream can only be waited for. A dropped one is taken up where it broke off."""
+        offset, broken_since = 0, 0.0
+        log = f"{self._sandbox.workspace}/.git/logs/HEAD"
+        while not self._closing.is_set():
+            names = (self._job.folder, self._job.pid, str(offset), str(FOLLOW_SECONDS), log)
+            try:
+                for line in self._machine.lines(scripts.FOLLOW, *names, seconds=FOLLOW_SECONDS + 60):
+                    broken_since = 0.0
+                    kind, _, text = line.partition(" ")
+                    if kind == "o":
+                        offset += len(_decoded(text))
+                    self._told.put(_Told(kind, text))
+                    if kind == "x":
+                        return
+            except StreamDropped as error:
+                broken_since = broken_since or time.monotonic()
+                if time.monotonic() - broken_since > DROPPED_SECONDS:
+                    self._told.put(_Told("!", error=error))
+                    return
+                self._closing.wait(0.2)
+            except Exception as error:  # whatever it is, the thread that waits must hear of it
+                self._told.put(_Told("!", error=error))
+                return
+
+
+@dataclass
+class _Sink:
+    """Output to its reader, or the first bytes of it kept."""
+
+    limit: int
+    on_stdout: Callable[[bytes], None] | None
+    data: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+
+    def feed(self, chunk: bytes) -> None:
+        if self.on_stdout is not None:
+            self.on_stdout(chunk)
+            return
+        room = self.limit - len(self.data)
+        self.truncated = self.truncated or len(chunk) > room
+        self.data += chunk[: max(room, 0)]
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise SandboxError("The sandbox answered with something that is no output of a command.") from None
+
+
+def _exports(variables: Mapping[str, str]) -> bytes:
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in variables.items()
+        if _SAFE_NAME.fullmatch(name)
+    ]
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def secrets_line(path: str) -> bytes:
+    """Read once, then gone."""
+    return f". {shlex.quote(path)}; rm -f -- {shlex.quote(path)} 2> /dev/null\n".encode() if path else b""
+
+
+def _with_marker(state: SandboxState, marker: str) -> SandboxState:
+    return SandboxState(state.exists, marker, state.provider_id, state.started_at, state.expires_at)
+
+
+def script_command(script: str, arguments: Sequence[str]) -> str:
+    """One line for a shell that runs the script as its only process."""
+    return f"exec {shlex.join(['bash', '-c', script, 'bash', *arguments])}"
