@@ -72,6 +72,9 @@ TEMPLATES = [
 env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+WORKORDERS_SQLITE_SAFE_SINCE = (3, 51, 3)  # before, a reset of the write-ahead log can corrupt the database
+
+
 def _database() -> dict[str, Any]:
     if env.database_url:
         config: dict[str, Any] = dict(dj_database_url.parse(env.database_url))
@@ -79,6 +82,7 @@ def _database() -> dict[str, Any]:
         config = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(env.data_dir / "workorders.sqlite3")}
     config["CONN_MAX_AGE"] = None
     if config["ENGINE"].endswith("sqlite3"):
+        config["ENGINE"] = "config.sqlite"
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,

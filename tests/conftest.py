@@ -54,9 +54,8 @@ def postgres_url() -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of Postgres alone belong to the session that `test_on_postgres` starts."""
-    if TEST_DATABASE_URL:
-        return
-    left_out = [item for item in items if item.get_closest_marker("postgres")]
+    """Tests of Postgres alone belong to the session that `test_on_postgres` starts, those of SQLite do not."""
+    elsewhere = "sqlite" if TEST_DATABASE_URL else "postgres"
+    left_out = [item for item in items if item.get_closest_marker(elsewhere)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)

@@ -21,7 +21,7 @@ class PostgresMissing(Exception):
     """No Postgres server programs on this machine; Debian's package is `postgresql-15`."""
 
 
-def _binaries() -> Path:
+def programs_folder() -> Path:
     candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     if config := shutil.which("pg_config"):
         answer = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
@@ -53,7 +53,7 @@ def _server_user() -> pwd.struct_passwd | None:
 
 def start_postgres() -> tuple[str, Callable[[], None]]:
     """A `DATABASE_URL` that answers, and the function that stops and removes everything."""
-    programs, user = _binaries(), _server_user()
+    programs, user = programs_folder(), _server_user()
     folder = Path(tempfile.mkdtemp(prefix="wo-pg-", dir="/tmp"))
     if user:
         os.chown(folder, user.pw_uid, user.pw_gid)

@@ -9,13 +9,18 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import connection
 
 _LEAST_LEASE_SECONDS = 10
+SQLITE_HINT = (
+    "Install the pysqlite3 wheel (`uv sync` does on Linux x86-64) or a Python with a newer SQLite; else back up "
+    "often (`manage.py backup`), and for more than trying out use Postgres (DATABASE_URL)."
+)
 
 
 @register("workorders")
 def check_settings(**_options: Any) -> list[CheckMessage]:
-    return [*_access(), *_isolation(), *_data_folder(), *_clocks(), *_queue()]
+    return [*_access(), *_isolation(), *_data_folder(), *_clocks(), *_queue(), *_sqlite()]
 
 
 def _access() -> Iterator[CheckMessage]:
@@ -81,3 +86,19 @@ def _queue() -> Iterator[CheckMessage]:
             hint="Lower WORKORDERS_WORKER_PROCESSES or raise WORKORDERS_WORKERS.",
             id="workorders.W005",
         )
+
+
+def _sqlite() -> Iterator[CheckMessage]:
+    """The version is the library's, so that nothing is asked."""
+    if connection.vendor != "sqlite" or _sqlite_is_safe():
+        return
+    words = ".".join(str(part) for part in connection.get_database_version())
+    yield Warning(
+        f"SQLite {words} can corrupt the database when its write-ahead log is reset (mended in 3.51.3).",
+        hint=SQLITE_HINT,
+        id="workorders.W010",
+    )
+
+
+def _sqlite_is_safe() -> bool:
+    return connection.get_database_version() >= settings.WORKORDERS_SQLITE_SAFE_SINCE

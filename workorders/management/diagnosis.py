@@ -27,13 +27,14 @@ from sandboxes.checks import (
 from sandboxes.findings import Finding, failed, ok, warning
 from sandboxes.kinds import UNAVAILABLE, SandboxType
 from workorders import progress, wiring
+from workorders.checks import SQLITE_HINT
 
 TOTAL_SECONDS = 60.0
 _GITHUB_SECONDS = 10.0
 _CREDENTIALS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
 _OTHER_PROVIDER = "CLAUDE_CODE_USE_"
-_SQLITE_SAFE_SINCE = (3, 51, 3)
-_ASKED_HERE = frozenset({"workorders.W001", "workorders.W002"})  # isolation, permissions
+# isolation, permissions, SQLite
+_ASKED_HERE = frozenset({"workorders.W001", "workorders.W002", "workorders.W010"})
 _MIGRATE = "Run `uv run manage.py migrate`."
 
 Answer = Finding | list[Finding]
@@ -133,7 +134,7 @@ def database() -> list[Finding]:
         version = ".".join(str(part) for part in connection.get_database_version())
         found = [ok("database", f"{kind} {version} answers"), _migrations()]
         if connection.vendor == "sqlite":
-            found.append(_sqlite_version(connection.get_database_version(), version))
+            found.append(_sqlite_version(connection.get_database_version(), version, _journal_mode()))
         found.append(_workers())
     except (DatabaseError, InterfaceError) as error:
         hint = "Check DATABASE_URL, and that the database server runs and lets this machine in."
@@ -149,13 +150,25 @@ def _migrations() -> Finding:
     return ok("migrations", "all applied")
 
 
-def _sqlite_version(version: tuple[int, ...], words: str) -> Finding:
-    if version >= _SQLITE_SAFE_SINCE:
-        return ok("SQLite version", words)
+def _journal_mode() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        return str(cursor.fetchone()[0])
+
+
+def _sqlite_version(version: tuple[int, ...], words: str, journal_mode: str = "wal") -> Finding:
+    if journal_mode != "wal":
+        return warning(
+            "SQLite version",
+            f"SQLite {words} runs in journal mode {journal_mode}, so that readers and writers wait for each other.",
+            "Put the data folder on a local disk: network file systems cannot do write-ahead logging.",
+        )
+    if version >= settings.WORKORDERS_SQLITE_SAFE_SINCE:
+        return ok("SQLite version", f"{words}, write-ahead logging, without the WAL-reset bug")
     return warning(
         "SQLite version",
         f"SQLite {words} has a rare bug at WAL reset that can corrupt a database (mended in 3.51.3).",
-        "Back up the file regularly, and for more than trying out use Postgres (DATABASE_URL).",
+        SQLITE_HINT,
     )
 
 
