@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import connection
 
 _LEAST_LEASE_SECONDS = 10
-SQLITE_HINT = (
+_SQLITE_HINT = (
     "Install the pysqlite3 wheel (`uv sync` does on Linux x86-64) or a Python with a newer SQLite; else back up "
     "often (`manage.py backup`), and for more than trying out use Postgres (DATABASE_URL)."
 )
@@ -95,7 +95,7 @@ def _sqlite() -> Iterator[CheckMessage]:
     words = ".".join(str(part) for part in connection.get_database_version())
     yield Warning(
         f"SQLite {words} can corrupt the database when its write-ahead log is reset (mended in 3.51.3).",
-        hint=SQLITE_HINT,
+        hint=_SQLITE_HINT,
         id="workorders.W010",
     )
 

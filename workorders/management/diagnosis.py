@@ -27,7 +27,6 @@ from sandboxes.checks import (
 from sandboxes.findings import Finding, failed, ok, warning
 from sandboxes.kinds import UNAVAILABLE, SandboxType
 from workorders import progress, wiring
-from workorders.checks import SQLITE_HINT
 
 TOTAL_SECONDS = 60.0
 _GITHUB_SECONDS = 10.0
@@ -168,7 +167,7 @@ def _sqlite_version(version: tuple[int, ...], words: str, journal_mode: str = "w
     return warning(
         "SQLite version",
         f"SQLite {words} has a rare bug at WAL reset that can corrupt a database (mended in 3.51.3).",
-        SQLITE_HINT,
+        "`uv sync` brings a safe one on Linux x86-64; else back up often, and prefer Postgres (DATABASE_URL).",
     )
 
 
