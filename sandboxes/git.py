@@ -33,7 +33,7 @@ LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
 PATCHES_BYTES = 8 * 1024 * 1024
-PATCHES_BYTES = 8 * 1024 * 1024
+REGULAR_MODES = frozenset({"100644", "100755"})
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 # Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well.
 _LOG_FIELDS = ("%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
@@ -98,12 +98,21 @@ class Commit:
 
 @dataclass(frozen=True)
 class FileChange:
-    """One changed path between two commits; lines are None for binary files. `status` is git's letter."""
+    """One changed path between two commits; lines are None for binary files. `status` is git's letter.
+
+    `mode` and `blob` are those of the newer side, zeros where the path is gone.
+    """
 
     path: str
     status: str
     lines_added: int | None
     lines_removed: int | None
+    mode: str = ""
+    blob: str = ""
+
+    @property
+    def is_regular_file(self) -> bool:
+        return self.mode in REGULAR_MODES
 
 
 @dataclass(frozen=True)
@@ -365,9 +374,12 @@ class TrustedGit:
             return None
         listed = self.run("ls-tree", "-z", sha, "--", path, git_dir=git_dir).stdout.decode("utf-8", "replace")
         mode, _, rest = listed.partition(" ")
-        if mode not in {"100644", "100755"}:
+        if mode not in REGULAR_MODES:
             return None
-        blob = rest.split("\t", 1)[0].split(" ")[1]
+        return self.read_blob(git_dir, rest.split("\t", 1)[0].split(" ")[1], limit_bytes=limit_bytes)
+
+    def read_blob(self, git_dir: Path, blob: str, *, limit_bytes: int) -> bytes:
+        """A blob's content, cut at `limit_bytes`."""
         result = self.run("cat-file", "blob", blob, git_dir=git_dir, output_bytes=limit_bytes, check=False)
         if result.exit_code != 0:
             raise _typed_error("cat-file", result)
@@ -442,20 +454,23 @@ def _parse_changes(output: bytes) -> tuple[FileChange, ...]:
     Paths are compared as bytes: two that are no UTF-8 may look alike as text.
     """
     tokens = output.split(b"\0")[:-1]
-    status_of: dict[bytes, bytes] = {}
-    while tokens and len(status_of) * 2 < len(tokens) and tokens[len(status_of) * 2].startswith(b":"):
-        start = len(status_of) * 2
-        status_of[tokens[start + 1]] = tokens[start].rsplit(b" ", 1)[1]
-    counts = tokens[len(status_of) * 2 :]
+    raw: dict[bytes, list[str]] = {}
+    while tokens and len(raw) * 2 < len(tokens) and tokens[len(raw) * 2].startswith(b":"):
+        start = len(raw) * 2
+        raw[tokens[start + 1]] = tokens[start].decode().split(" ")
+    counts = tokens[len(raw) * 2 :]
     found = []
     for entry in counts:
         added, removed, path = entry.split(b"\t", 2)
+        _old_mode, mode, _old_blob, blob, status = raw.get(path, ["", "", "", "", "M"])
         found.append(
             FileChange(
                 path=path.decode("utf-8", "replace"),
-                status=status_of.get(path, b"M").decode(),
+                status=status,
                 lines_added=None if added == b"-" else int(added),
                 lines_removed=None if removed == b"-" else int(removed),
+                mode=mode,
+                blob=blob,
             )
         )
     return tuple(found)

@@ -19,8 +19,9 @@ _DROP = """
 [ ! -d "worktrees/$1" ] || chmod -R u+rwx -- "worktrees/$1"
 rm -rf -- "worktrees/$1"
 """
-_ADD = f"""set -e{_DROP}git --git-dir=. update-ref "refs/heads/$3" "$4"
-git --git-dir=. update-ref "refs/remotes/origin/$5" "$6" || :  # a comfort; an older `a` may be in the way of `a/b`
+_ADD = f"""set -e{_DROP}# The base branch is a comfort only, and an older `a` may be in the way of `a/b`.
+printf 'update refs/heads/%s %s\\nupdate refs/remotes/origin/%s %s\\n' "$3" "$4" "$5" "$6" |
+  git --git-dir=. update-ref --stdin || git --git-dir=. update-ref "refs/heads/$3" "$4"
 git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
 echo added
 cd -- "$2"

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -535,16 +536,22 @@ WEIRD_PATHS = (
 )
 
 
+def plain(change: FileChange) -> FileChange:
+    return replace(change, mode="", blob="")
+
+
 class TestChanges:
     def test_renames_are_taken_apart(self, history: History, trusted: TrustedGit) -> None:
         text = "".join(f"line {number}\n" for number in range(50))
         history.commit("base", files={"old.txt": text, "kept.txt": "1\n"})
         history.commit("one", after="base", files={"old.txt": None, "new.txt": text})
         shas = history.write()
-        assert trusted.changes(history.path, base=shas["base"], head=shas["one"]) == (
-            FileChange("new.txt", "A", 50, 0),
-            FileChange("old.txt", "D", 0, 50),
-        )
+        new, old = trusted.changes(history.path, base=shas["base"], head=shas["one"])
+        assert plain(new) == FileChange("new.txt", "A", 50, 0)
+        assert plain(old) == FileChange("old.txt", "D", 0, 50)
+        assert trusted.read_blob(history.path, new.blob, limit_bytes=100) == text.encode()[:100]
+        assert (new.mode, old.mode, int(old.blob, 16)) == ("100644", "000000", 0)
+        assert (new.is_regular_file, old.is_regular_file) == (True, False)
 
     def test_binary_modes_links_and_submodules(self, history: History, trusted: TrustedGit) -> None:
         history.commit(
@@ -566,11 +573,18 @@ class TestChanges:
             change.path: change
             for change in trusted.changes(history.path, base=shas["base"], head=shas["one"])
         }
-        assert found["data.bin"] == FileChange("data.bin", "M", None, None)
-        assert found["run.sh"] == FileChange("run.sh", "M", 0, 0)
+        assert {path: change.mode for path, change in found.items()} == {
+            "data.bin": "100644",
+            "run.sh": "100755",
+            "turned": "120000",
+            "sub": "160000",
+            "lines": "100644",
+        }
+        assert plain(found["data.bin"]) == FileChange("data.bin", "M", None, None)
+        assert plain(found["run.sh"]) == FileChange("run.sh", "M", 0, 0)
         assert found["turned"].status == "T"
-        assert found["sub"] == FileChange("sub", "A", 1, 0)
-        assert found["lines"] == FileChange("lines", "M", 2, 1)
+        assert plain(found["sub"]) == FileChange("sub", "A", 1, 0)
+        assert plain(found["lines"]) == FileChange("lines", "M", 2, 1)
 
     def test_weird_paths(self, history: History, trusted: TrustedGit) -> None:
         history.commit("base", files={WEIRD_PATHS[4]: "old\n"})
@@ -595,9 +609,8 @@ class TestChanges:
         history.commit("base", files={"a": "1\n"})
         history.commit("one", after="base", files={"a": "2\n"})
         shas = history.write()
-        assert trusted.changes(history.path, base=shas["base"], head=shas["one"]) == (
-            FileChange("a", "M", 1, 1),
-        )
+        (change,) = trusted.changes(history.path, base=shas["base"], head=shas["one"])
+        assert plain(change) == FileChange("a", "M", 1, 1)
         assert not canary.exists()
 
     def test_ten_thousand_files(self, history: History, trusted: TrustedGit) -> None:

@@ -16,6 +16,7 @@ from workorders.agent_executor.test_results import AgentTestResults
 from workorders.errors import LeaseLost
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.models.clock import database_now
+from workorders.models.logs import LogEvent
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
@@ -27,7 +28,7 @@ from workorders.states import (
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine import journal as journal_module
 from workorders.workflow_engine.journal import WORKER_LOST, StepJournal, StepPlan
-from workorders.workflow_engine.recorder import InlineDatabase
+from workorders.workflow_engine.recorder import InlineDatabase, LogBuffer
 
 pytestmark = pytest.mark.django_db
 Status, Run, Outcome = AgentWorkOrderStatus, PhaseRunStatus, AgentWorkOrderOutcome
@@ -428,6 +429,22 @@ def test_a_cancel_also_closes_what_a_dead_worker_left_open() -> None:
     assert fresh(journal).phase_runs.count() == 1
     journal.finish_cancelled()
     assert fresh(journal).phase_runs.get().status == Run.CANCELLED
+
+
+def test_what_a_step_logged_is_stored_with_its_end_or_not_lost() -> None:
+    order = make_order()
+    buffer = LogBuffer(InlineDatabase())
+    buffer.close()  # only the journal writes here
+    journal = StepJournal(claim(order), InlineDatabase(), buffer)
+    journal.begin()
+    buffer.add(order.pk, LogEvent(timezone.now(), "info", "sandbox_created", {}))
+    take_over(order.pk)
+    with pytest.raises(LeaseLost):
+        finish(journal)
+    assert "sandbox_created" not in events(journal)
+    AgentWorkOrder.objects.filter(pk=order.pk).update(claim_epoch=journal.claim.epoch, claim_owner=OWNER)
+    finish(journal)
+    assert events(journal).count("sandbox_created") == 1
 
 
 # --- the fence ---

@@ -279,12 +279,13 @@ def test_a_steps_log_reaches_the_process_and_the_table(
 ) -> None:
     quiet(monkeypatch)
     order = make_order()
-    log = StepLogger(order.pk, order_context(order), buffer(InlineDatabase()))
+    entries = buffer(InlineDatabase())
+    log = StepLogger(order.pk, order_context(order), entries)
     with structlog.testing.capture_logs() as seen:
         log.info("sandbox_created", start_sha="abc")
         log.warning("git_progress_unreadable", error="\x00 odd")
         log.error("workflow_phase_failed", attempt=2)
-    log.flush()
+    entries.flush()
     assert [(entry["event"], entry["log_level"]) for entry in seen] == [
         ("sandbox_created", "info"),
         ("git_progress_unreadable", "warning"),
@@ -297,3 +298,26 @@ def test_a_steps_log_reaches_the_process_and_the_table(
         ("warning", "git_progress_unreadable", {"error": "\ufffd odd"}),
         ("error", "workflow_phase_failed", {"attempt": 2}),
     ]
+
+
+def test_taken_entries_are_written_by_the_taker_or_come_back(
+    monkeypatch: pytest.MonkeyPatch, buffer: Callable[[Any], LogBuffer]
+) -> None:
+    quiet(monkeypatch)
+    order, other = make_order(), make_order()
+    log = buffer(InlineDatabase())
+    log.add(order.pk, event("first"))
+    log.add(other.pk, event("another's"))
+
+    def fail() -> None:
+        with log.taken(order.pk) as events:
+            assert [item.event for item in events] == ["first"]
+            raise OperationalError
+
+    with pytest.raises(OperationalError):
+        fail()
+    log.add(order.pk, event("second"))
+    with log.taken(order.pk) as events:
+        assert [item.event for item in events] == ["first", "second"]
+    log.flush()
+    assert WorkOrderLog.objects.exclude(sequence=1).get().event == "another's"

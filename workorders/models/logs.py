@@ -79,6 +79,8 @@ def order_context(order: "AgentWorkOrder") -> dict[str, Any]:
 
 def append_log_events(order_pk: int, events: Sequence[LogEvent]) -> None:
     """Append events to one order's log. The order's row is locked, which makes numbers follow commits."""
+    if not events:
+        return
     orders = WorkOrderLog._meta.get_field("agent_work_order").related_model._default_manager
     with transaction.atomic():
         last = orders.select_for_update().values_list("log_sequence", flat=True).get(pk=order_pk)

@@ -87,11 +87,12 @@ class Inspector:
                     raise EvidenceMissing(
                         "The planning phase left no plan: no file specs/*.md was committed."
                     )
-                return replace(found, plan_path=plan_path, plan_text=self._plan_text(head_sha, plan_path))
+                text = (self._read(since, head_sha, plan_path, _PLAN_LIMIT) or b"").decode("utf-8", "replace")
+                return replace(found, plan_path=plan_path, plan_text=text)
             case Evidence.TEST_RESULTS:
                 if not own and not self._changes(since, head_sha):
                     raise EvidenceMissing(f"The testing phase committed no {TEST_RESULTS_FILE}.")
-                return replace(found, test_results=self._test_results(head_sha))
+                return replace(found, test_results=self._test_results(since, head_sha))
             case Evidence.CHANGE_OUTSIDE_PLANS:
                 if phase_tracker.changed_outside_plans(self._changes(since, head_sha)):
                     return found
@@ -99,12 +100,15 @@ class Inspector:
                     return replace(found, status=PhaseRunStatus.NO_CHANGE_NEEDED)
                 raise EvidenceMissing("The implementing phase committed no change outside specs/.")
 
-    def _plan_text(self, head_sha: str, plan_path: str) -> str:
-        data = self._git.read_file(self._path, head_sha, plan_path, limit_bytes=_PLAN_LIMIT)
-        return (data or b"").decode("utf-8", "replace")
+    def _read(self, since: str, head_sha: str, path: str, limit_bytes: int) -> bytes | None:
+        """A regular file at the head; where it changed, the diff at hand already names its blob."""
+        for change in self._changes(since, head_sha):
+            if change.path == path and change.is_regular_file:
+                return self._git.read_blob(self._path, change.blob, limit_bytes=limit_bytes)
+        return self._git.read_file(self._path, head_sha, path, limit_bytes=limit_bytes)
 
-    def _test_results(self, head_sha: str) -> AgentTestResults:
-        data = self._git.read_file(self._path, head_sha, TEST_RESULTS_FILE, limit_bytes=_RESULTS_LIMIT)
+    def _test_results(self, since: str, head_sha: str) -> AgentTestResults:
+        data = self._read(since, head_sha, TEST_RESULTS_FILE, _RESULTS_LIMIT)
         if data is None:
             raise EvidenceMissing(f"The testing phase left no {TEST_RESULTS_FILE}.")
         try:

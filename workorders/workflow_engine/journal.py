@@ -5,6 +5,7 @@ Runs on the process's database connection (`recorder.Database`); every method is
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ from workorders.agent_executor.test_results import AgentTestResults
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.agent_work_order import NOT_WAITING, RELEASED
 from workorders.models.clock import database_now
-from workorders.models.logs import order_context, record_order_event, storable
+from workorders.models.logs import append_log_events, order_context, record_order_event, storable
 from workorders.states import (
     STEP_DONE,
     AgentWorkOrderOutcome,
@@ -41,7 +42,7 @@ from workorders.workflow_definitions import (
 from workorders.workflow_engine.git_cache import store_git_cache
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
-from workorders.workflow_engine.recorder import Database
+from workorders.workflow_engine.recorder import Database, LogBuffer
 from workorders.workflow_engine.retries import next_attempt_in
 
 WORKER_LOST = "worker_lost"
@@ -190,9 +191,10 @@ def close_lost_runs(order: AgentWorkOrder) -> None:
 class StepJournal:
     """Reads and writes for one claim. Not shared between steps; safe from the step's threads."""
 
-    def __init__(self, claim: Claim, database: Database) -> None:
+    def __init__(self, claim: Claim, database: Database, buffer: LogBuffer | None = None) -> None:
         self.claim = claim
         self._database = database
+        self._buffer = buffer
         self._run_pk: int | None = None
 
     def _transaction[T](self, function: Callable[[], T]) -> T:
@@ -202,7 +204,15 @@ class StepJournal:
 
         return self._database.call(run)
 
-    # --- reading ---
+    def _end(self, write: Callable[[], None]) -> None:
+        """The step's last transaction, which also stores what it logged: whoever sees the end can read all of it."""
+        with self._buffer.taken(self.claim.pk) if self._buffer else nullcontext([]) as events:
+
+            def write_all() -> None:
+                append_log_events(self.claim.pk, events)
+                write()
+
+            self._transaction(write_all)
 
     def begin(self) -> StepPlan:
         """What is to be done, with its run open, in one transaction; no run for an order that is being cancelled.
@@ -248,7 +258,7 @@ class StepJournal:
 
     def update_run(self, **changes: Any) -> None:
         def write() -> None:
-            self.claim.lock()
+            self.claim.hold()
             self._run_rows().update(**changes)
 
         self._transaction(write)
@@ -267,7 +277,7 @@ class StepJournal:
 
     def update_repository(self, pk: int, **changes: Any) -> None:
         def write() -> None:
-            self.claim.lock()
+            self.claim.hold()
             Repository.objects.filter(pk=pk).update(**changes, updated_at=timezone.now())
 
         self._transaction(write)
@@ -344,7 +354,7 @@ class StepJournal:
             store_git_cache(order.pk, progress, patches)
             self._release(order, head_sha=head_sha, **_statistics(progress))
 
-        self._transaction(write)
+        self._end(write)
 
     def finish_order(self, outcome: AgentWorkOrderOutcome) -> None:
         """`completed`: the remote has the commits and, on GitHub, the pull request was found."""
@@ -374,7 +384,7 @@ class StepJournal:
                 git_commit_count=order.git_commit_count,
             )
 
-        self._transaction(write)
+        self._end(write)
 
     def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
         """Close the run as failed; the order is tried again after a pause where that may help, else it failed."""
@@ -427,14 +437,14 @@ class StepJournal:
                 phase=plan.phase,
             )
 
-        self._transaction(write)
+        self._end(write)
 
     def finish_cancelled(self) -> None:
         def write() -> None:
             order = self.claim.lock()
             self._cancel(order)
 
-        self._transaction(write)
+        self._end(write)
 
     def _cancel(self, order: AgentWorkOrder) -> None:
         close_open_runs(order, PhaseRunStatus.CANCELLED)
@@ -448,7 +458,7 @@ class StepJournal:
             self._close_run(PhaseRunStatus.INTERRUPTED, error_message=reason)
             self._release(order)
 
-        self._transaction(write)
+        self._end(write)
 
     def wait(self, plan: StepPlan, wait: Wait) -> None:
         """Put the step back until what it waits for is there; no attempt is counted, and everybody can see it."""
@@ -482,7 +492,7 @@ class StepJournal:
             if until is not None:
                 queue.issue_ticket()
 
-        self._transaction(write)
+        self._end(write)
 
     def _close_run(self, status: PhaseRunStatus, **changes: Any) -> None:
         if self._run_pk is not None:

@@ -37,6 +37,11 @@ class Claim:
         if not AgentWorkOrder.objects.filter(self.fence).update(**values):
             raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
 
+    def hold(self) -> None:
+        """Lock the order's row, unread, if the claim still holds. Inside a transaction. Raises `LeaseLost`."""
+        if not AgentWorkOrder.objects.select_for_update().filter(self.fence).values_list("pk"):
+            raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
+
     def lock(self) -> AgentWorkOrder:
         """The order's row, locked, if the claim still holds. Inside a transaction. Raises `LeaseLost`."""
         orders = AgentWorkOrder.objects.select_for_update(of=("self",)).select_related("repository")

@@ -72,11 +72,9 @@ class Orchestrator:
         match self._control.cause:
             case StopCause.CANCEL:
                 self._workplace.remove()
-                self._log.flush()
                 self._journal.finish_cancelled()
             case StopCause.DRAIN:
                 self._log.info("workflow_step_put_back", phase=self._plan.phase)
-                self._log.flush()
                 self._journal.put_back("The worker was stopped; the step goes on elsewhere.")
             case _:
                 raise LeaseLost(self._journal.claim.agent_work_order_id)
@@ -85,7 +83,6 @@ class Orchestrator:
         if self._control.cause is not None:
             self._stopped()
             return
-        self._log.flush()
         self._journal.wait(self._plan, wait)
 
     def _failed(self, error: ExpectedError, seconds: float) -> None:
@@ -99,7 +96,6 @@ class Orchestrator:
         )
         if next_attempt_in(error, self._plan.attempt) is None:
             self._workplace.remove()
-        self._log.flush()
         self._journal.fail_step(self._plan, error)
 
     def _deliver(self) -> None:
@@ -107,7 +103,6 @@ class Orchestrator:
         delivery = Delivery(self._parts, self._journal, self._log, self._control.check)
         outcome = delivery.deliver(self._plan, self._workplace.mirror, self._workplace.remote)
         self._workplace.remove()
-        self._log.flush()
         self._journal.finish_order(outcome)
 
     def _require_living_workers(self) -> None:
@@ -142,7 +137,6 @@ class Orchestrator:
             commits=len(found.progress.commits_of(plan.phase)),
             duration_seconds=round(time.monotonic() - started, 2),
         )
-        log.flush()
         self._journal.finish_step(
             found.status,
             progress=found.progress,

@@ -8,8 +8,9 @@ import queue as queues
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -118,6 +119,17 @@ class LogBuffer:
             finally:
                 self._put_back(taken)
 
+    @contextmanager
+    def taken(self, order_pk: int) -> Iterator[list[LogEvent]]:
+        """One order's entries, for the caller to write with something else; they come back if that fails."""
+        with self._write_lock, self._lock:  # what is being written goes before
+            events = self._entries.pop(order_pk, [])
+        try:
+            yield events
+        except BaseException:
+            self._put_back({order_pk: events})
+            raise
+
     def _write(self, order_pk: int, events: list[LogEvent]) -> None:
         """Write one order's events and take them off the list, batch by batch."""
         while batch := events[:_MAX_BATCH]:
@@ -174,9 +186,6 @@ class StepLogger:
 
     def error(self, event: str, **fields: Any) -> None:
         self._log("error", event, fields)
-
-    def flush(self) -> None:
-        self._buffer.flush()
 
     def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         getattr(self._logger, level)(event, **fields)

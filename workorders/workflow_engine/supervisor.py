@@ -118,7 +118,7 @@ class Supervisor:
 
     def _run_step(self, step: RunningStep) -> None:
         claim = step.claim
-        journal = StepJournal(claim, self._database)
+        journal = StepJournal(claim, self._database, self._buffer)
         try:
             plan = journal.begin()
             log = StepLogger(claim.pk, plan.context, self._buffer)
