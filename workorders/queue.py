@@ -19,12 +19,14 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 from django_q.cluster import Sentinel
 from django_q.models import OrmQ, Schedule
 from django_q.signals import post_spawn
 from django_q.tasks import async_task
+
+from workorders import doorbell
 
 logger = structlog.get_logger(__name__)
 
@@ -39,6 +41,12 @@ _draining: Event = _context.Event()
 def issue_ticket() -> None:
     """Ask any worker to come and claim; part of the caller's transaction, so it appears with its rows."""
     async_task(WORK_TASK, timeout=-1, save=False, task_name="ticket")
+    wake_supervisors()
+
+
+def wake_supervisors() -> None:
+    """Let this host's supervisors look at once, when the caller's transaction has committed."""
+    transaction.on_commit(lambda: doorbell.ring_all(settings.WORKORDERS_DATA_DIR / "run"))
 
 
 def run_short_task(function: str, *arguments: int | str) -> None:

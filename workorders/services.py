@@ -164,6 +164,7 @@ def cancel_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOr
             order.refresh_from_db()
         if not order.claim_owner:
             order.finish_cancelled(by=by)
+        queue.wake_supervisors()
     return order
 
 

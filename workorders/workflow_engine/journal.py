@@ -5,7 +5,6 @@ Runs on the process's database connection (`recorder.Database`); every method is
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -206,7 +205,10 @@ class StepJournal:
 
     def _end(self, write: Callable[[], None]) -> None:
         """The step's last transaction, which also stores what it logged: whoever sees the end can read all of it."""
-        with self._buffer.taken(self.claim.pk) if self._buffer else nullcontext([]) as events:
+        if self._buffer is None:
+            self._transaction(write)
+            return
+        with self._buffer.taken(self.claim.pk) as events:
 
             def write_all() -> None:
                 append_log_events(self.claim.pk, events)

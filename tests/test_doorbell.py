@@ -1,0 +1,71 @@
+"""The doorbell: heard across processes of a host, harmless where nobody listens."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from workorders.doorbell import Doorbell, ring_all
+
+SECONDS = 5.0
+
+
+def test_rings_of_other_processes_are_heard_once(tmp_path: Path) -> None:
+    one, other = Doorbell(tmp_path), Doorbell(tmp_path)
+    assert not one.wait(0)
+    code = (
+        "import pathlib, sys; from workorders.doorbell import ring_all; ring_all(pathlib.Path(sys.argv[1]))"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=30)
+    assert one.wait(SECONDS)
+    assert other.wait(SECONDS)
+    assert not one.wait(0)
+    one.close()
+    other.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ring_ends_a_wait(tmp_path: Path) -> None:
+    doorbell = Doorbell(tmp_path)
+    started = time.monotonic()
+    threading.Timer(0.05, doorbell.ring).start()
+    assert doorbell.wait(30)
+    assert time.monotonic() - started < SECONDS
+    doorbell.close()
+
+
+def test_one_that_nobody_hears_any_more_is_taken_away(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "doorbell-1-dead")
+    ring_all(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    ring_all(tmp_path / "missing")
+
+
+def test_a_closed_one_writes_nowhere(tmp_path: Path) -> None:
+    doorbell = Doorbell(tmp_path)
+    doorbell.close()
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    doorbell.ring()
+    os.close(writer)
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+def test_a_full_one_does_not_block(tmp_path: Path) -> None:
+    doorbell = Doorbell(tmp_path)
+    for _ in range(70_000):
+        doorbell.ring()
+    ring_all(tmp_path)
+    assert doorbell.wait(0)
+    doorbell.close()
+
+
+def test_where_the_folder_takes_no_pipe_the_own_process_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    doorbell = Doorbell(tmp_path / "file" / "run")
+    doorbell.ring()
+    assert doorbell.wait(SECONDS)
+    doorbell.close()

@@ -1,0 +1,83 @@
+"""Wakes the supervisors of this host when there is something to do, so that they need not look all the time.
+
+A doorbell is a named pipe that a supervisor listens to; whoever commits work writes a byte to each. It promises
+nothing: a ring may be lost or come for nothing, and supervisors of other hosts hear none. They look now and then.
+"""
+
+import os
+import select
+import threading
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+_PREFIX = "doorbell-"
+
+
+def ring_all(folder: Path) -> None:
+    """Ring every doorbell in `folder`; one that nobody listens to any more is taken away."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # its owner has died, or closes it this moment
+            with suppress(OSError):
+                path.unlink()
+            continue
+        try:
+            _write(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write(descriptor: int) -> None:
+    with suppress(OSError):  # full: it has been rung often enough
+        os.write(descriptor, b"!")
+
+
+class Doorbell:
+    """Listens; also to rings of its own process. Where the folder takes no pipes, to these only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path: Path | None = folder / f"{_PREFIX}{os.getpid()}-{uuid4().hex[:8]}"
+        try:
+            self._listen(self._path)
+        except OSError:
+            self._path = None
+            self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._poller = select.poll()
+        self._poller.register(self._reader, select.POLLIN)
+
+    def _listen(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unheard = path.with_name(f".{path.name}")  # nobody finds it before somebody listens
+        os.mkfifo(unheard, 0o600)
+        try:
+            # for both, so that it never ends when a writer closes its side
+            self._reader = self._writer = os.open(unheard, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            unheard.rename(path)
+        except OSError:
+            unheard.unlink(missing_ok=True)
+            raise
+
+    def ring(self) -> None:
+        with self._lock:  # its descriptor may be another file's once it is closed
+            if not self._closed:
+                _write(self._writer)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it rang within that time; all rings until now count as one."""
+        rung = bool(self._poller.poll(seconds * 1000))
+        if rung:
+            with suppress(OSError):
+                os.read(self._reader, 65536)
+        return rung
+
+    def close(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        with self._lock:
+            self._closed = True
+            for descriptor in {self._reader, self._writer}:
+                os.close(descriptor)
