@@ -21,7 +21,8 @@ class SandboxSpec:
 
     `sandbox_identifier` is unique to the order (`git-branch-wo-abc12345`). `start_sha` is the commit to work
     on top of, already in `mirror_path`; `base_sha` the base branch's commit the order started from.
-    `trailers` are the lines a commit made in the sandbox must carry.
+    `trailers` are the lines a commit made in the sandbox must carry. `attempt` is the claim's fencing token: it
+    grows, and a lower one than the place has seen may touch nothing there any more.
     """
 
     sandbox_identifier: str
@@ -34,6 +35,7 @@ class SandboxSpec:
     data_dir: Path
     trailers: tuple[str, ...]
     isolation: IsolationSettings
+    attempt: int = 0
     committer_name: str = "Work Orders agent"
     committer_email: str = "agent@work-orders.invalid"
     providers: ProviderSettings = field(default_factory=ProviderSettings)

@@ -60,6 +60,13 @@ class StreamDropped(SandboxUnreachable):
     """The connection to a command in a sandbox broke; the command itself may go on."""
 
 
+class WorkspaceBusy(SandboxError):
+    """Another attempt of the same step has the workspace, or something of it will not end."""
+
+    category = "workspace_busy"
+    advice = "It is tried again; look for processes that cannot be ended on the worker's machine if it stays."
+
+
 class ProgramMissing(SandboxError):
     """A program the server must start is not installed or not executable."""
 

@@ -205,6 +205,8 @@ class TrustedGit:
             stdin=stdin,
             limits=ProcessLimits(total_seconds=timeout_seconds, output_bytes=output_bytes),
         )
+        if result.reason is ExitReason.STOPPED:
+            raise GitError(f"git {arguments[0]} was stopped with its step.")
         if result.reason is not ExitReason.EXITED:
             raise GitTimeout(f"git {arguments[0]} did not end within {timeout_seconds:.0f} s.")
         if check and result.exit_code != 0:

@@ -1,22 +1,107 @@
-"""What local sandboxes leave on this host when a worker dies: places to work, transfers on their way, trash.
+"""What local sandboxes leave on this host when a worker dies: processes, places to work, locks, transfers, trash.
 
 Knows identifiers and folders, not orders; who is alive it is told (`SweepScope`).
 """
 
+import hashlib
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from sandboxes import guard, process
 from sandboxes.base import SweepScope
+from sandboxes.isolation import isolated_argv
+from sandboxes.mirror import exclusive_lock
+from sandboxes.process import ProcessLimits
+from sandboxes.workspace_lock import remove_if_free
 
 TRANSFER_SECONDS = 3600.0
+_DROP_WORKTREE = """
+[ ! -d "worktrees/$1" ] || chmod -R u+rwx -- "worktrees/$1"
+branch="$(sed -n 's/^ref: //p' "worktrees/$1/HEAD" 2> /dev/null)"
+rm -rf -- "worktrees/$1"
+[ -z "$branch" ] || git --git-dir=. update-ref -d "$branch"
+"""
+
+
+def tag_prefix(data_dir: Path, sandbox_identifier: str = "") -> str:
+    """What the tags of all processes of one sandbox start with; without an identifier, of all of this data folder."""
+    server = hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
+    return f"{server}.{sandbox_identifier}." if sandbox_identifier else f"{server}."
+
+
+def workspace_lock_path(data_dir: Path, sandbox_identifier: str) -> Path:
+    return data_dir / "locks" / "workspaces" / f"{sandbox_identifier}.lock"
 
 
 def sweep_orphans(scope: SweepScope) -> tuple[str, ...]:
-    """Workspaces no live order owns, transfers no living worker can be at, trash; an agent's HOME stays."""
-    return (*_remove_workspaces(scope), *_remove_transfers(scope))
+    """Processes, workspaces, worktrees, locks and transfers of dead attempts, and trash; an agent's HOME stays."""
+    return (
+        *_end_processes(scope),
+        *_remove_workspaces(scope),
+        *_remove_worktrees(scope),
+        *_remove_locks(scope),
+        *_remove_transfers(scope),
+    )
+
+
+def _end_processes(scope: SweepScope) -> list[str]:
+    prefix = tag_prefix(scope.data_dir)
+    found = guard.tags_of_processes(prefix)
+    if not found:
+        return []
+    at_work = scope.identifiers_at_work_here()
+    ended = []
+    for pid, tag in sorted(found.items()):
+        identifier = tag.removeprefix(prefix).rpartition(".")[0]
+        if identifier not in at_work:
+            ended.append(f"process {pid} of {identifier}")
+            if not scope.dry_run:
+                guard.end_tagged(tag)
+    return ended
+
+
+def _remove_worktrees(scope: SweepScope) -> list[str]:
+    """Only names are read here; what an agent could have written is touched by an isolated command alone."""
+    found = [path for clone in _children(scope.data_dir / "clones") for path in _worktrees_of(clone)]
+    active = scope.active_identifiers() if found else frozenset()
+    orphans = [path for path in found if path.name not in active]
+    if not scope.dry_run:
+        for path in orphans:
+            _drop_worktree(scope, path.parent.parent, path.name)
+    return [f"worktree {path.name}" for path in orphans]
+
+
+def _worktrees_of(clone: Path) -> list[Path]:
+    folder = clone / "worktrees"
+    return [] if folder.is_symlink() else _children(folder)
+
+
+def _drop_worktree(scope: SweepScope, clone: Path, name: str) -> None:
+    argv: list[str] = ["sh", "-c", _DROP_WORKTREE, "sh", name]
+    if scope.isolation.mode == "bubblewrap":
+        argv = isolated_argv(
+            argv, settings=scope.isolation, workspace=clone, home=clone, hidden=(scope.data_dir,)
+        )
+    with exclusive_lock(scope.data_dir / "locks" / f"{clone.name.removesuffix('.git')}.clone.lock"):
+        process.run(
+            argv,
+            env={"PATH": scope.isolation.search_path, "HOME": str(clone), "GIT_CONFIG_GLOBAL": "/dev/null"},
+            cwd=clone,
+            limits=ProcessLimits(total_seconds=60.0),
+        )
+
+
+def _remove_locks(scope: SweepScope) -> list[str]:
+    """Of workspaces that are gone, and of clusters that have ended. Their holders would keep the lock."""
+    found = _children(scope.data_dir / "locks" / "workspaces")
+    active = scope.active_identifiers() if found else frozenset()
+    orphans = [path for path in found if path.stem not in active]
+    slots = (scope.data_dir / "run").glob("supervisor-*.lock")
+    orphans += [path for path in slots if not Path("/proc", path.stem.split("-")[1]).exists()]
+    return [f"lock {path.stem}" for path in orphans if scope.dry_run or remove_if_free(path)]
 
 
 def _remove_workspaces(scope: SweepScope) -> list[str]:

@@ -19,7 +19,9 @@ from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, 
 from sandboxes.errors import SandboxError
 from sandboxes.git import find_git
 from sandboxes.isolation import AGENT_UID, isolated_argv
+from sandboxes.leftovers import tag_prefix, workspace_lock_path
 from sandboxes.process import ProcessControl, ProcessLimits
+from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
@@ -85,6 +87,9 @@ class LocalSandbox:
         self._workspace = self._root / spec.sandbox_identifier
         self._marker = self._root / "trusted" / "state.json"
         self._home = spec.data_dir / "homes" / spec.sandbox_identifier
+        self._tag = tag_prefix(spec.data_dir, spec.sandbox_identifier)
+        path = workspace_lock_path(spec.data_dir, spec.sandbox_identifier)
+        self._lock = WorkspaceLock(path, attempt=spec.attempt, tag_prefix=self._tag)
 
     # --- what differs between the backends ---
 
@@ -114,6 +119,7 @@ class LocalSandbox:
 
     def setup(self) -> None:
         try:
+            self._take_over()
             self._discard()
             for folder in (self._workspace, self._marker.parent, self._home):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,6 +132,7 @@ class LocalSandbox:
     def attach(self, handle: str) -> bool:
         if handle != self.handle or not self._workspace.is_dir():
             return False
+        self._take_over()
         try:
             left_at = json.loads(self._marker.read_text())["head_sha"]
             self._marker.unlink()  # whoever dies in here leaves no claim of order behind
@@ -140,7 +147,12 @@ class LocalSandbox:
             return False
         return True
 
+    def _take_over(self) -> None:
+        self._lock.take_over(sweep=self.spec.isolation.mode == "none")
+
     def mark_idle(self, head_sha: str) -> None:
+        if not self._lock.is_ours():
+            return
         self._marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._marker.write_text(json.dumps({"head_sha": head_sha}))
 
@@ -203,8 +215,10 @@ class LocalSandbox:
         return any(self._home.glob(f".claude/projects/*/{session_id}.jsonl"))
 
     def cleanup(self) -> None:
+        self._take_over()
         self._discard()
         self._forget_checkout()
+        remove_if_free(workspace_lock_path(self.spec.data_dir, self.sandbox_identifier))
 
     # --- helpers for the backends ---
 
@@ -270,6 +284,8 @@ class LocalSandbox:
             stdout_path=stdout_path,
             nice=AGENT_NICENESS,
             sweep=not isolated,
+            hand_over=(self._lock.share(),),
+            tag_prefix=self._tag,
         )
         return CommandExecutionResult(
             exit_code=result.exit_code,

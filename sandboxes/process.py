@@ -4,6 +4,7 @@ A child gets its own process group, an explicit environment, bounded output and 
 reason, its whole process tree is ended. Knows nothing of git, agents or GitHub.
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -12,19 +13,23 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Protocol
 
 from sandboxes.errors import ProgramMissing, SandboxError
+from sandboxes.guard import TAG_VARIABLE, end_tagged, tagged_processes
 
-TAG_VARIABLE = "WORKORDERS_PROCESS_TAG"
+__all__ = ["TAG_VARIABLE", "end_tagged", "tagged_processes"]
+
 _READ_BYTES = 65536
 _POLL_SECONDS = 0.1
 _DRAIN_SECONDS = 1.0
-_EXEC_SECONDS = 0.5
+_PATIENCE_SECONDS = 5.0  # what a trusted command may take to end by itself once its step was stopped
+_PR_SET_PDEATHSIG = 1
 
 
 class ExitReason(StrEnum):
@@ -71,9 +76,13 @@ class ProcessResult:
 
 
 class ProcessControl:
-    """Ends a running process from another thread, or from its own output callback."""
+    """Ends a running process from another thread, or from its own output callback.
 
-    def __init__(self) -> None:
+    `group` names those that end together, to the guard.
+    """
+
+    def __init__(self, group: str = "") -> None:
+        self.group = group
         self._lock = Lock()
         self._deadline: float | None = None
         self._reason = ExitReason.STOPPED
@@ -89,12 +98,43 @@ class ProcessControl:
             if self._deadline is None or deadline < self._deadline:
                 self._deadline, self._reason = deadline, reason
 
-    @property
-    def overdue(self) -> ExitReason | None:
+    def overdue_for(self, patience_seconds: float = 0.0) -> ExitReason | None:
+        """Why a command must end now, where it may take this long to end by itself."""
         with self._lock:
-            if self._deadline is not None and time.monotonic() >= self._deadline:
+            if self._deadline is not None and time.monotonic() >= self._deadline + patience_seconds:
                 return self._reason
             return None
+
+
+class Guard(Protocol):
+    """Is told of every child: its tag and its control's group before it starts, its id after, and its end."""
+
+    def starting(self, tag: str, group: str) -> None: ...
+    def started(self, tag: str, pid: int) -> None: ...
+    def ended(self, tag: str) -> None: ...
+
+
+_guard: Guard | None = None
+_step_control: ContextVar[ProcessControl | None] = ContextVar("step_control", default=None)
+
+
+def guarded_by(guard: Guard | None) -> None:
+    """From now on `guard` is told of every child of this process."""
+    global _guard
+    _guard = guard
+
+
+@contextmanager
+def controlled_by(control: ProcessControl | None) -> Iterator[None]:
+    """Commands of this context that are given no control of their own end with this one, after some patience.
+
+    Once it is overdue no new command starts. None: for what must be done after a stop, such as cleaning up.
+    """
+    token = _step_control.set(control)
+    try:
+        yield
+    finally:
+        _step_control.reset(token)
 
 
 @dataclass
@@ -139,39 +179,50 @@ def run(
     control: ProcessControl | None = None,
     on_stdout: Callable[[bytes], None] | None = None,
     stdout_path: Path | None = None,
-    pass_fds: Sequence[int] = (),
+    hand_over: Sequence[int] = (),
     nice: int = 0,
     sweep: bool = False,
+    tag_prefix: str = "",
 ) -> ProcessResult:
     """Run `argv` to its end and return what happened; never raises for an exit code, a clock or a stop.
 
     The environment is exactly `env` (plus a tag by which strays are found). A file as `stdin` is read by the
     child from its descriptor's offset on, so open it unbuffered. `on_stdout` receives raw chunks
-    in this thread; `stdout_path` receives them instead of memory. `sweep` also ends descendants that left the
-    process group; leave it off for programs that are trusted or that run in a pid namespace of their own.
+    in this thread; `stdout_path` receives them instead of memory. Descriptors to `hand_over` are the child's alone
+    once it runs: they are closed here. `tag_prefix` says whose the process is, for those who look for strays.
+    `sweep` also ends descendants that left the process group; leave it off for programs that are trusted or that
+    run in a pid namespace of their own.
     Raises `ProgramMissing` when the program cannot be started and `SandboxError` for other start failures and
     for a `stdout_path` that cannot be written; whatever a callback raises ends the process and comes through.
     """
     started = time.monotonic()
-    tag = uuid.uuid4().hex
-    control = control or ProcessControl()
+    tag = f"{tag_prefix}{uuid.uuid4().hex}"
+    patience = 0.0 if control else _PATIENCE_SECONDS
+    control = control or _step_control.get() or ProcessControl()
+    if (refused := control.overdue_for()) is not None:
+        _close(hand_over)
+        return ProcessResult(-signal.SIGTERM, refused, b"", b"", truncated=False, duration_seconds=0.0)
     source = subprocess.PIPE if isinstance(stdin, bytes) else stdin.fileno()
     err = _Sink(64 * 1024, tail=True)
-    with _output_file(stdout_path) as file:  # before the start: where it cannot be made, nothing runs
+    with _output_file(
+        stdout_path, hand_over
+    ) as file:  # before the start: where it cannot be made, nothing runs
         out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
-        child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, pass_fds, source)
+        child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, hand_over, source)
         if nice:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
         reason: ExitReason | None = None  # stays None where a sink raised
         try:
             data = stdin if isinstance(stdin, bytes) else b""
-            reason = _Pump(child, data, out, err).run(limits, control, started)
+            reason = _Pump(child, data, out, err).run(limits, control, started, patience)
         finally:
             asked = reason is not None and reason is not ExitReason.EXITED
             _end_tree(child, limits.grace_seconds if asked else 0)
             if sweep:
                 end_tagged(tag)
+            if _guard is not None:
+                _guard.ended(tag)
             try:
                 if reason is not None:
                     _drain(child, out, err)
@@ -188,7 +239,17 @@ def run(
 
 
 @contextmanager
-def _output_file(path: Path | None) -> Iterator[IO[bytes] | None]:
+def finishing_within(seconds: float) -> Iterator[None]:
+    """Commands of this context run although their step was stopped, for this long: to save, to tidy up."""
+    current = _step_control.get()
+    control = ProcessControl(current.group if current else "")
+    control.exit_within(seconds, ExitReason.STOPPED)
+    with controlled_by(control):
+        yield
+
+
+@contextmanager
+def _output_file(path: Path | None, hand_over: Sequence[int]) -> Iterator[IO[bytes] | None]:
     if path is None:
         yield None
         return
@@ -196,10 +257,30 @@ def _output_file(path: Path | None) -> Iterator[IO[bytes] | None]:
         with path.open("wb") as file:
             yield file
     except OSError as error:
+        _close(hand_over)
         raise SandboxError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def _start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, hand_over: Sequence[int], stdin: int
+) -> "subprocess.Popen[bytes]":
+    tag = env[TAG_VARIABLE]
+    if _guard is not None:
+        _guard.starting(tag, group.group if (group := _step_control.get()) else "")
+    try:
+        child = _open(argv, env, cwd, hand_over, stdin)
+    except BaseException:
+        if _guard is not None:
+            _guard.ended(tag)
+        raise
+    finally:
+        _close(hand_over)
+    if _guard is not None:
+        _guard.started(tag, child.pid)
+    return child
+
+
+def _open(
     argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, pass_fds: Sequence[int], stdin: int
 ) -> "subprocess.Popen[bytes]":
     try:
@@ -244,7 +325,9 @@ class _Pump:
         elif child.stdin is not None:
             child.stdin.close()
 
-    def run(self, limits: ProcessLimits, control: ProcessControl, started: float) -> ExitReason:
+    def run(
+        self, limits: ProcessLimits, control: ProcessControl, started: float, patience: float
+    ) -> ExitReason:
         exit_descriptor = os.pidfd_open(self._child.pid)  # readable once the child has exited
         self._poller.register(exit_descriptor, select.POLLIN)
         try:
@@ -253,15 +336,17 @@ class _Pump:
                     self._serve(descriptor)
                 if self._child.poll() is not None:
                     return ExitReason.EXITED
-                if (reason := self._overdue(limits, control, started)) is not None:
+                if (reason := self._overdue(limits, control, started, patience)) is not None:
                     return reason
         finally:
             os.close(exit_descriptor)
 
-    def _overdue(self, limits: ProcessLimits, control: ProcessControl, started: float) -> ExitReason | None:
+    def _overdue(
+        self, limits: ProcessLimits, control: ProcessControl, started: float, patience: float
+    ) -> ExitReason | None:
         now = time.monotonic()
-        if control.overdue is not None:
-            return control.overdue
+        if (reason := control.overdue_for(patience)) is not None:
+            return reason
         if now - started > limits.total_seconds:
             return ExitReason.TIMED_OUT
         if limits.silence_seconds is not None and now - self.last_output > limits.silence_seconds:
@@ -314,6 +399,12 @@ def _drain(child: "subprocess.Popen[bytes]", out: _Sink, err: _Sink) -> None:
             sink.feed(chunk)
 
 
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
 def _close_pipes(child: "subprocess.Popen[bytes]") -> None:
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
@@ -331,47 +422,6 @@ def _end_tree(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
     child.wait()
 
 
-def end_tagged(tag: str, *, within_seconds: float = 5.0) -> int:
-    """Kill every process whose environment holds the tag, until none is left. Returns how many were killed."""
-    started = time.monotonic()
-    killed = 0
-    while True:
-        strays, starting = _scan(tag)
-        for pid in strays:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        waited = time.monotonic() - started
-        settled = not starting or waited > _EXEC_SECONDS
-        if (not strays and settled) or waited > within_seconds:
-            return killed
-        time.sleep(0.01)
-
-
-def tagged_processes(tag: str) -> list[int]:
-    """Ids of live processes of this user that were started with the tag; descendants inherit it."""
-    return _scan(tag)[0]
-
-
-def _scan(tag: str) -> tuple[list[int], bool]:
-    """The tagged processes, and whether one is just being started: its environment cannot be read yet."""
-    needle = f"{TAG_VARIABLE}={tag}".encode()
-    found, starting = [], False
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            environ = Path(entry.path, "environ").read_bytes()
-            if needle in environ:
-                found.append(int(entry.name))
-            elif not environ:
-                Path(entry.path, "exe").readlink()  # fails for zombies and the kernel's own
-                starting = True
-        except OSError:  # gone meanwhile, or another user's
-            continue
-    return found, starting
-
-
 def _signal_group(pid: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
@@ -380,13 +430,18 @@ def _signal_group(pid: int, number: int) -> None:
 class Service:
     """A long-lived child of a management command (web server, workers), with this process's environment.
 
-    Its output goes to the terminal, or to the end of a file.
+    Its output goes to the terminal, or to the end of a file. It is asked to stop when this process dies, too.
     """
 
     def __init__(self, argv: Sequence[str], output: Path | None = None) -> None:
         with output.open("ab") if output else nullcontext() as file:
             self._child = subprocess.Popen(
-                list(argv), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=_ask_to_stop_with(os.getpid()),
             )
 
     @property
@@ -408,3 +463,54 @@ class Service:
             self._child.wait(within_seconds)
         _signal_group(self._child.pid, signal.SIGKILL)
         return self._child.wait()
+
+
+def _ask_to_stop_with(parent: int) -> Callable[[], None]:
+    """Run in the fresh child; what it needs is looked up here, for little is safe between fork and exec."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask
+
+
+class Helper:
+    """A child of a worker that listens on its standard input and ends with it; in a session of its own."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._child = subprocess.Popen(
+            list(argv),
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._child.stdin is not None
+        self._input = self._child.stdin
+        os.set_blocking(self._input.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def send(self, data: bytes) -> bool:
+        """False where it does not listen any more."""
+        try:
+            return os.write(self._input.fileno(), data) == len(data)
+        except (OSError, ValueError):
+            return False
+
+    def close(self) -> None:
+        """Close its input and let it end; after a while, end it."""
+        with suppress(OSError):
+            self._input.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(6)
+        self._child.kill()
+        self._child.wait()

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from github_app.models import Repository
+from sandboxes import process
+from sandboxes.dead_man import DeadManGuard
 from sandboxes.errors import ExpectedError
 from workorders import queue, services, wiring
 from workorders.workflow_engine import lease, recovery, workers
@@ -47,6 +49,8 @@ class Slot:
 
 def _supervise(share: int) -> None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+    guard = DeadManGuard()
+    process.guarded_by(guard)
     database = DatabaseThread()
     try:
         parts = wiring.engine_parts(share=share)
@@ -58,8 +62,11 @@ def _supervise(share: int) -> None:
             beat=lambda running: workers.record_beat(
                 owner, share=parts.settings.share, running=running, started_at=_STARTED
             ),
+            guard=guard,
         ).run()
     finally:
+        process.guarded_by(None)
+        guard.close()
         database.close()
         workers.forget_worker(owner)
 

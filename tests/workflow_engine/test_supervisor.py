@@ -141,13 +141,17 @@ class Away:
         return self._database.call(function)
 
 
-@pytest.mark.parametrize("hangs", [False, True], ids=["raises", "hangs"])
+@pytest.mark.parametrize(("hangs", "second_attempt"), [(False, 2), (True, 1)], ids=["raises", "hangs"])
 def test_without_a_database_the_agent_is_ended_before_its_lease_and_the_work_goes_on_later(
-    hangs: bool, tmp_path: Path, engine_settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+    hangs: bool,
+    second_attempt: int,
+    tmp_path: Path,
+    engine_settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(supervisor, "_GUARD_SECONDS", 0.1)
     engine_settings.WORKORDERS_LEASE_SECONDS = 3
-    order = local_order(tmp_path, f"agent[planning#1]: {SLEEP.removeprefix('agent: ')}")
+    order = local_order(tmp_path, once(tmp_path))
     switched: list[Away] = []
 
     def switch(thread: DatabaseThread) -> Away:
@@ -168,7 +172,8 @@ def test_without_a_database_the_agent_is_ended_before_its_lease_and_the_work_goe
         finished(order)
     assert (order.status, order.error_message) == ("completed", None)
     assert starts(tmp_path) == ["planning", "planning"]
-    assert runs(order)[:2] == [("planning", "interrupted", 1), ("planning", "succeeded", 2)]
+    # put back by itself where the database took that, found open by the next claim where it did not
+    assert runs(order)[:2] == [("planning", "interrupted", 1), ("planning", "succeeded", second_attempt)]
 
 
 def test_a_long_step_after_another_of_the_same_order_keeps_its_lease(

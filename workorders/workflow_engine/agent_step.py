@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -189,7 +190,9 @@ class AgentStep:
         """Refresh the order's git statistics from another thread whenever the sandbox's HEAD moves."""
         done = threading.Event()
         name = f"watch-{self._plan.order.agent_work_order_id}"
-        watcher = threading.Thread(target=self._watch, args=(place, done), name=name, daemon=True)
+        watcher = threading.Thread(
+            target=copy_context().run, args=(self._watch, place, done), name=name, daemon=True
+        )
         watcher.start()
         try:
             yield

@@ -1,8 +1,9 @@
 """A step's brake: the supervisor pulls it from another thread, the step asks why."""
 
+import time
 from enum import StrEnum
 
-from sandboxes.process import ProcessControl
+from sandboxes.process import ExitReason, ProcessControl
 from workorders.states import Wait
 
 
@@ -27,16 +28,40 @@ class StepWaits(Exception):
 
 
 class StepControl(ProcessControl):
-    """Ends the step's running process and is asked between two actions. A lost lease has the last word."""
+    """Ends the step's running process and is asked between two actions. A lost lease has the last word.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.cause: StopCause | None = None
+    The step may be trusted until a moment that each renewal of its lease puts off; after it nothing of the step
+    starts any more, whether somebody has said so or not: this process may have been stopped meanwhile.
+    """
+
+    def __init__(self, group: str = "") -> None:
+        super().__init__(group)
+        self._cause: StopCause | None = None
+        self._trusted_until = float("inf")
+
+    @property
+    def cause(self) -> StopCause | None:
+        return StopCause.LOST if self.is_expired else self._cause
+
+    @property
+    def is_expired(self) -> bool:
+        return time.monotonic() > self._trusted_until
+
+    def trust_until(self, moment: float) -> None:
+        """A monotonic moment. What has expired stays so."""
+        if self.is_expired:
+            self.stop_because(StopCause.LOST)
+        self._trusted_until = moment
 
     def stop_because(self, cause: StopCause) -> None:
-        if self.cause is not StopCause.LOST:
-            self.cause = cause
+        if self._cause is not StopCause.LOST:
+            self._cause = cause
         self.stop()
+
+    def overdue_for(self, patience_seconds: float = 0.0) -> ExitReason | None:
+        if self.is_expired:
+            return ExitReason.STOPPED
+        return super().overdue_for(0.0 if self._cause is StopCause.LOST else patience_seconds)
 
     def check(self) -> None:
         """Raises `StepStopped` once the brake is pulled."""

@@ -6,10 +6,12 @@ itself decides nothing; the commits do.
 
 import contextlib
 import time
+from contextlib import nullcontext
 
 from sandboxes.errors import ExpectedError
+from sandboxes.process import finishing_within
 from workorders.agent_executor.base import AgentRunResult
-from workorders.errors import EvidenceMissing, LeaseLost, WorkersLost
+from workorders.errors import EvidenceMissing, WorkersLost
 from workorders.states import Wait
 from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
@@ -23,6 +25,7 @@ from workorders.workflow_engine.retries import next_attempt_in
 from workorders.workflow_engine.workplace import Place, Workplace
 
 MAX_WORKERS_LOST = 3
+_SAVE_SECONDS = 5.0  # for the commits of an agent that was stopped
 
 
 class Orchestrator:
@@ -76,8 +79,10 @@ class Orchestrator:
             case StopCause.DRAIN:
                 self._log.info("workflow_step_put_back", phase=self._plan.phase)
                 self._journal.put_back("The worker was stopped; the step goes on elsewhere.")
-            case _:
-                raise LeaseLost(self._journal.claim.agent_work_order_id)
+            case _:  # nobody may have taken over yet: then the step need not wait for the lease's end
+                self._journal.put_back(
+                    "The worker was out of touch with the database; the step goes on elsewhere."
+                )
 
     def _waits(self, wait: Wait) -> None:
         if self._control.cause is not None:
@@ -152,7 +157,8 @@ class Orchestrator:
         """Commit what was left, take the commits, and demand the evidence; keep them also when it failed."""
         if self._control.cause is StopCause.LOST:
             raise StepStopped
-        head = self._workplace.take_commits(place, final=True) or place.start_sha
+        with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
+            head = self._workplace.take_commits(place, final=True) or place.start_sha
         progress = inspector.progress(head)
         for commit in progress.commits_of(self._plan.phase):
             self._log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])

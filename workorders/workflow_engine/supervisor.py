@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 from django.db import DatabaseError, InterfaceError
 
 from sandboxes.errors import ExpectedError
 from workorders.doorbell import Doorbell
+from sandboxes.process import controlled_by
 from workorders.errors import LeaseLost
 from workorders.workflow_engine import lease
 from workorders.workflow_engine.control import StepControl, StopCause
@@ -36,9 +38,29 @@ class RunningStep:
     """A claimed step and its thread. `renewed_at` is monotonic: when its lease was last known to be ours."""
 
     claim: Claim
-    control: StepControl = field(default_factory=StepControl)
-    renewed_at: float = field(default_factory=time.monotonic)
+    renewed_at: float
     thread: threading.Thread | None = None
+    control: StepControl = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.control = StepControl(f"{self.claim.agent_work_order_id}.{self.claim.epoch}")
+
+
+class Guard(Protocol):
+    """The dead-man guard's side for leases: a group's processes end at `until` (monotonic) by its own doing."""
+
+    def trust(self, group: str, until: float) -> None: ...
+    def forget(self, group: str) -> None: ...
+
+
+class NoGuard:
+    """For a process that ends its children by itself, or not at all."""
+
+    def trust(self, group: str, until: float) -> None:
+        pass
+
+    def forget(self, group: str) -> None:
+        pass
 
 
 class Supervisor:
@@ -52,6 +74,7 @@ class Supervisor:
         owner: str,
         draining: Callable[[], bool],
         beat: Callable[[int], None],
+        guard: Guard | None = None,
     ) -> None:
         self._parts = parts
         self._settings = parts.settings
@@ -59,6 +82,7 @@ class Supervisor:
         self._owner = owner
         self._draining = draining
         self._beat = beat
+        self._guard_process = guard or NoGuard()
         self._steps: dict[Claim, RunningStep] = {}
         self._lock = threading.Lock()
         self._buffer = LogBuffer(database)
@@ -110,7 +134,8 @@ class Supervisor:
             time.sleep(1)
             return
         for claim in claims:
-            step = RunningStep(claim, renewed_at=asked_at)
+            step = RunningStep(claim, asked_at)
+            self._trust(step, asked_at)
             step.thread = threading.Thread(
                 target=self._run_step, args=(step,), name=claim.agent_work_order_id, daemon=True
             )
@@ -125,7 +150,8 @@ class Supervisor:
             plan = journal.begin()
             log = StepLogger(claim.pk, plan.context, self._buffer)
             try:
-                Orchestrator(self._parts, journal, log, step.control, plan).run()
+                with controlled_by(step.control):
+                    Orchestrator(self._parts, journal, log, step.control, plan).run()
             except LeaseLost:
                 raise
             except Exception as error:  # a fault of ours must end this step only, and be seen on its page
@@ -141,6 +167,7 @@ class Supervisor:
             with self._lock:
                 self._steps.pop(claim, None)
             self._doorbell.ring()  # the order's next step may be claimed at once
+            self._guard_process.forget(step.control.group)
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:
@@ -173,20 +200,24 @@ class Supervisor:
         except _AWAY as error:
             logger.warning("lease_renewal_failed", error=str(error)[:300])
 
-    @staticmethod
-    def _mark(steps: list[RunningStep], asked_at: float, held: set[Claim]) -> None:
+    def _trust(self, step: RunningStep, renewed_at: float) -> None:
+        """The step stops by itself at two thirds of its lease, and where it does not, is ended at five sixths."""
+        step.renewed_at = renewed_at
+        step.control.trust_until(renewed_at + self._settings.lease_seconds * 2 / 3)
+        self._guard_process.trust(step.control.group, renewed_at + self._settings.lease_seconds * 5 / 6)
+
+    def _mark(self, steps: list[RunningStep], asked_at: float, held: set[Claim]) -> None:
         for step in steps:
             if step.claim in held:
-                step.renewed_at = asked_at
+                self._trust(step, asked_at)
             else:  # also a step that has just ended, which no longer minds
                 step.control.stop_because(StopCause.LOST)
 
     def _guard(self) -> None:
         """End each agent before its lease can have expired; asks no database, which may be what is away."""
-        limit = self._settings.lease_seconds * 2 / 3
         while not self._ended.wait(_GUARD_SECONDS):
             for step in self._running():
-                if time.monotonic() - step.renewed_at > limit:
+                if step.control.is_expired:
                     step.control.stop_because(StopCause.LOST)
 
     def _cancel(self) -> None:

@@ -14,6 +14,7 @@ from sandboxes.errors import ExpectedError
 from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
+from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
@@ -21,6 +22,7 @@ from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
 
+_REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _VERIFIED_FOR = timedelta(minutes=10)
 
 
@@ -183,6 +185,7 @@ class Workplace:
             trailers=phase_tracker.trailers_for(order.agent_work_order_id, self._plan.phase, session_id),
             isolation=self._parts.settings.isolation,
             providers=self._parts.settings.providers,
+            attempt=self._journal.claim.epoch,
         )
         return create_sandbox(SandboxType(order.sandbox_type), spec)
 
@@ -224,7 +227,8 @@ class Workplace:
             if not sandbox.get_current_state().exists:
                 return
             self._crash_point("cleaning")
-            sandbox.cleanup()
+            with finishing_within(_REMOVE_SECONDS):
+                sandbox.cleanup()
         except (ExpectedError, OSError) as error:  # recovery removes what is left
             self._log.warning("sandbox_cleanup_failed", error=str(error))
         else:
