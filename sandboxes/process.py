@@ -98,6 +98,10 @@ class ProcessControl:
             if self._deadline is None or deadline < self._deadline:
                 self._deadline, self._reason = deadline, reason
 
+    @property
+    def overdue(self) -> ExitReason | None:
+        return self.overdue_for()
+
     def overdue_for(self, patience_seconds: float = 0.0) -> ExitReason | None:
         """Why a command must end now, where it may take this long to end by itself."""
         with self._lock:
