@@ -14,8 +14,8 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 
 from sandboxes.errors import ExpectedError
-from workorders.doorbell import Doorbell
 from sandboxes.process import controlled_by
+from workorders.doorbell import Doorbell
 from workorders.errors import LeaseLost
 from workorders.workflow_engine import lease
 from workorders.workflow_engine.control import StepControl, StopCause
