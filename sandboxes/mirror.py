@@ -22,6 +22,7 @@ from sandboxes.process import ProcessResult
 
 LOCK_SECONDS = 300.0
 STALE_LOCK_SECONDS = 120.0
+MOST_PACKS = 20
 BUNDLE_LIMIT_BYTES = 512 * 1024 * 1024
 
 
@@ -151,6 +152,7 @@ class RepositoryMirror:
         finally:
             shutil.rmtree(quarantine, ignore_errors=True)
         self.keep(keep_as, head)
+        self._tidy()
         return head
 
     def _inspect(self, quarantine: Path, pack: BinaryIO, head: str, descends_from: str) -> None:
@@ -187,6 +189,19 @@ class RepositoryMirror:
         found = sorted((quarantine / "pack").iterdir(), key=lambda path: path.suffix == ".idx")
         for path in found:
             path.rename(self.path / "objects" / "pack" / path.name)
+
+    def _tidy(self) -> None:
+        """Join small packs and pack the refs once there are many: git opens every pack, and a push reads every ref.
+
+        A pack much larger than the rest stays as it is, and no object is dropped. Where somebody holds the lock, or
+        git cannot, a later bundle brings the next chance.
+        """
+        packs = (self.path / "objects" / "pack").glob("*.pack")
+        if sum(1 for _pack in packs) <= MOST_PACKS:
+            return
+        with suppress(LockTimeout, GitError), exclusive_lock(self._lock_path, timeout_seconds=0):
+            self._git.run("repack", "--quiet", "--geometric=2", "-d", git_dir=self.path, timeout_seconds=300)
+            self._git.run("pack-refs", "--all", git_dir=self.path)
 
     def push(
         self, remote: RemoteRepository, *, sha: str, git_branch_name: str, seen: str | None = None

@@ -14,7 +14,7 @@ import pytest
 import sandboxes.mirror
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
-from sandboxes.mirror import RepositoryMirror, exclusive_lock
+from sandboxes.mirror import MOST_PACKS, RepositoryMirror, exclusive_lock
 from tests.fakes.git_http import FakeGitServer, branches, git
 from tests.sandboxes.history import Entry, History, raw_commit, raw_tree
 
@@ -322,6 +322,28 @@ class TestAccepts:
         os.utime(lock, (old, old))
         assert place.accept(bundle) == sha
         assert trusted.ref_sha(place.mirror.path, KEPT) == sha
+
+
+def test_many_bundles_leave_few_packs_and_every_commit(place: Place, trusted: TrustedGit) -> None:
+    def accept(number: int, parent: str) -> str:
+        place.work(f"{number}.txt", parent=parent)
+        bundle = place.bundle(BRANCH, f"^{parent}")
+        return place.accept(bundle, since=parent, keep_as=f"refs/work-orders/{number}")
+
+    packs = place.mirror.path / "objects" / "pack"
+    heads = [place.base]
+    with exclusive_lock(place.data_dir / "locks" / "local-shop.lock"):  # a fetch, say: joining packs can wait
+        for number in range(MOST_PACKS + 1):
+            heads.append(accept(number, heads[-1]))
+    assert len(list(packs.glob("*.pack"))) > MOST_PACKS
+    heads.append(accept(MOST_PACKS + 1, heads[-1]))
+    assert len(list(packs.glob("*.pack"))) <= 3
+    assert not list((place.mirror.path / "refs" / "work-orders").rglob("*"))
+    assert (
+        len(git("for-each-ref", "refs/work-orders", folder=place.mirror.path).splitlines()) == len(heads) - 1
+    )
+    found = trusted.commits(place.mirror.path, base=place.base, head=heads[-1])
+    assert [commit.sha for commit in found] == heads[1:]
 
 
 def two_refs(place: Place) -> Path:
