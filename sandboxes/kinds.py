@@ -10,5 +10,9 @@ class SandboxType(StrEnum):
     DAGGER = "dagger"
 
 
-UNAVAILABLE = {SandboxType.E2B: "E2B_API_KEY", SandboxType.DAGGER: "DAGGER_SESSION_PORT"}
-"""Types this version has no backend for yet, and the setting each will need."""
+class SandboxCondition(StrEnum):
+    """Where a sandbox that runs elsewhere stands, as the workers last left it."""
+
+    RUNNING = "running"
+    IDLE = "idle"
+    REMOVED = "removed"

@@ -7,7 +7,9 @@ from typing import cast
 
 from sandboxes.base import AgentSandbox, OrphanSweeper, SandboxSpec, SweepScope
 from sandboxes.errors import SandboxError, SandboxUnavailable
+from sandboxes.findings import Finding, failed
 from sandboxes.kinds import SandboxType
+from sandboxes.providers import ProviderSettings
 
 BACKENDS: dict[SandboxType, str] = {
     SandboxType.GIT_BRANCH: "sandboxes.backends.git_branch:GitBranchSandbox",
@@ -17,6 +19,8 @@ BACKENDS: dict[SandboxType, str] = {
 
 SWEEPERS: tuple[str, ...] = ("sandboxes.leftovers:sweep_orphans",)  # what is on this host, of any backend
 REMOTE_SWEEPERS: dict[SandboxType, str] = {SandboxType.E2B: "sandboxes.backends.e2b:sweep_orphans"}
+CHECKS: dict[SandboxType, str] = {SandboxType.E2B: "sandboxes.backends.e2b:check"}
+_SDK_HINT = "Install it: `uv sync --no-dev --extra {kind}`."
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +41,22 @@ def sweep_orphans(scope: SweepScope, sweepers: Sequence[str] | None = None) -> t
         except SandboxError as error:
             logger.warning("sandbox_sweep_failed: %s: %s", target, error)
     return tuple(found)
+
+
+def check_providers(providers: ProviderSettings) -> list[Finding]:
+    """What each configured provider says to being asked; within the backend's own time-outs."""
+    checks = {kind: target for kind, target in CHECKS.items() if not providers.missing_setting(kind)}
+    found: list[Finding] = []
+    for kind, target in checks.items():
+        try:
+            found += cast(Callable[[ProviderSettings], list[Finding]], _named(target))(providers)
+        except ImportError as error:
+            found.append(
+                failed(kind, f"Its SDK is not installed ({error.name}).", _SDK_HINT.format(kind=kind))
+            )
+        except SandboxError as error:
+            found.append(failed(kind, str(error), error.advice))
+    return found
 
 
 def _sweepers(scope: SweepScope) -> list[str]:

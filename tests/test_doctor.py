@@ -363,10 +363,10 @@ class TestSettings:
         settings.Q_CLUSTER = {**settings.Q_CLUSTER, **changes}
         assert diagnosis.queue_settings().mark is mark
 
-    def test_sandbox_types_of_later_versions_are_named(self) -> None:
-        found = diagnosis.sandbox_types()
+    def test_sandbox_types_and_what_keeps_the_others(self) -> None:
+        (found,) = diagnosis.sandbox_types()
         assert found.mark is Mark.OK
-        assert "e2b, dagger are not part of this version" in found.message
+        assert "e2b needs E2B_API_KEY" in found.message
 
 
 class TestExamination:

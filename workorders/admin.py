@@ -187,6 +187,7 @@ class PhaseRunAdmin(ReadOnlyAdmin):
         "status",
         "commits",
         "cost_usd",
+        "sandbox_start_seconds",
         "worker",
         "started_at",
         "completed_at",

@@ -15,7 +15,7 @@ from django.urls import reverse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from github_app.references import RepositoryReference
-from sandboxes.kinds import SandboxType
+from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
 from workorders.models.logs import order_context
@@ -50,6 +50,14 @@ class WorkOrderSummary(_Value):
     git_branch_name: Annotated[str | None, Known]
     agent_session_id: Annotated[str | None, Known]
     sandbox_identifier: Annotated[str | None, Known]
+    sandbox_handle: Annotated[str | None, Known] = Field(
+        description="what the sandbox's provider calls it; null: it is on the worker's machine"
+    )
+    sandbox_state: Annotated[SandboxCondition | None, Known]
+    sandbox_started_at: datetime | None
+    sandbox_expires_at: datetime | None = Field(
+        description="when it ends by itself; put off while a step runs"
+    )
     workflow_type: AgentWorkflowType
     sandbox_type: SandboxType
     github_issue_number: str | None
@@ -120,6 +128,9 @@ class PhaseHistoryEntry(_Value):
     completed_at: datetime | None = Field(description="null while the phase is unfinished or runs again")
     commits: int
     attempts: int = Field(description="runs, without those a shutdown interrupted")
+    sandbox_start_seconds: float | None = Field(
+        description="until its last place to work was ready; null: none was opened"
+    )
     status: PhaseRunStatus = Field(description="how its last run stands")
 
 
@@ -338,7 +349,7 @@ def _log_entry(order: AgentWorkOrder, row: WorkOrderLog) -> LogEntry:
 
 def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
     runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=AGENT_RUNS).only(
-        "phase", "sequence", "status", "started_at", "completed_at", "commits"
+        "phase", "sequence", "status", "started_at", "completed_at", "commits", "sandbox_start_seconds"
     )
     return phases_of(runs)
 
@@ -356,4 +367,5 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
         commits=max(run.commits for run in every),  # each run knows all of its phase's commits so far
         attempts=sum(run.status != PhaseRunStatus.INTERRUPTED for run in every),
         status=PhaseRunStatus(last.status),
+        sandbox_start_seconds=last.sandbox_start_seconds,
     )

@@ -22,7 +22,7 @@ from django.utils import timezone
 from github_app.models import OpenIssue, Repository
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
 from github_app.types import GitHubIssue, GitHubRepository
-from sandboxes.kinds import UNAVAILABLE, SandboxType
+from sandboxes.kinds import SandboxType
 from workorders import queue
 from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
@@ -71,7 +71,7 @@ def parse_repository(text: str) -> RepositoryReference:
 
 def require_available_sandbox(sandbox_type: SandboxType) -> None:
     """Raises `InvalidInput` naming what is missing where this server cannot run such sandboxes."""
-    if (setting := UNAVAILABLE.get(sandbox_type)) is not None:
+    if setting := settings.WORKORDERS_SANDBOX_PROVIDERS.missing_setting(sandbox_type):
         raise InvalidInput(
             "sandbox_type",
             f"{sandbox_type} is not configured on this server (it needs {setting}); "

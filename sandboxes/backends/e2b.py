@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from e2b import ApiParams, CommandExitException, Sandbox, SandboxInfo, SandboxQuery, exceptions
+from e2b import ApiParams, CommandExitException, Sandbox, SandboxInfo, SandboxQuery, Template, exceptions
 
 from sandboxes.base import SandboxSpec, SandboxState, SweepScope
 from sandboxes.errors import (
@@ -25,12 +25,14 @@ from sandboxes.errors import (
     SandboxVanished,
     StreamDropped,
 )
+from sandboxes.findings import Finding, failed, ok
 from sandboxes.providers import ProviderSettings
 from sandboxes.remote import SMALL_SECONDS, Answer, RemoteSandbox, script_command
 
 LIFE_SECONDS = 300
 IDLE_SECONDS = 900
 _REQUEST_SECONDS = 30.0
+_CHECK_SECONDS = 8.0
 _UPLOAD_SECONDS = 300.0
 _OWNER, _SANDBOX = "workorders-installation", "workorders-sandbox"
 _SDK_MODULES = ("e2b", "connectrpc", "pyqwest")
@@ -240,6 +242,22 @@ def sweep_orphans(scope: SweepScope) -> tuple[str, ...]:
             with translated():
                 Sandbox.kill(info.sandbox_id, **given)
     return tuple(f"E2B sandbox {info.sandbox_id} of {info.metadata.get(_SANDBOX)}" for info in orphans)
+
+
+def check(providers: ProviderSettings) -> list[Finding]:
+    """Whether the key is accepted and the template exists. Raises `SandboxError` where E2B does not answer."""
+    given = ApiParams(**{**options(providers), "request_timeout": _CHECK_SECONDS, "retries": 0})
+    with translated():
+        running = len(
+            Sandbox.list(query=SandboxQuery(metadata={_OWNER: providers.owner}), **given).next_items()
+        )
+        known = Template.exists(providers.e2b.template, **given)
+    found = [ok("e2b", f"the key is accepted; {running} sandboxes of this installation are up")]
+    if not known:
+        found.append(
+            failed("e2b template", f"There is no template {providers.e2b.template}.", _TEMPLATE_ADVICE)
+        )
+    return found
 
 
 def _listed(given: ApiParams, metadata: dict[str, str]) -> list[SandboxInfo]:

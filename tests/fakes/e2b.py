@@ -170,6 +170,8 @@ class FakeE2B:
                 return self._one(request, self.sandboxes[sandbox_id], rest)
             case (_, ["sandboxes", sandbox_id, *_]):
                 return 404, {"code": 404, "message": f"sandbox {sandbox_id!r} was not found"}
+            case "GET", ["templates", "aliases", name] if name in self.templates:
+                return 200, {"templateID": name, "public": False}
         return 404, {"code": 404, "message": "no such route"}
 
     def _create(self, asked: Json, key: str) -> tuple[int, Any]:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -131,16 +132,18 @@ class Machine:
         output: SimpleQueue[tuple[str, bytes] | None] = SimpleQueue()
         reads = {name: read for name, (read, _write) in pipes.items()}
         threading.Thread(target=_pump, args=(reads, output), daemon=True).start()
-        return Program(started.pid.result(30), output, started.code, os.fdopen(stdin_write, "wb"))
+        stdin = os.fdopen(stdin_write, "wb", buffering=0)
+        try:
+            return Program(started.pid.result(30), output, started.code, stdin)
+        except BaseException:
+            stdin.close()
+            raise
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         """A program to its end: exit code, output, error output."""
         program = self.start(argv)
-        try:
+        with suppress(BrokenPipeError):
             program.stdin.write(stdin)
-            program.stdin.flush()
-        except BrokenPipeError:
-            pass
         return program.finish()
 
     @property

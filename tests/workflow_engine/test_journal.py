@@ -160,7 +160,12 @@ def test_what_a_step_sees_reaches_its_own_run() -> None:
     other = make_run(order, AgentWorkflowPhase.TESTING, Run.FAILED, started_at=timezone.now())
     journal, _plan = begun(order)
     journal.record_place(
-        start_sha=SHA, session_id="s-1", base_sha=SHA, sandbox_identifier="box", base_branch="main"
+        start_seconds=0.1,
+        start_sha=SHA,
+        session_id="s-1",
+        base_sha=SHA,
+        sandbox_identifier="box",
+        base_branch="main",
     )
     journal.update_run(planned_sha=HEAD)
     for _ in range(2):
@@ -453,7 +458,9 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "begin": lambda journal, _plan: journal.begin(),
     "update_run": lambda journal, _plan: journal.update_run(planned_sha=HEAD),
     "update_order": lambda journal, _plan: journal.update_order(head_sha=HEAD),
-    "record_place": lambda journal, _plan: journal.record_place(start_sha=HEAD, session_id="s"),
+    "record_place": lambda journal, _plan: journal.record_place(
+        start_sha=HEAD, session_id="s", start_seconds=0.1
+    ),
     "update_repository": lambda journal, plan: journal.update_repository(plan.repository.pk, can_push=True),
     "record_statistics": lambda journal, _plan: journal.record_statistics(progress("one")),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),

@@ -25,7 +25,9 @@ from sandboxes.checks import (
     check_isolation,
 )
 from sandboxes.findings import Finding, failed, ok, warning
-from sandboxes.kinds import UNAVAILABLE, SandboxType
+from sandboxes.kinds import SandboxType
+from sandboxes.providers import ProviderSettings
+from sandboxes.registry import check_providers
 from workorders import progress, wiring
 
 TOTAL_SECONDS = 60.0
@@ -63,7 +65,7 @@ def checks() -> tuple[Check, ...]:
         Check("database", database),
         Check("settings", settings_findings),
         Check("queue", queue_settings),
-        Check("sandbox types", sandbox_types),
+        Check("sandbox types", sandbox_types, in_background=True),
     )
 
 
@@ -206,9 +208,13 @@ def queue_settings() -> Finding:
     return ok("queue", words) if queue["retry"] > queue["timeout"] and spare else failed("queue", words, hint)
 
 
-def sandbox_types() -> Finding:
-    usable = ", ".join(kind for kind in SandboxType if kind not in UNAVAILABLE)
-    return ok("sandbox types", f"{usable} ({', '.join(UNAVAILABLE)} are not part of this version)")
+def sandbox_types() -> list[Finding]:
+    """Which can be used, and of those that run elsewhere whether their provider answers."""
+    providers: ProviderSettings = settings.WORKORDERS_SANDBOX_PROVIDERS
+    missing = {kind: setting for kind in SandboxType if (setting := providers.missing_setting(kind))}
+    usable = ", ".join(kind for kind in SandboxType if kind not in missing)
+    others = "".join(f"; {kind} needs {setting}" for kind, setting in missing.items())
+    return [ok("sandbox types", f"{usable}{others}"), *check_providers(providers)]
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from sandboxes.kinds import SandboxType
+from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import ConflictError
 from workorders.models.fields import RedactedTextField
 from workorders.models.history import WorkOrderTransition
@@ -72,6 +72,14 @@ class AgentWorkOrder(models.Model):
 
     git_branch_name = models.CharField(max_length=100, unique=True)
     sandbox_identifier = models.CharField(max_length=100, blank=True)
+    sandbox_handle = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="what its provider calls it; empty: it runs on the worker's machine",
+    )
+    sandbox_state = models.CharField(max_length=10, choices=choices(SandboxCondition), blank=True)
+    sandbox_started_at = models.DateTimeField(null=True, blank=True)
+    sandbox_expires_at = models.DateTimeField(null=True, blank=True)
     agent_session_id = models.CharField(max_length=100, null=True, blank=True)
 
     base_sha = models.CharField(max_length=64, blank=True)
@@ -131,6 +139,10 @@ class AgentWorkOrder(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(sandbox_type__in=[item.value for item in SandboxType]), name="order_sandbox_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(sandbox_state__in=["", *(item.value for item in SandboxCondition)]),
+                name="order_sandbox_state_known",
             ),
             models.CheckConstraint(
                 condition=Q(workflow_type__in=[item.value for item in AgentWorkflowType]),

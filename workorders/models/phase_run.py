@@ -30,6 +30,9 @@ class PhaseRun(models.Model):
     start_sha = models.CharField(max_length=64, blank=True)
     planned_sha = models.CharField(max_length=64, blank=True)
     end_sha = models.CharField(max_length=64, blank=True)
+    sandbox_start_seconds = models.FloatField(
+        null=True, blank=True, help_text="until its place to work was ready; empty: none was opened"
+    )
     commits = models.PositiveIntegerField(
         default=0, help_text="all of its phase's commits when it was last seen"
     )

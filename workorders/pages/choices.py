@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from sandboxes.kinds import UNAVAILABLE, SandboxType
+from django.conf import settings
+
+from sandboxes.kinds import SandboxType
 from workorders.workflow_definitions import WORKFLOWS, AgentWorkflowPhase, AgentWorkflowType
 
 
@@ -62,9 +64,9 @@ _WORKFLOW_NOTES = {
 
 def sandbox_cards() -> tuple[SandboxCard, ...]:
     """All four; `missing_setting` names what keeps one from being chosen."""
+    missing = settings.WORKORDERS_SANDBOX_PROVIDERS.missing_setting
     return tuple(
-        SandboxCard(kind.value, *_SANDBOXES[kind], missing_setting=UNAVAILABLE.get(kind, ""))
-        for kind in SandboxType
+        SandboxCard(kind.value, *_SANDBOXES[kind], missing_setting=missing(kind)) for kind in SandboxType
     )
 
 

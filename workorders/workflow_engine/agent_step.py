@@ -7,6 +7,7 @@ from contextvars import copy_context
 from functools import lru_cache, partial
 from pathlib import Path
 
+from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
 from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
@@ -202,13 +203,15 @@ class AgentStep:
 
     def _watch(self, place: Place, done: threading.Event) -> None:
         inspector = Inspector(self._parts.git, self._plan, place)
-        seen = place.sandbox.get_current_state().change_marker
-        while not done.wait(_WATCH_SECONDS):
+        seen: SandboxState | None = None
+        while not done.wait(_WATCH_SECONDS if seen else 0):
             try:
-                marker = place.sandbox.get_current_state().change_marker
-                if marker == seen or self._control.cause is not None:
+                state = place.sandbox.get_current_state()
+                before, seen = seen or state, state
+                if state.expires_at != before.expires_at:
+                    self._journal.update_order(sandbox_expires_at=state.expires_at)
+                if state.change_marker == before.change_marker or self._control.cause is not None:
                     continue
-                seen = marker
                 if (head := self._workplace.take_commits(place)) is not None:
                     self._journal.record_statistics(inspector.progress(head))
             except ExpectedError as error:  # a half-written commit, say; the step's end inspects for good

@@ -268,12 +268,16 @@ class StepJournal:
     def update_order(self, **changes: Any) -> None:
         self._transaction(lambda: self.claim.write(**changes))
 
-    def record_place(self, *, start_sha: str, session_id: str, **changes: Any) -> None:
+    def record_place(self, *, start_sha: str, session_id: str, start_seconds: float, **changes: Any) -> None:
         """Where the step works, from which commit, in which agent session; before the agent starts."""
 
         def write() -> None:
             self.claim.write(**changes)
-            self._run_rows().update(start_sha=start_sha, agent_session_id=session_id)
+            self._run_rows().update(
+                start_sha=start_sha,
+                agent_session_id=session_id,
+                sandbox_start_seconds=round(start_seconds, 3),
+            )
 
         self._transaction(write)
 

@@ -134,7 +134,7 @@ class Orchestrator:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
         found = inspector.with_patches(found)
         self._push(place, found)
-        place.sandbox.mark_idle(found.head_sha)
+        self._workplace.leave(place, found.head_sha)
         log.info(
             "workflow_phase_completed",
             phase=plan.phase,

@@ -1,8 +1,10 @@
 """Where a step works: its mirror, the commit it starts from, the sandbox opened there, and the way out by bundle."""
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, partial
+from typing import Any
 from uuid import uuid4
 
 from django.utils import timezone
@@ -12,7 +14,7 @@ from github_app.repositories import require_push
 from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import ExpectedError
 from sandboxes.git import RemoteRepository
-from sandboxes.kinds import SandboxType
+from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
@@ -124,9 +126,13 @@ class Workplace:
         base_sha = order.base_sha or point.base_sha
         start_sha = self._start_sha(point, base_sha)
         sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
-        attached = bool(order.sandbox_identifier) and sandbox.attach(sandbox.handle)
+        started = time.monotonic()
+        attached = bool(order.sandbox_identifier) and sandbox.attach(
+            order.sandbox_handle or order.sandbox_identifier
+        )
         if not attached:
             sandbox.setup()
+        start_seconds = time.monotonic() - started
         self._crash_point("sandbox_opened")
         self._journal.record_place(
             base_sha=base_sha,
@@ -134,6 +140,8 @@ class Workplace:
             sandbox_identifier=sandbox.sandbox_identifier,
             start_sha=start_sha,
             session_id=session.session_id,
+            start_seconds=start_seconds,
+            **self._as_columns(sandbox, SandboxCondition.RUNNING),
         )
         if not order.base_sha:
             self._log.info(
@@ -144,7 +152,12 @@ class Workplace:
             )
         if not attached:
             identifier = sandbox.sandbox_identifier
-            self._log.info("sandbox_created", sandbox_identifier=identifier, start_sha=start_sha)
+            self._log.info(
+                "sandbox_created",
+                sandbox_identifier=identifier,
+                start_sha=start_sha,
+                duration_seconds=round(start_seconds, 2),
+            )
         return Place(
             sandbox=sandbox,
             mirror=self.mirror,
@@ -194,6 +207,24 @@ class Workplace:
         sha = self._order.base_sha or "0" * 40
         return self._sandbox("main", sha, sha, "none")
 
+    def _as_columns(self, sandbox: AgentSandbox, condition: SandboxCondition) -> dict[str, Any]:
+        """What pages and API tell of a sandbox elsewhere; nothing for one on this host."""
+        if sandbox.shares_host:
+            return {}
+        state = sandbox.get_current_state()
+        return {
+            "sandbox_handle": sandbox.handle or state.provider_id,
+            "sandbox_state": condition,
+            "sandbox_started_at": state.started_at,
+            "sandbox_expires_at": state.expires_at,
+        }
+
+    def leave(self, place: Place, head_sha: str) -> None:
+        """A step ended well here at `head_sha`; the next may go on in the same place."""
+        place.sandbox.mark_idle(head_sha)
+        if changes := self._as_columns(place.sandbox, SandboxCondition.IDLE):
+            self._journal.update_order(**changes)
+
     def take_commits(self, place: Place, *, final: bool = False) -> str | None:
         """Bundle out of the sandbox, inspect, keep in the mirror: the accepted head, or None without commits.
 
@@ -233,3 +264,5 @@ class Workplace:
             self._log.warning("sandbox_cleanup_failed", error=str(error))
         else:
             self._log.info("sandbox_cleanup_completed", sandbox_identifier=self._identifier)
+            if not sandbox.shares_host:
+                self._journal.update_order(sandbox_state=SandboxCondition.REMOVED, sandbox_expires_at=None)
