@@ -144,3 +144,11 @@ def test_keys_show_no_hash_and_can_be_revoked(admin_client: Client) -> None:
     admin_client.post(address(ApiKey, "changelist"), form)
     key.refresh_from_db()
     assert key.state == "revoked"
+
+
+def test_schedules_cannot_be_edited(admin_client: Client) -> None:
+    """django-q2 calls whatever function a schedule names."""
+    assert admin_client.get("/admin/django_q/schedule/").status_code == 200
+    assert admin_client.get("/admin/django_q/schedule/add/").status_code == 403
+    fields = {"name": "x", "func": "os.system", "args": "'id'", "schedule_type": "O", "repeats": "-1"}
+    assert admin_client.post("/admin/django_q/schedule/add/", fields).status_code == 403

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views.decorators.http import require_safe
 from ninja.errors import AuthenticationError
 from ninja.security import APIKeyCookie, HttpBearer
 
@@ -94,4 +95,4 @@ def authenticated(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRe
             raise AuthenticationError
         return view(request, *args, **kwargs)
 
-    return inner
+    return require_safe(inner)

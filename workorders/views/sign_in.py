@@ -17,6 +17,7 @@ _TEMPLATE = "workorders/sign_in.html"
 class SignIn(LoginView):
     """`next` is followed to this site's own addresses only (Django checks it)."""
 
+    http_method_names = ["get", "head", "post"]  # declared so by Django
     template_name = _TEMPLATE
     authentication_form = SignInForm
 
