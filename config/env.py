@@ -14,16 +14,19 @@ import sys
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.secret_files import NAMES as FILE_NAMES
+from config.secret_files import SUFFIX, SecretFileInvalid, read_secret_files
 from sandboxes.providers import MODEL_HOST, DaggerSettings, E2BSettings, ProviderSettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "testserver"})
+TAKEN_PATHS = frozenset({"account", "api", "repositories", "static", "theme", "webhooks", "work-orders"})
 REHEARSAL_AGENT = BASE_DIR / "workorders" / "agent_executor" / "rehearsal_agent.py"
 
 
@@ -45,6 +48,7 @@ class Environment(BaseSettings):
     admin_path: str = Field(
         "admin/", alias="WORKORDERS_ADMIN_PATH", pattern=r"^(?:[A-Za-z0-9_-]{1,80}/){1,3}$"
     )
+    hsts_seconds: int = Field(31_536_000, alias="WORKORDERS_HSTS_SECONDS", ge=0, le=63_072_000)
     workers: int = Field(4, alias="WORKORDERS_WORKERS", ge=1, le=1000)
     worker_processes: int = Field(2, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
     lease_seconds: int = Field(30, alias="WORKORDERS_LEASE_SECONDS", ge=3, le=3600)
@@ -85,6 +89,13 @@ class Environment(BaseSettings):
 
     home: Path = Field(Path("/"), alias="HOME")
     path: str = Field("/usr/local/bin:/usr/bin:/bin", alias="PATH")
+
+    @field_validator("admin_path", mode="after")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if value.partition("/")[0] in TAKEN_PATHS:
+            raise ValueError(f"is taken; choose another than {', '.join(sorted(TAKEN_PATHS))}")
+        return value
 
     @field_validator("data_dir", mode="after")
     @classmethod
@@ -162,7 +173,11 @@ class Environment(BaseSettings):
     def provider_variables(self) -> dict[str, str]:
         """Variables that choose a model provider, by the prefixes the Claude Code CLI documents."""
         prefixes = ("ANTHROPIC_", "CLAUDE_CODE_USE_", "CLAUDE_CODE_OAUTH_TOKEN")
-        return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+        given = {**os.environ, **_from_files()[0]}
+        files = {name + SUFFIX for name in FILE_NAMES}
+        return {
+            name: value for name, value in given.items() if name.startswith(prefixes) and name not in files
+        }
 
     @property
     def model_host(self) -> str:
@@ -190,7 +205,8 @@ class Environment(BaseSettings):
     def secret_values(self) -> list[tuple[str, str]]:
         """Names and values that must be in no log, page or commit."""
         found = [(name, str(getattr(self, field))) for field, name in _SECRETS.items()]
-        found += [(name, value) for name, value in os.environ.items() if _SECRET_NAME.search(name)]
+        given = {**os.environ, **_from_files()[0]}
+        found += [(name, value) for name, value in given.items() if _SECRET_NAME.search(name)]
         found += [("webhook secret", item.strip()) for item in self.webhook_secrets.split(",")]
         password = (urlsplit(self.database_url).password or "") if "://" in self.database_url else ""
         found += [("database password", form) for form in (password, unquote(password))]
@@ -208,18 +224,31 @@ _SECRETS = {
 _SECRET_NAME = re.compile(r"(?:_|^)(?:API_KEY|TOKEN|SECRET|PASSWORD|SECRET_KEY|ACCESS_KEY|AUTH_TOKEN)$")
 
 
+def _from_files() -> tuple[dict[str, str], list[SecretFileInvalid]]:
+    return read_secret_files(os.environ)
+
+
 @lru_cache(maxsize=1)
 def current() -> Environment:
     """The environment of this process, read once. Raises `EnvironmentInvalid` with a line for each problem."""
+    found, problems = _from_files()
+    lines = [f"  {problem}" for problem in problems]
     try:
-        return Environment()
+        environment = Environment(**found)  # type: ignore[arg-type]  # every secret is a text
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            lines.append(f"  {name + ': ' if name else ''}{problem['msg'].removeprefix('Value error, ')}")
+        named = {name for name in FILE_NAMES for problem in problems if str(problem).startswith(name)}
+        lines += [
+            line for line in map(_line, error.errors()) if not any(f" {name} is" in line for name in named)
+        ]
+    if lines:
         text = "The environment has values the server cannot start with:\n" + "\n".join(lines)
-        raise EnvironmentInvalid(text + "\nSee .env.example for every variable.") from error
+        raise EnvironmentInvalid(text + "\nSee .env.example for every variable.")
+    return environment
+
+
+def _line(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    return f"  {name + ': ' if name else ''}{problem['msg'].removeprefix('Value error, ')}"
 
 
 def point_django_at_settings() -> None:
@@ -247,5 +276,5 @@ def use_embedded_defaults() -> None:
         "WORKORDERS_AGENT_ISOLATION": "bubblewrap" if shutil.which("bwrap") else "none",
     }
     for name, value in defaults.items():
-        if not os.environ.get(name):
+        if not (os.environ.get(name) or os.environ.get(name + SUFFIX)):
             os.environ[name] = value

@@ -149,10 +149,13 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 # Cookies and transport. TLS ends at a proxy in front (docs/operations.md); on loopback there is none.
 LOOPBACK_ONLY = all(host in environment.LOOPBACK_HOSTS for host in env.hosts)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not (DEBUG or LOOPBACK_ONLY)
+CSRF_COOKIE_HTTPONLY = True  # pages and /api/docs carry the token in their text
+if SESSION_COOKIE_SECURE:  # no neighbouring host name can set these
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_PROXY_SSL_HEADER = None if LOOPBACK_ONLY else ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_HSTS_SECONDS = 0 if LOOPBACK_ONLY else int(timedelta(days=365).total_seconds())
+SECURE_HSTS_SECONDS = 0 if LOOPBACK_ONLY else env.hsts_seconds
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = bool(SECURE_HSTS_SECONDS)
 CSRF_FAILURE_VIEW = "workorders.views.errors.csrf_failure"
 X_FRAME_OPTIONS = "DENY"

@@ -1,5 +1,6 @@
 """The typed environment: `.env.example` is in step with it, and wrong values fail at start with a hint."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from types import ModuleType
 import pytest
 from pydantic.fields import FieldInfo
 
-from config import env
+from config import env, secret_files
 
 EXAMPLE = env.BASE_DIR / ".env.example"
 PASSED_THROUGH = {"ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"}
@@ -50,6 +51,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """`config.env` with a minimal environment, and nothing remembered before or after."""
     for name in [*FIELDS, *PASSED_THROUGH]:
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
     monkeypatch.setenv("WORKORDERS_SECRET_KEY", "k" * 50)
     env.current.cache_clear()
     yield env
@@ -123,6 +125,11 @@ def test_secrets_are_not_shown(fresh: ModuleType, monkeypatch: pytest.MonkeyPatc
         ({"WORKORDERS_GITHUB_GIT_BASE_URL": "http://git.example.org"}, "must be https://"),
         ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://me:pw@git.example.org"}, "comes from GH_TOKEN"),
         ({"WORKORDERS_LOG_LEVEL": "LOUD"}, "'DEBUG', 'INFO'"),
+        ({"WORKORDERS_ADMIN_PATH": "no-slash"}, "WORKORDERS_ADMIN_PATH"),
+        ({"WORKORDERS_ADMIN_PATH": "/"}, "WORKORDERS_ADMIN_PATH"),
+        ({"WORKORDERS_ADMIN_PATH": "<x>/"}, "WORKORDERS_ADMIN_PATH"),
+        ({"WORKORDERS_ADMIN_PATH": "api/"}, "is taken"),
+        ({"WORKORDERS_HSTS_SECONDS": "-1"}, "WORKORDERS_HSTS_SECONDS"),
         ({"WORKORDERS_LOG_FORMAT": "xml"}, "'console', 'json'"),
     ],
 )
@@ -189,3 +196,82 @@ class TestEmbeddedDefaults:
         monkeypatch.setenv("WORKORDERS_LOG_FORMAT", "json")
         fresh.use_embedded_defaults()
         assert (fresh.current().agent_command, fresh.current().log_format) == ("claude", "json")
+
+
+class TestSecretFiles:
+    """`<NAME>_FILE`: the secret comes from a file that only the server's account can read."""
+
+    @pytest.fixture
+    def secret(self, tmp_path: Path) -> Path:
+        path = tmp_path / "secret"
+        path.touch(mode=0o600)
+        path.write_text("very-secret-value\n")
+        return path
+
+    @pytest.mark.parametrize("name", secret_files.NAMES)
+    def test_every_secret_can_come_from_a_file(
+        self, fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, secret: Path, name: str
+    ) -> None:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(f"{name}_FILE", str(secret))
+        found = fresh.current()
+        fields = {str(field.alias): key for key, field in fresh.Environment.model_fields.items()}
+        if name in fields:
+            assert getattr(found, fields[name]) == "very-secret-value"
+        if name.startswith(("ANTHROPIC_", "CLAUDE_")):
+            assert found.provider_variables == {name: "very-secret-value"}
+        if name != "DATABASE_URL":  # its password alone is masked
+            assert "very-secret-value" in {value for _name, value in found.secret_values}
+
+    def test_names_of_all_secret_variables_are_known(self) -> None:
+        secret_fields = {name for name, field in FIELDS.items() if field.repr is False}
+        assert secret_fields | {"DATABASE_URL", "ANTHROPIC_AUTH_TOKEN"} == set(secret_files.NAMES)
+
+    @pytest.mark.parametrize(
+        ("content", "mode", "hint"),
+        [
+            (b"x", 0o604, "every account can read"),
+            (b"x", 0o606, "chmod 600"),
+            (b"", 0o600, "holds no secret"),
+            (b" \n", 0o600, "holds no secret"),
+            (b"a\x00b", 0o600, "holds no secret"),
+            (b"\xff\xfe", 0o600, "not text in UTF-8"),
+            (b"x" * 70_000, 0o600, "larger than 64 KiB"),
+        ],
+    )
+    def test_files_that_will_not_do(
+        self,
+        fresh: ModuleType,
+        monkeypatch: pytest.MonkeyPatch,
+        secret: Path,
+        content: bytes,
+        mode: int,
+        hint: str,
+    ) -> None:
+        secret.write_bytes(content)
+        secret.chmod(mode)
+        monkeypatch.setenv("GH_TOKEN_FILE", str(secret))
+        with pytest.raises(env.EnvironmentInvalid) as caught:
+            fresh.current()
+        assert "GH_TOKEN_FILE: " in str(caught.value)
+        assert hint in str(caught.value)
+
+    def test_what_is_no_file(
+        self, fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        os.mkfifo(tmp_path / "fifo", 0o600)
+        hints = {"missing": "No such file", ".": "is not a file", "fifo": "is not a file"}
+        for name, hint in hints.items():
+            monkeypatch.setenv("WORKORDERS_SECRET_KEY", "")
+            monkeypatch.setenv("WORKORDERS_SECRET_KEY_FILE", str(tmp_path / name))
+            with pytest.raises(env.EnvironmentInvalid) as caught:
+                fresh.current()
+            assert "WORKORDERS_SECRET_KEY_FILE: " in str(caught.value)
+            assert hint in str(caught.value)
+            assert "is required" not in str(caught.value)
+
+    def test_one_of_both(self, fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+        monkeypatch.setenv("GH_TOKEN", "x")
+        monkeypatch.setenv("GH_TOKEN_FILE", str(secret))
+        with pytest.raises(env.EnvironmentInvalid, match="GH_TOKEN is set as well"):
+            fresh.current()

@@ -168,7 +168,7 @@ def test_a_stale_form_says_what_to_do(ann: User) -> None:
     client = Client(enforce_csrf_checks=True)
     answer = client.post(LOGIN, {"username": "ann", "password": PASSWORD})
     assert answer.status_code == 403
-    assert "The form was out of date" in answer.content.decode()
+    assert "This form was too old" in answer.content.decode()
 
 
 def test_an_open_server_asks_nobody_and_its_accounts_still_work(

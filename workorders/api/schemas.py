@@ -30,7 +30,9 @@ class WorkOrderFilters(BaseModel):
     sandbox_type: Annotated[SandboxType | None, Blank] = None
     workflow_type: Annotated[WorkflowName | None, Blank] = None
     repository_url: Annotated[
-        str | None, Blank, Field(max_length=MAX_REFERENCE_LENGTH, description="In any accepted spelling.")
+        Annotated[str, Field(max_length=MAX_REFERENCE_LENGTH)] | None,
+        Blank,
+        Field(description="In any accepted spelling."),
     ] = None
     github_issue_number: Annotated[IssueNumber, WithJsonSchema({"type": "string"})] = None
     q: Annotated[

@@ -37,12 +37,19 @@ def page(view: View) -> View:
 def _to_sign_in(request: HtmxRequest) -> HttpResponseBase:
     """And back to the page afterwards: a fragment's page, not the fragment, and nothing that was posted."""
     if request.htmx:
-        target = request.htmx.current_url_abs_path or reverse("home")
-        answer = redirect_to_login(target)
+        answer = redirect_to_login(_page_of(request) or reverse("home"))
         return HttpResponseClientRedirect(answer.url)
     return redirect_to_login(
         request.get_full_path() if request.method in {"GET", "HEAD"} else reverse("home")
     )
+
+
+def _page_of(request: HtmxRequest) -> str | None:
+    """The path of this site's page that asked for a fragment; the header is the browser's, so it may be anything."""
+    try:
+        return request.htmx.current_url_abs_path
+    except ValueError:
+        return None
 
 
 def order_page_view(view: View) -> View:
