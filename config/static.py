@@ -4,10 +4,14 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class CollectedOrPlainStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # whitenoise has no types
-    """Without a manifest (tests, commands, a first start) names stay as they are and finders serve them."""
+    """Names that the manifest does not have (tests, a first start, files newer than it) stay as they are.
+
+    Finders serve those, so that a page never fails for want of a collected file.
+    """
 
     manifest_strict = False
 
     def stored_name(self, name: str) -> str:
-        stored: str = super().stored_name(name) if self.hashed_files else name
+        known = self.hash_key(self.clean_name(name)) in self.hashed_files
+        stored: str = super().stored_name(name) if known else name
         return stored

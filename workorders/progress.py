@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from github_app.models import Repository
 from github_app.references import RepositoryReference
 from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import WorkOrderNotFound
@@ -308,6 +309,10 @@ def matching(query: WorkOrderQuery) -> QuerySet[AgentWorkOrder]:
         rows = rows.filter(_same_repository(query.repository))
     if query.q:
         rows = rows.filter(_mentions(query.q))
+    return newest_first(rows)
+
+
+def newest_first(rows: QuerySet[AgentWorkOrder]) -> QuerySet[AgentWorkOrder]:
     return rows.order_by("-created_at", "-pk")
 
 
@@ -323,15 +328,10 @@ def _same_repository(reference: RepositoryReference) -> Q:
 
 
 def _mentions(text: str) -> Q:
-    fields = (
-        "agent_work_order_id",
-        "initial_prompt",
-        "github_issue_title",
-        "git_branch_name",
-        "repository_url",
-    )
-    found = Q()
-    for field in fields:
+    """Few long columns, since each is read in each row; the branch's name has the order's id and issue in it."""
+    repositories = Repository.objects.filter(repository_url__icontains=text)
+    found = Q(repository__in=repositories.order_by())
+    for field in ("git_branch_name", "github_issue_title", "initial_prompt"):
         found |= Q(**{f"{field}__icontains": text})
     return found
 

@@ -11,6 +11,25 @@ from tests.browser.visits import Visit
 from tests.browser.world import Remotes, Site, chromium, remotes, site
 
 type Open = Callable[..., Visit]
+_ARCHIVE = """
+from django.utils import timezone
+from github_app.models import Repository
+from workorders.models import AgentWorkOrder
+from workorders.models.agent_work_order import new_agent_work_order_id
+repository = Repository.objects.create(
+    repository_url="https://github.com/acme/archive", host="github.com", owner="acme", name="archive")
+rows = []
+for number in range(60):
+    order_id = new_agent_work_order_id()
+    rows.append(AgentWorkOrder(
+        agent_work_order_id=order_id, repository=repository, repository_url=repository.repository_url,
+        sandbox_type="git_worktree" if number % 2 else "git_branch", workflow_type="agent_workflow_plan",
+        initial_prompt=f"Archived order {number:02}", git_branch_name=f"feat-{order_id}",
+        head_sha="1" * 40,
+        status="cancelled" if number < 5 else "completed", outcome=None if number < 5 else "branch_pushed",
+        execution_completed_at=timezone.now()))
+AgentWorkOrder.objects.bulk_create(rows)
+"""
 
 
 @pytest.fixture(scope="package")
@@ -62,6 +81,13 @@ def running(live: Site) -> Iterator[str]:
     live.until(order_id, "agent_message")
     yield order_id
     live.cancel(order_id)
+
+
+@pytest.fixture(scope="package")
+def archive(live: Site) -> str:
+    """60 finished orders of one repository, 5 of them cancelled; the repository's name."""
+    live.shell(_ARCHIVE)
+    return "acme/archive"
 
 
 @pytest.fixture

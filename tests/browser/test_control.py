@@ -26,7 +26,7 @@ def test_a_failed_order_says_why_and_what_to_do_and_retry_works(live: Site, visi
     error = page.locator("#order-error")
     expect(error).to_be_visible(timeout=30_000)
     expect(error).to_contain_text("What to do:")
-    expect(page).to_have_title(re.compile("failed"))
+    expect(page).to_have_title(re.compile("Failed"))
     expect(page.locator("#favicon")).to_have_attribute("href", re.compile("failed"))
 
     account.access["acme/locked"] = "write"
@@ -67,7 +67,7 @@ def test_cancel_asks_first_and_a_no_changes_nothing(live: Site, visit: Visit) ->
     expect(page.locator("#order-status")).to_contain_text("cancelled", timeout=30_000)
     expect(page.get_by_role("link", name="Cancel")).to_have_count(0)
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
-    expect(page).to_have_title(re.compile("cancelled"))
+    expect(page).to_have_title(re.compile("Cancelled"))
 
 
 def test_a_prompt_to_a_running_order_is_done_after_the_step(live: Site, visit: Visit) -> None:
@@ -76,9 +76,12 @@ def test_a_prompt_to_a_running_order_is_done_after_the_step(live: Site, visit: V
     page = visit.page
     page.goto(f"/work-orders/{order_id}/")
     page.get_by_label("Prompt the agent").fill("Also polish them\nagent: commit polish.txt")
+    page.evaluate("window.__same_page = true")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#toasts")).to_contain_text("prompt")
     expect(page.get_by_label("Prompt the agent")).to_have_value("")
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
+    assert page.evaluate("window.__same_page"), "a page that polls stays where it is"
     expect(page.get_by_role("region", name="Request")).to_contain_text("Also polish them")
     expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=40_000)
     expect(page.get_by_role("region", name="Git activity")).to_contain_text("polish.txt")

@@ -45,7 +45,7 @@ def first_visit(visit: Visit, empty: Site) -> None:
     expect(phases).to_have_count(4)
     for number in range(3):
         expect(phases.nth(number)).to_contain_text("running", timeout=30_000)
-        expect(page).to_have_title(re.compile("running"))
+        expect(page).to_have_title(re.compile("Running"))
     expect(page.get_by_role("region", name="Activity, newest last")).to_contain_text("I measure.")
     result = page.get_by_role("region", name="Work order complete")
     expect(result).to_be_visible(timeout=30_000)

@@ -103,9 +103,12 @@ def test_a_wrong_field_keeps_the_text_of_the_others(visit: Visit, connected: str
 
 
 def test_an_issue_can_be_picked_from_the_open_ones(live: Site, page: Page, connected: str) -> None:
+    """By choosing the repository, or by a link to it: the page asks for the issues itself."""
+    page.goto(f"{NEW}?repository={connected}")
+    issues = page.get_by_role("group", name="Open issues")
+    expect(issues).to_contain_text("Teeth are blunt", timeout=20_000)
     page.goto(NEW)
     page.get_by_label("Connected repository").select_option(label=connected)
-    issues = page.get_by_role("group", name="Open issues")
     expect(issues).to_contain_text("Teeth are blunt", timeout=20_000)
     expect(issues).to_contain_text("bug")
     issues.get_by_text("Teeth are blunt").click()

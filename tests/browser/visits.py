@@ -84,7 +84,8 @@ class Visit:
 
     def axe(self) -> list[str]:
         """Violations of accessibility rules, with where they are."""
-        self.page.evaluate(AXE.read_text())
+        if not self.page.evaluate("() => Boolean(window.axe)"):
+            self.page.evaluate(AXE.read_text())
         found: list[str] = self.page.evaluate(_RUN_AXE)
         return found
 

@@ -322,6 +322,21 @@ def test_kinds(client: Client) -> None:
     assert sequences(text_of(client, url("work-order", order), kind="nonsense")) == [1, 2, 3, 4, 5]
 
 
+def test_a_rare_kind_is_looked_for_piece_by_piece(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workorders.pages.feed.FEED_WINDOW", 10)
+    order = make_order(status="running")
+    make_log(order, "workflow_phase_retry_scheduled", level="warning", phase="planning", delay_seconds=2)
+    make_log(order, *["agent_message"] * 23, summary="hello")
+    found: list[list[int]] = []
+    before: int | None = 26
+    while before:
+        text = text_of(client, url("work-order-feed", order), kind="problems", before=before)
+        found.append(sequences(text))
+        earlier = re.search(r"before=(\d+)", text)
+        before = int(earlier[1]) if earlier else None
+    assert found == [[], [], [2]]
+
+
 @pytest.mark.parametrize("name", ["after", "before"])
 @pytest.mark.parametrize("value", ["", "x", "-1", "1e3", "٣", "9" * 40])
 def test_nonsense_as_a_cursor_is_no_cursor(client: Client, name: str, value: str) -> None:

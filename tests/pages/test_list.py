@@ -162,6 +162,24 @@ def test_pages_of_the_list_keep_the_filters(client: Client) -> None:
     assert shown(text_of(client.get("/?q=something&page=99"))) == shown(second)
 
 
+def test_a_search_has_the_pages_and_counts_of_a_filter(client: Client) -> None:
+    many_orders(PAGE_SIZE + 3)
+    AgentWorkOrder.objects.filter(pk__in=AgentWorkOrder.objects.values("pk")[:4]).update(
+        status="pending", execution_completed_at=None
+    )
+    for status in (
+        None,
+        AgentWorkOrderStatus.CANCELLED,
+        AgentWorkOrderStatus.PENDING,
+        AgentWorkOrderStatus.FAILED,
+    ):
+        for number in (-1, 1, 2, 3, 10**9):
+            plain = order_list(WorkOrderQuery(status=status), page_number=number)
+            for text in ("something", "OCTO/SPOON", "feat-wo-"):
+                assert order_list(WorkOrderQuery(status=status, q=text), page_number=number) == plain
+    assert order_list(WorkOrderQuery(q="100%")).total == order_list(WorkOrderQuery(q="wo_")).total == 0
+
+
 def test_htmx_gets_the_list_alone_and_a_short_address(client: Client) -> None:
     make_order(initial_prompt="Needle")
     response = client.get("/?q=needle&repository=&status=", headers=HTMX)
@@ -217,10 +235,17 @@ def queries(client: Client, address: str, **headers: str) -> int:
 def test_the_number_of_queries_does_not_grow(client: Client) -> None:
     many_orders(10)
     poll = poll_address(text_of(client.get("/")))
-    few = queries(client, "/"), queries(client, "/", **HTMX), queries(client, poll, **HTMX)
+
+    def counted() -> tuple[int, ...]:
+        list_alone = (
+            queries(client, address, **HTMX) for address in ("/", "/?q=something", "/?q=nowhere", poll)
+        )
+        return (queries(client, "/"), *list_alone)
+
+    few = counted()
     many_orders(10_000)
-    assert (queries(client, "/"), queries(client, "/", **HTMX), queries(client, poll, **HTMX)) == few
-    assert few == (4, 3, 1)
+    assert counted() == few
+    assert few == (4, 3, 3, 2, 1)
     started = time.perf_counter()
     client.get("/")
     assert time.perf_counter() - started < 5

@@ -120,7 +120,7 @@ class AgentWorkOrder(models.Model):
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="order_newest"),
             models.Index(fields=["status", "-created_at"], name="order_status"),
-            models.Index(fields=["repository_url", "-created_at"], name="order_repository"),
+            models.Index(fields=["repository", "-created_at", "-id"], name="order_of_repository"),
             models.Index(
                 fields=["claimable_at"], name="order_claimable", condition=Q(claimable_at__isnull=False)
             ),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from workorders.models import AgentWorkOrder, WorkOrderLog
@@ -13,6 +13,7 @@ from workorders.states import ACTIVE
 
 FEED_ENTRIES = 100
 FEED_POLL_ENTRIES = 200
+FEED_WINDOW = 10_000  # a kind that is rare is looked for in this many entries at once
 _LAST_WORDS = timedelta(seconds=15)  # what a worker buffered when the order ended still arrives
 _PROBLEM = Q(level__in=["warning", "error", "critical"]) | Q(
     event="agent_tool_finished", fields__is_error=True
@@ -51,24 +52,31 @@ def feed(
     entries: list[WorkOrderLog] = []
     more = False
     kind = kind if kind in FEED_KINDS else "all"
-    matching = WorkOrderLog.objects.filter(FEED_KINDS[kind], agent_work_order=pk, sequence__lte=last)
+    looked_at_from = 1
     if after is None:
-        older = matching.filter(sequence__lt=before) if before else matching
+        upper = min(last, before - 1) if before else last
+        looked_at_from = 1 if kind == "all" else max(1, upper - FEED_WINDOW + 1)
+        older = _matching(pk, kind, upper).filter(sequence__gte=looked_at_from)
         newest = list(older.order_by("-sequence")[: FEED_ENTRIES + 1])
         more = len(newest) > FEED_ENTRIES
         entries = newest[FEED_ENTRIES - 1 :: -1] if more else newest[::-1]
     elif after < last:
-        entries = list(matching.filter(sequence__gt=after).order_by("sequence")[:FEED_POLL_ENTRIES])
+        newer = _matching(pk, kind, last).filter(sequence__gt=after)
+        entries = list(newer.order_by("sequence")[:FEED_POLL_ENTRIES])
     is_full = after is not None and len(entries) == FEED_POLL_ENTRIES
     return Feed(
         agent_work_order_id=agent_work_order_id,
         kind=kind,
         entries=tuple(feed_entry(row) for row in entries),
         cursor=entries[-1].sequence if is_full else last,
-        earlier=entries[0].sequence if more else 0,
+        earlier=entries[0].sequence if more else looked_at_from if looked_at_from > 1 else 0,
         is_tail=before is None,
         is_live=is_full or _is_live(order),
     )
+
+
+def _matching(order_pk: int, kind: str, last: int) -> QuerySet[WorkOrderLog]:
+    return WorkOrderLog.objects.filter(FEED_KINDS[kind], agent_work_order=order_pk, sequence__lte=last)
 
 
 def _is_live(order: Glance) -> bool:

@@ -106,15 +106,46 @@ def _version_query(_vendor: str) -> tuple[str, tuple[Any, ...]]:
 
 def order_list(query: WorkOrderQuery, *, page_number: int = 1) -> OrderList:
     """The page nearest to the number asked for; `limit` and `offset` of the query are not used."""
-    unfiltered = progress.matching(query.model_copy(update={"status": None}))
-    by_status = unfiltered.order_by().values_list("status").annotate(number=Count("pk"))
-    counts = StatusCounts(**dict(by_status))
+    if query.q:
+        counts, keys = _search(query, page_number)
+    else:
+        counts, keys = _counts(query), None
     total = getattr(counts, query.status) if query.status else counts.total
     page_count = max(1, -(-total // PAGE_SIZE))
     number = min(max(1, page_number), page_count)
     start = (number - 1) * PAGE_SIZE
-    rows = _rows(progress.matching(query)[start : start + PAGE_SIZE]) if total else ()
-    return OrderList(rows=rows, counts=counts, number=number, page_count=page_count, total=total)
+    page = progress.matching(query)[start : start + PAGE_SIZE]
+    if keys and number == page_number:  # found in the same pass as the counts
+        page = progress.newest_first(AgentWorkOrder.objects.filter(pk__in=keys))
+    return OrderList(_rows(page) if total else (), counts, number, page_count, total)
+
+
+def _counts(query: WorkOrderQuery) -> StatusCounts:
+    unfiltered = progress.matching(query.model_copy(update={"status": None}))
+    by_status = unfiltered.order_by().values_list("status").annotate(number=Count("pk"))
+    return StatusCounts(**dict(by_status))
+
+
+def _search(query: WorkOrderQuery, page_number: int) -> tuple[StatusCounts, list[int]]:
+    """The counts and the page's keys in one pass over all orders' texts, which is what a search costs."""
+    found = progress.matching(query.model_copy(update={"status": None})).order_by()
+    sql, parameters = found.values_list("pk", "status", "created_at").query.sql_with_params()
+    of_status = "WHERE status = %s" if query.status else ""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH found (id, status, created_at) AS MATERIALIZED ({sql}), "
+            f"page AS (SELECT id FROM found {of_status} ORDER BY created_at DESC, id DESC LIMIT %s OFFSET %s) "
+            "SELECT status, COUNT(*) FROM found GROUP BY status UNION ALL SELECT '', id FROM page",
+            [
+                *parameters,
+                *([query.status.value] if query.status else []),
+                PAGE_SIZE,
+                (max(1, page_number) - 1) * PAGE_SIZE,
+            ],
+        )
+        rows: list[tuple[str, int]] = cursor.fetchall()
+    counts = StatusCounts(**{status: number for status, number in rows if status})
+    return counts, [key for status, key in rows if not status]
 
 
 def recent_orders(repository_pk: int) -> tuple[OrderRow, ...]:

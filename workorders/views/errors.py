@@ -31,8 +31,8 @@ _FORBIDDEN = ErrorPage(
 _CSRF = ErrorPage(
     HTTPStatus.FORBIDDEN,
     "This form was too old, or not from here",
-    "Nothing was done. Go back, reload that page and send the form again; copy long texts first. If it happens "
-    "each time, allow cookies for this address.",
+    "Nothing was changed. Go back, copy what you typed, reload that page and send it again. It happens after signing "
+    "in or out in another tab; if it happens each time, allow cookies for this address.",
 )
 _NOT_FOUND = ErrorPage(
     HTTPStatus.NOT_FOUND, "There is nothing here", "The address is wrong, or what was here is gone."

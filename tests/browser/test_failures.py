@@ -1,0 +1,72 @@
+"""What pages say when the server does not answer as it should, and what they do not lose by it."""
+
+from playwright.sync_api import Route, expect
+
+from tests.browser.visits import MARKS, Visit
+from tests.browser.world import Site
+
+pytestmark = MARKS
+
+
+def test_a_server_that_is_away_is_told_until_it_is_back(running: str, visit: Visit) -> None:
+    visit.expect("Failed to load resource|htmx:sendError|request failed|503|htmx:responseError")
+    page = visit.page
+    page.clock.install()
+    page.goto(f"/work-orders/{running}/")
+    page.get_by_label("Prompt the agent").fill("Typed before")
+    notice = page.locator("#offline")
+    expect(notice).to_be_hidden()
+    for answer in ("refused", "503"):
+        page.route(
+            "**/work-orders/*/state/*",
+            lambda route, answer=answer: route.abort() if answer == "refused" else route.fulfill(status=503),
+        )
+        page.clock.fast_forward(3100)
+        expect(notice).to_be_visible()
+        expect(page.locator("#order-status")).to_contain_text("running")
+        page.unroute("**/work-orders/*/state/*")
+        page.clock.fast_forward(3100)
+        expect(notice).to_be_hidden()
+    expect(page.get_by_label("Prompt the agent")).to_have_value("Typed before")
+
+
+def test_an_action_that_fails_says_so_and_keeps_the_text(running: str, visit: Visit) -> None:
+    visit.expect("Failed to load resource|htmx:responseError|500")
+    page = visit.page
+    page.goto(f"/work-orders/{running}/")
+    page.route("**/prompt/", lambda route: route.fulfill(status=500))
+    page.get_by_label("Prompt the agent").fill("Not lost")
+    page.get_by_role("button", name="Send").click()
+    toast = page.locator("#toasts .alert-danger")
+    expect(toast).to_contain_text("The server answered 500.")
+    expect(page.get_by_label("Prompt the agent")).to_have_value("Not lost")
+    toast.get_by_role("button", name="Close this message").click()
+    expect(toast).to_have_count(0)
+
+
+def test_a_stale_form_is_explained_on_a_page_of_its_own(visit: Visit) -> None:
+    visit.expect("403")
+    page = visit.page
+    page.goto("/")
+    page.evaluate("document.querySelector('.wo-theme [name=csrfmiddlewaretoken]').value = 'old'")
+    page.get_by_role("banner").get_by_role("button", name="Theme").click()
+    expect(page.get_by_role("heading", name="This form was too old")).to_be_visible()
+    assert not visit.axe()
+    page.get_by_role("link", name="All work orders").click()
+    expect(page.get_by_role("heading", name="Work orders")).to_be_visible()
+
+
+def test_older_and_a_filter_at_once_show_what_the_filters_say(live: Site, visit: Visit, archive: str) -> None:
+    """The filter's answer is on its way when "Older" is clicked; the list must follow both."""
+    page = visit.page
+    page.goto("/")
+    expect(page.get_by_role("link", name="Older")).to_be_visible()
+    held: list[Route] = []
+    page.route("**/?*repository=*", held.append)
+    page.get_by_label("Repository").select_option(label=archive)
+    visit.wait_until(lambda: bool(held), 10, "the filter's request")
+    page.unroute("**/?*repository=*")
+    page.get_by_role("link", name="Older").click()
+    expect(page.get_by_text("26–50 of 60")).to_be_visible()
+    expect(page.get_by_label("Repository").locator("option:checked")).to_have_text(archive)
+    assert all("Archived order" in title for title in page.locator("a.wo-title").all_inner_texts())
