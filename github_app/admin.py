@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from django.contrib import admin
 from django.http import HttpRequest
 
-from github_app.models import Repository
+from github_app.models import GitHubRateLimit, Repository
 
 if TYPE_CHECKING:
     RepositoryAdminBase = admin.ModelAdmin[Repository]
+    RateLimitAdminBase = admin.ModelAdmin[GitHubRateLimit]
 else:
-    RepositoryAdminBase = admin.ModelAdmin
+    RepositoryAdminBase = RateLimitAdminBase = admin.ModelAdmin
 
 DEFAULTS = ("default_sandbox_type", "default_workflow_type", "default_base_branch", "default_model")
 
@@ -50,3 +51,14 @@ class RepositoryAdmin(RepositoryAdminBase):
         obj: Repository | None = None,  # noqa: ARG002
     ) -> list[str]:
         return [field.name for field in Repository._meta.fields if field.name not in DEFAULTS]
+
+
+@admin.register(GitHubRateLimit)
+class GitHubRateLimitAdmin(RateLimitAdminBase):
+    list_display = ["host", "token_fingerprint", "not_before", "refusals", "message"]
+
+    def has_add_permission(self, _request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, _request: HttpRequest, _obj: GitHubRateLimit | None = None) -> bool:
+        return False

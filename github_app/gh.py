@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ValidationError
@@ -77,6 +77,16 @@ class Answer:
         return "; ".join(word for word in words if isinstance(word, str))
 
 
+class RateLimitGate(Protocol):
+    """What all users of one token know together of GitHub's rate limit; may be asked from any thread."""
+
+    def closed_for(self) -> float:
+        """Seconds until GitHub may be asked again; 0 where nothing is known against it."""
+
+    def close(self, seconds: float | None, message: str) -> float:
+        """GitHub asks to wait, `seconds` from now where it said how long; returns how long it will be."""
+
+
 def _says_rate_limit(answer: Answer) -> bool:
     if "retry-after" in answer.headers or answer.headers.get("x-ratelimit-remaining") == "0":
         return True
@@ -112,10 +122,14 @@ _ANONYMOUS_STATUSES = frozenset({401, 403, 404})
 
 
 class GhCli:
-    """gh for one host and one credential; safe to share between threads."""
+    """gh for one host and one credential; safe to share between threads.
 
-    def __init__(self, settings: GhSettings) -> None:
+    While `gate` is closed nothing is asked, and each request fails with `GitHubRateLimited` at once.
+    """
+
+    def __init__(self, settings: GhSettings, gate: RateLimitGate | None = None) -> None:
         self._settings = settings
+        self._gate = gate
 
     def api(
         self,
@@ -130,12 +144,22 @@ class GhCli:
         `path` is relative to the API's root, such as `repos/o/r`. Raises `GitHubError`; after a
         `GitHubUnavailable` the request may have been carried out.
         """
+        self._require_open_gate()
         answer = self._answer(self._run(self._api_argv(method, path, fields, query), self._body(fields)))
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
+        if self._gate is not None and answer.headers.get("x-ratelimit-remaining") == "0":
+            self._gate.close(retry_after_seconds(answer.headers), "The hour's last request was used.")
         if answer.value is None and answer.status != 204:
             raise GitHubAnswerInvalid(f"GitHub's answer to {method} {path} is no JSON.")
         return answer.value
+
+    def _require_open_gate(self) -> None:
+        seconds = self._gate.closed_for() if self._gate is not None else 0
+        if seconds > 0:
+            raise GitHubRateLimited(
+                "GitHub asked this server to wait, so it was not asked again.", retry_after_seconds=seconds
+            )
 
     def pages(
         self, path: str, *, query: Mapping[str, str | int] | None = None, max_pages: int = MAX_PAGES
@@ -245,7 +269,10 @@ class GhCli:
         words = self._presentable(answer.message)
         message = f"{row.words} ({answer.status}){': ' + words if words else '.'}"
         if row.error is GitHubRateLimited:
-            return GitHubRateLimited(message, retry_after_seconds=retry_after_seconds(answer.headers))
+            seconds = retry_after_seconds(answer.headers)
+            if self._gate is not None:
+                seconds = self._gate.close(seconds, message)
+            return GitHubRateLimited(message, retry_after_seconds=seconds)
         return row.error(message)
 
     def _presentable(self, text: str) -> str:

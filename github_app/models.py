@@ -110,3 +110,26 @@ class OpenIssue(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.number} {self.title}"
+
+
+class GitHubRateLimit(models.Model):
+    """GitHub asked everybody who uses this token to wait until `not_before`; shared by all workers and hosts.
+
+    `refusals` counts those in a row for which GitHub did not say how long, so that the pauses grow.
+    """
+
+    host = models.CharField(max_length=253)
+    token_fingerprint = models.CharField(max_length=16)
+    not_before = models.DateTimeField()
+    refusals = models.PositiveIntegerField(default=0)
+    message = models.TextField(blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "GitHub rate limit"
+        constraints = [
+            models.UniqueConstraint(fields=["host", "token_fingerprint"], name="rate_limit_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host} until {self.not_before:%Y-%m-%d %H:%M:%S}"

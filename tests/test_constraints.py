@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from github_app.models import OpenIssue, Repository
+from github_app.models import GitHubRateLimit, OpenIssue, Repository
 from tests.factories import make_order, make_repository, make_run
 from workorders import api_keys
 from workorders.models import (
@@ -83,6 +83,11 @@ def same_issue() -> None:
         OpenIssue.objects.create(repository=place, position=1, number=1, title=title)
 
 
+def same_rate_limit() -> None:
+    for _ in range(2):
+        GitHubRateLimit.objects.create(host="github.com", token_fingerprint="a", not_before=NOW)
+
+
 def same_key() -> None:
     for _ in range(2):
         IdempotencyRecord.objects.create(
@@ -133,6 +138,7 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "log_sequence_unique": [same_log_number],
     "commit_position": [same_commit_position],
     "file_position": [same_file_position],
+    "rate_limit_once": [same_rate_limit],
     "open_issue_once": [same_issue],
     "open_issue_is_number": [
         lambda: OpenIssue.objects.create(repository=make_repository(), position=1, number=0, title="x")

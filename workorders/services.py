@@ -23,14 +23,14 @@ from github_app.models import OpenIssue, Repository
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
-from workorders import queue
+from workorders import github_limits, queue
 from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.logs import record_order_event
 from workorders.progress import known_id
 from workorders.redaction import redact
-from workorders.states import ACTIVE, NEEDS_DECISION, RETRYABLE, AgentWorkOrderStatus
+from workorders.states import ACTIVE, NEEDS_DECISION, RETRYABLE, AgentWorkOrderStatus, WaitingReason
 from workorders.workflow_definitions import AgentWorkflowType
 
 logger = structlog.get_logger(__name__)
@@ -189,6 +189,8 @@ def continue_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWork
             raise ConflictError("The work order is not waiting for anything.")
         if order.waiting_reason in NEEDS_DECISION:
             raise ConflictError("The work order waits for a decision: approve or reject it.")
+        if order.waiting_reason == WaitingReason.GITHUB_RATE_LIMITED:
+            github_limits.forget(order.repository.host)
         record_order_event(order, "agent_work_order_continued", waiting_reason=order.waiting_reason, by=by)
         AgentWorkOrder.objects.filter(pk=order.pk).update(
             **NOT_WAITING, claimable_at=timezone.now(), version=F("version") + 1, updated_at=timezone.now()

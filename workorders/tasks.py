@@ -53,7 +53,7 @@ def _supervise(share: int) -> None:
     process.guarded_by(guard)
     database = DatabaseThread()
     try:
-        parts = wiring.engine_parts(share=share)
+        parts = wiring.engine_parts(share=share, database=database)
         Supervisor(
             parts,
             database,

@@ -19,6 +19,7 @@ from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
 from workorders import redaction
 from workorders.errors import RepositoryRefused
+from workorders.github_limits import Database, SharedRateLimit
 from workorders.workflow_engine.crash_points import parse_crash_points
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
 
@@ -26,7 +27,8 @@ VERIFY_SECONDS = 15.0
 OPEN_ISSUES = 50
 
 
-def gh_cli(*, timeout_seconds: float = 20.0) -> GhCli:
+def gh_cli(*, timeout_seconds: float = 20.0, database: Database | None = None) -> GhCli:
+    """`database` runs the shared rate limit's queries where the caller's thread has no connection of its own."""
     return GhCli(
         GhSettings(
             host=settings.WORKORDERS_GITHUB_HOST,
@@ -36,7 +38,8 @@ def gh_cli(*, timeout_seconds: float = 20.0) -> GhCli:
             config_dir=Path(settings.GH_CONFIG_DIR) if settings.GH_CONFIG_DIR else None,
             timeout_seconds=timeout_seconds,
             redact=redaction.redact,
-        )
+        ),
+        SharedRateLimit(settings.WORKORDERS_GITHUB_HOST, settings.GH_TOKEN, database),
     )
 
 
@@ -100,9 +103,9 @@ def share_of(slot: int) -> int:
     return whole + (1 if slot < rest else 0)
 
 
-def engine_parts(*, share: int | None = None) -> EngineParts:
+def engine_parts(*, share: int | None = None, database: Database | None = None) -> EngineParts:
     """`share` defaults to all of the server's steps, for a process that works alone."""
-    gh = gh_cli()
+    gh = gh_cli(database=database)
     return EngineParts(
         settings=EngineSettings(
             data_dir=settings.WORKORDERS_DATA_DIR,

@@ -56,7 +56,7 @@ def running_engine(
 ) -> Iterator[Engine]:
     """A supervisor at work; at the end it is drained and every thread of it is gone."""
     thread = DatabaseThread(patience_seconds=0.5)
-    parts = wiring.engine_parts()
+    parts = wiring.engine_parts(database=thread)
     parts = replace(parts, settings=replace(parts.settings, share=share))
     engine = Engine(database(thread), parts, owner)
     engine.start()

@@ -1,6 +1,7 @@
 """The rows of a claimed step: each method whole or not at all, and nothing once the lease is lost."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -11,7 +12,7 @@ from django_q.models import OrmQ
 from sandboxes.errors import ExpectedError, PushRejected
 from tests.factories import SHA, make_order, make_run
 from tests.workflow_engine.rows import HEAD, OWNER, again, all_rows, begun, claim, expire, progress, take_over
-from workorders.agent_executor.base import AgentRunResult
+from workorders.agent_executor.base import AgentFailure, AgentFailureCategory, AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.errors import LeaseLost
 from workorders.models import AgentPrompt, AgentWorkOrder
@@ -27,6 +28,7 @@ from workorders.states import (
 )
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine import journal as journal_module
+from workorders.workflow_engine.agent_step import AgentRunFailed
 from workorders.workflow_engine.journal import WORKER_LOST, StepJournal, StepPlan
 from workorders.workflow_engine.recorder import InlineDatabase, LogBuffer
 
@@ -168,7 +170,7 @@ def test_what_a_step_sees_reaches_its_own_run() -> None:
         base_branch="main",
     )
     journal.update_run(planned_sha=HEAD)
-    for _ in range(2):
+    for _ in range(2):  # as when a commit's acknowledgement came too late: it is counted once
         journal.record_agent_run(RESULT)
     journal.record_statistics(progress("one", "two\x00"))
     order.refresh_from_db()
@@ -180,8 +182,8 @@ def test_what_a_step_sees_reaches_its_own_run() -> None:
         "done",
     )
     assert (run.cost_usd, run.input_tokens, run.output_tokens) == (Decimal("0.25"), 10, 5)
-    assert (order.base_sha, order.sandbox_identifier, order.attempts) == (SHA, "box", 2)
-    assert (order.cost_usd, order.input_tokens, order.output_tokens) == (Decimal("0.5"), 20, 10)
+    assert (order.base_sha, order.sandbox_identifier, order.attempts) == (SHA, "box", 1)
+    assert (order.cost_usd, order.input_tokens, order.output_tokens) == (Decimal("0.25"), 10, 5)
     assert (order.git_commit_count, order.git_files_changed, order.git_lines_added) == (2, 1, 3)
     assert order.latest_commit_message == "two\ufffd"
     before = other.started_at
@@ -251,9 +253,9 @@ def test_a_failure_that_may_pass_is_tried_again_after_a_pause() -> None:
     )
     assert (order.status, order.claim_owner, order.error_message) == (Status.RUNNING, "", None)
     assert order.claimable_at is not None
-    assert 0 < (order.claimable_at - database_now()).total_seconds() <= 2
+    assert 0 < (order.claimable_at - database_now()).total_seconds() <= 2.5
     assert events(journal)[-1] == "workflow_phase_retry_scheduled"
-    assert order.log_entries.last().fields["delay_seconds"] == 2  # type: ignore[union-attr]
+    assert 2 <= order.log_entries.last().fields["delay_seconds"] <= 2.5  # type: ignore[union-attr]
     assert OrmQ.objects.count() == 1
 
 
@@ -266,12 +268,13 @@ def test_the_pauses_grow_and_end_in_a_failed_order() -> None:
         if order.status != Status.RUNNING:
             break
         assert order.claimable_at is not None
-        pauses.append(round((order.claimable_at - database_now()).total_seconds()))
+        pauses.append((order.claimable_at - database_now()).total_seconds())
         journal, plan = again(order)
-    assert pauses == [2, 10, 30]
+    for pause, row in zip(pauses, (2, 10, 30, 120), strict=True):
+        assert row - 1 < pause <= row * 1.25
     assert order.status == Status.FAILED
     assert (order.error_message, order.error_category, order.error_advice) == (
-        "Attempt 4 failed.",
+        "Attempt 5 failed.",
         "github_unavailable",
         "Wait.",
     )
@@ -281,6 +284,24 @@ def test_the_pauses_grow_and_end_in_a_failed_order() -> None:
     last = order.transitions.last()
     assert last is not None
     assert (last.from_status, last.to_status, last.reason) == ("running", "failed", "github_unavailable")
+
+
+def test_a_model_out_of_quota_is_a_wait_and_burns_no_attempt() -> None:
+    order = make_order()
+    for number in range(3):
+        AgentWorkOrder.objects.filter(pk=order.pk).update(claimable_at=database_now())
+        journal, plan = begun(order)
+        assert (plan.attempt, plan.waited) == (1, ("model_quota",) * number)
+        category = AgentFailureCategory.RATE_LIMITED
+        limit = AgentFailure(category, "You've hit your limit.", "Wait.", True, 2 * 3600.0)
+        result = replace(RESULT, succeeded=False, failure=limit, cost_usd=None)
+        journal.record_agent_run(result)
+        journal.fail_step(plan, AgentRunFailed(result))
+        order.refresh_from_db()
+        assert (order.status, order.waiting_reason, order.attempts) == (Status.RUNNING, "model_quota", 0)
+        assert order.waiting_until is not None
+        assert 7190 < (order.waiting_until - database_now()).total_seconds() <= 7215
+    assert set(order.phase_runs.values_list("status", "error_category")) == {("interrupted", "model_quota")}
 
 
 def test_a_failure_somebody_must_act_on_fails_the_order_at_once() -> None:
@@ -298,14 +319,14 @@ def test_a_failure_somebody_must_act_on_fails_the_order_at_once() -> None:
 
 def test_failures_of_a_step_are_counted_one_by_one() -> None:
     order = make_order()
-    for attempt in (1, 2, 3, 4):
+    for attempt in (1, 2, 3, 4, 5):
         AgentWorkOrder.objects.filter(pk=order.pk).update(claimable_at=database_now())
         journal = StepJournal(claim(order), InlineDatabase())
         plan = journal.begin()
         assert plan.attempt == attempt
         journal.fail_step(plan, Passing("Not even begun."))
     assert fresh(journal).status == Status.FAILED
-    assert list(order.phase_runs.values_list("status", "attempt")) == [("failed", n) for n in (1, 2, 3, 4)]
+    assert list(order.phase_runs.values_list("status", "attempt")) == [("failed", n) for n in (1, 2, 3, 4, 5)]
 
 
 def test_a_failed_follow_up_drops_its_prompt_with_the_order() -> None:

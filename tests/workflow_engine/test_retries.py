@@ -1,14 +1,22 @@
-"""The retry table, row by row: how many attempts, and the pause before each."""
+"""The retry table, row by row: attempts and the pause before each, waits and their growth, and its page."""
+
+import re
 
 import pytest
+from django.db import InterfaceError, OperationalError
 
+from config.env import BASE_DIR
+from github_app.gh import REFUSALS
 from sandboxes.errors import ExpectedError
-from workorders.agent_executor.base import AgentFailureCategory
-from workorders.workflow_engine.retries import DEFAULT, RULES, next_attempt_in
+from workorders.states import Wait, WaitingReason
+from workorders.workflow_engine.retries import RULES, UNLISTED, TryAgain, decide, fault
+
+ERRORS_PAGE = (BASE_DIR / "docs" / "errors.md").read_text()
 
 
 class Failed(ExpectedError):
     retryable = True
+    advice = "Do something."
 
     def __init__(self, category: str, *, told: float | None = None, retryable: bool = True) -> None:
         super().__init__("It failed.", retryable=retryable)
@@ -16,49 +24,68 @@ class Failed(ExpectedError):
         self.retry_after_seconds = told
 
 
-# category: the pause after the first, second, … attempt; then a person has to act
-TABLE: dict[str, tuple[float, ...]] = {
-    "evidence_missing": (0,),
-    "agent_no_result": (1, 10),
-    "agent_session_unusable": (0, 0),
-    "agent_rate_limited": (60, 300),
-    "agent_model_overloaded": (15, 60),
-    "github_rate_limited": (60, 300),
-    "github_unavailable": (2, 10, 30),
-    "internal": (2,),
-    "anything_else": (2, 10),
-}
+TRIED = {category: rule for category, rule in {**RULES, "unlisted": UNLISTED}.items() if rule.waits is None}
+WAITED = {category: rule for category, rule in RULES.items() if rule.waits is not None}
 
 
-@pytest.mark.parametrize(("category", "pauses"), TABLE.items(), ids=TABLE)
-def test_each_row(category: str, pauses: tuple[float, ...]) -> None:
-    found = [next_attempt_in(Failed(category), attempt) for attempt in range(1, len(pauses) + 3)]
-    assert found == [*pauses, None, None]
+def pause(category: str, attempt: int, *, told: float | None = None, chance: float = 0) -> float | None:
+    found = decide(Failed(category, told=told), attempt=attempt, chance=lambda: chance)
+    assert found is None or isinstance(found, TryAgain)
+    return None if found is None else found.seconds
 
 
-@pytest.mark.parametrize("category", TABLE)
-def test_what_is_not_retryable_is_not_tried_again(category: str) -> None:
-    assert next_attempt_in(Failed(category, retryable=False), 1) is None
+def wait(category: str, waited: list[str], *, told: float | None = None, chance: float = 0) -> Wait | None:
+    found = decide(Failed(category, told=told), attempt=1, waited=waited, chance=lambda: chance)
+    assert found is None or isinstance(found, Wait)
+    return found
 
 
-@pytest.mark.parametrize("category", TABLE)
-def test_a_pause_somebody_asked_for_is_kept_but_never_shortens_ours(category: str) -> None:
-    pauses = TABLE[category]
-    for attempt, pause in enumerate(pauses, start=1):
-        assert next_attempt_in(Failed(category, told=1000), attempt) == 1000
-        assert next_attempt_in(Failed(category, told=0.25), attempt) == max(pause, 0.25)
-        assert next_attempt_in(Failed(category, told=0), attempt) == pause
-    assert next_attempt_in(Failed(category, told=1000), len(pauses) + 1) is None
+@pytest.mark.parametrize("category", TRIED)
+def test_attempts_and_pauses(category: str) -> None:
+    rule = TRIED[category]
+    found = [pause(category, attempt) for attempt in range(1, rule.attempts + 2)]
+    delays = [rule.delays_seconds[min(n, len(rule.delays_seconds) - 1)] for n in range(rule.attempts - 1)]
+    assert found == [*delays, None, None]
+    assert sorted(delays) == delays
+    assert decide(Failed(category, retryable=False), attempt=1) is None
+    for delay in delays[:1]:
+        assert pause(category, 1, chance=1) == delay * 1.25
+        assert pause(category, 1, told=1000) == 1000
+        assert pause(category, 1, told=0.25) == max(delay, 0.25)
 
 
-def test_no_row_is_left_untested_or_without_sense() -> None:
-    assert set(RULES) == set(TABLE) - {"anything_else"}
-    for rule in (DEFAULT, *RULES.values()):
-        assert rule.attempts >= 2
-        assert 1 <= len(rule.delays_seconds) <= rule.attempts - 1
-        assert list(rule.delays_seconds) == sorted(rule.delays_seconds)
+@pytest.mark.parametrize("category", WAITED)
+def test_waits_grow_and_are_no_attempts(category: str) -> None:
+    rule = WAITED[category]
+    assert rule.waits is not None
+    waited: list[str] = []
+    for delay in (*rule.delays_seconds, rule.delays_seconds[-1]):
+        found = wait(category, waited)
+        assert found == Wait(rule.waits, "It failed. Do something.", delay)
+        waited.append(rule.waits)
+    assert wait(category, [rule.waits] * rule.max_waits) is None
+    other = next(reason for reason in WaitingReason if reason != rule.waits)
+    found = wait(category, [*waited, other])
+    assert found is not None
+    assert found.seconds == rule.delays_seconds[0], "waits for something else do not add up"
+    told = [wait(category, [], told=1000, chance=chance) for chance in (0, 1)]
+    assert [item.seconds for item in told if item] == [1000, 1015]
+    assert decide(Failed(category, retryable=False), attempt=1) is None
 
 
-def test_rows_name_categories_that_exist() -> None:
-    named = {category for category in RULES if category.startswith("agent_")}
-    assert named <= {category.value for category in AgentFailureCategory}
+def test_a_fault_of_ours_is_a_failure_a_person_can_read() -> None:
+    for error in (OperationalError("gone"), InterfaceError("gone")):
+        assert (fault(error).category, fault(error).retryable) == ("database_unavailable", True)
+    found = fault(KeyError("x"))
+    assert (found.category, found.retryable) == ("internal", True)
+    assert "KeyError" in str(found)
+
+
+def test_the_page_says_what_follows_each_of_githubs_answers() -> None:
+    section = ERRORS_PAGE.split("### What GitHub's answers lead to")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| .+ \| `(\w+)` \| (.+) \|$", section, re.MULTILINE))
+    assert set(rows) >= {row.error.category for row in REFUSALS}
+    for category, follows in rows.items():
+        rule = RULES[category]
+        expected = "waits" if rule.waits else "tried again" if rule.attempts > 1 else "fails"
+        assert follows.startswith(expected), category

@@ -87,12 +87,16 @@ class AgentFailureCategory(StrEnum):
 
 @dataclass(frozen=True)
 class AgentFailure:
-    """`message`: what happened, for a person. `retryable`: whether the same run may help if nobody acts."""
+    """`message`: what happened, for a person. `retryable`: whether the same run may help if nobody acts.
+
+    `retry_after_seconds`: when the model's side said to come back, from now; None where it did not say.
+    """
 
     category: AgentFailureCategory
     message: str
     advice: str
     retryable: bool
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True)

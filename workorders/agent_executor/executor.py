@@ -8,7 +8,8 @@ nothing about its work: git does.
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import MappingProxyType
 
 from sandboxes.base import AgentSandbox, CommandExecutionResult, SandboxCommand
@@ -25,6 +26,7 @@ from workorders.agent_executor.base import (
 )
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.command_builder import build_agent_command
+from workorders.agent_executor.model_limits import seconds_until_reset
 from workorders.agent_executor.response_parser import ResponseParser
 
 _DETAIL_CHARACTERS = 500
@@ -71,12 +73,12 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.MODEL_OVERLOADED: FailureText(
             "The model's API is overloaded or failing.",
-            "Nothing to do: the step is tried again later; see the provider's status page.",
+            "Nothing to do: the step goes on by itself later; see the provider's status page.",
             True,
         ),
         Category.RATE_LIMITED: FailureText(
             "The model's usage limit is reached.",
-            "Wait until the limit resets (see the message), raise it, or run fewer orders at once.",
+            "Nothing to do: the step goes on when the limit resets; raise it, or run fewer orders at once.",
             True,
         ),
         Category.REQUEST_REJECTED: FailureText(
@@ -166,8 +168,8 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
         ),
         (r"api error: (529|5\d\d)|overloaded_error|\boverloaded\b", Category.MODEL_OVERLOADED),
         (
-            r"(usage|rate|session|weekly|5-hour) limit|hit your limit|rejected \(429\)|api error: 429"
-            r"|credit balance is too low",
+            r"(usage|rate|session|weekly|5-hour) limit|(hit|reached) your .{0,40}limit|rejected \(429\)"
+            r"|api error: 429|credit balance is too low|out of (usage )?credits",
             Category.RATE_LIMITED,
         ),
         (r"api error: 4\d\d|prompt is too long|issue with the selected model", Category.REQUEST_REJECTED),
@@ -179,6 +181,7 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
         (r"maximum number of turns", Category.TURN_LIMIT),
     )
 )
+_PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CANNOT_START_CODES = frozenset({126, 127})  # what a shell and `env` say; bwrap says 1 and these words
 _CANNOT_START_WORDS = "bwrap: execvp"
@@ -284,8 +287,15 @@ def _classify(ending: _Ending) -> AgentFailure | None:
     """None when the run counts; else the first rule that knows an answer."""
     for rule in _RULES:
         if (category := rule(ending)) is not None:
-            return _failure(category, _detail(ending))
+            failure = _failure(category, _detail(ending))
+            return replace(failure, retry_after_seconds=_reset(ending)) if category in _PASSING else failure
     return None
+
+
+def _reset(ending: _Ending) -> float | None:
+    """When the model's side said that it will serve again."""
+    words = f"{ending.report.text if ending.report else ''}\n{ending.stderr}"
+    return seconds_until_reset(words, now=datetime.now(UTC), resets_at=ending.parser.limit_resets_at)
 
 
 def _ended_by_us(ending: _Ending) -> Category | None:

@@ -68,7 +68,8 @@ class ResponseParser:
     """Feed it chunks as they come, then `finish()` once; the events do not depend on how bytes were cut.
 
     `result` is the last result line seen, `session_id` what the agent called its session, `only_retrying`
-    whether nothing but API retries came since the last progress.
+    whether nothing but API retries came since the last progress, `limit_resets_at` when (epoch seconds) the usage
+    limit it last ran into ends.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -77,6 +78,7 @@ class ResponseParser:
     tool_calls: int = 0
     only_retrying: bool = False
     last_retry_status: int | None = None
+    limit_resets_at: float | None = None
     truncated: bool = False
     left_out: int = 0
     _line: bytearray = field(default_factory=bytearray)
@@ -235,6 +237,13 @@ class ResponseParser:
         summary = clean_text(result.text or result.subtype, SUMMARY_CHARACTERS)
         yield AgentEvent(AgentEventKind.RESULT, summary, fields)
 
+    def _read_rate_limit(self, data: Json) -> Iterator[AgentEvent]:
+        """Comes whenever the account's limits change; only a rejection stops anything."""
+        limits = _object(data.get("rate_limit_info"))
+        rejected = _text(limits.get("status"), 50) == "rejected"
+        self.limit_resets_at = float(_count(limits.get("resetsAt"))) or None if rejected else None
+        yield from self._read_other(data)
+
     def _read_other(self, data: Json) -> Iterator[AgentEvent]:
         name = _text(data.get("type"), 100) or "unnamed"
         subtype = _text(data.get("subtype"), 100)
@@ -247,6 +256,7 @@ _READERS: Mapping[str, Callable[[ResponseParser, Json], Iterator[AgentEvent]]] =
     "assistant": ResponseParser._read_assistant,
     "user": ResponseParser._read_user,
     "result": ResponseParser._read_result,
+    "rate_limit_event": ResponseParser._read_rate_limit,
 }
 
 

@@ -37,6 +37,7 @@ class PhaseRun(models.Model):
         default=0, help_text="all of its phase's commits when it was last seen"
     )
     agent_session_id = models.CharField(max_length=100, blank=True)
+    agent_ran = models.BooleanField(default=False, help_text="its agent's cost is in the order's sum")
     prompt = models.ForeignKey(
         "workorders.AgentPrompt", on_delete=models.SET_NULL, null=True, blank=True, related_name="phase_runs"
     )

@@ -44,6 +44,7 @@ class AgentRunFailed(WorkOrderError):
         failure = result.failure
         super().__init__(failure.message, advice=failure.advice, retryable=failure.retryable)
         self.category = failure.category.value
+        self.retry_after_seconds = failure.retry_after_seconds
 
 
 class AgentStep:

@@ -30,6 +30,7 @@ from workorders.states import (
     PhaseRunStatus,
     PromptStatus,
     Wait,
+    WaitingReason,
 )
 from workorders.workflow_definitions import (
     AgentWorkflowPhase,
@@ -42,7 +43,7 @@ from workorders.workflow_engine.git_cache import store_git_cache
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.recorder import Database, LogBuffer
-from workorders.workflow_engine.retries import next_attempt_in
+from workorders.workflow_engine.retries import RULES, decide
 
 WORKER_LOST = "worker_lost"
 
@@ -74,6 +75,7 @@ class StepPlan:
     follow_up: FollowUp | None
     attempt: int
     workers_lost: int
+    waited: tuple[str, ...]
     previous_session_id: str
     previous_failure: str
     planned_sha: str
@@ -123,6 +125,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
         attempt=failures + lost + 1,
         workers_lost=lost,
+        waited=_waited(recent),
         previous_session_id=sessions[-1] if sessions else "",
         previous_failure=failed.error_message if failed is not None else "",
         planned_sha=_planned_sha(same),
@@ -164,6 +167,17 @@ def _planned_sha(same: list[PhaseRun]) -> str:
     if not same or same[-1].status in STEP_DONE:
         return ""
     return next((run.planned_sha for run in reversed(same) if run.planned_sha), "")
+
+
+def _waited(runs: list[PhaseRun]) -> tuple[str, ...]:
+    """What the step waited for since it last ended in another way; a shutdown in between does not matter."""
+    reasons: list[str] = []
+    for run in reversed(runs):
+        if run.status != PhaseRunStatus.INTERRUPTED:
+            break
+        if run.error_category in set(WaitingReason):
+            reasons.insert(0, run.error_category)
+    return tuple(reasons)
 
 
 def _lost_its_worker(run: PhaseRun) -> bool:
@@ -302,25 +316,37 @@ class StepJournal:
         self._transaction(write)
 
     def record_agent_run(self, result: AgentRunResult) -> None:
-        """Session, cost and tokens of one agent run, on the run and summed on the order."""
+        """Session, cost and tokens of one agent run, on the run and summed on the order; once for each run.
+
+        A run that the model's side did not serve is no attempt.
+        """
         cost = result.cost_usd or Decimal(0)
         tokens_in = result.input_tokens
         tokens_out = result.output_tokens
+        served = result.failure is None or RULES[result.failure.category].waits is None
 
         def write() -> None:
+            self.claim.lock()
+            # a commit whose acknowledgement was lost is asked for again
+            if (
+                not self._run_rows()
+                .filter(agent_ran=False)
+                .update(
+                    agent_ran=True,
+                    agent_session_id=result.session_id,
+                    cost_usd=cost,
+                    input_tokens=tokens_in,
+                    output_tokens=tokens_out,
+                    result_text=result.result_text[:20_000],
+                )
+            ):
+                return
             self.claim.write(
                 agent_session_id=result.session_id,
                 cost_usd=F("cost_usd") + cost,
                 input_tokens=F("input_tokens") + tokens_in,
                 output_tokens=F("output_tokens") + tokens_out,
-                attempts=F("attempts") + 1,
-            )
-            self._run_rows().update(
-                agent_session_id=result.session_id,
-                cost_usd=cost,
-                input_tokens=tokens_in,
-                output_tokens=tokens_out,
-                result_text=result.result_text[:20_000],
+                attempts=F("attempts") + (1 if served else 0),
             )
 
         self._transaction(write)
@@ -393,8 +419,12 @@ class StepJournal:
         self._end(write)
 
     def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
-        """Close the run as failed; the order is tried again after a pause where that may help, else it failed."""
+        """Close the run; the order is tried again after a pause, or waits, where that may help, else it failed."""
 
+        decision = decide(error, attempt=plan.attempt, waited=plan.waited)
+        if isinstance(decision, Wait):
+            self.wait(plan, decision)
+            return
         message = storable(str(error))[:4000]
 
         def write() -> None:
@@ -406,19 +436,18 @@ class StepJournal:
             close_open_runs(
                 order, PhaseRunStatus.FAILED, error_message=message, error_category=error.category
             )
-            delay = next_attempt_in(error, plan.attempt)
-            if delay is not None:
+            if decision is not None:
                 record_order_event(
                     order,
                     "workflow_phase_retry_scheduled",
                     level="warning",
                     phase=plan.phase,
                     attempt=plan.attempt,
-                    delay_seconds=delay,
+                    delay_seconds=round(decision.seconds, 1),
                     error_category=error.category,
                     error=str(error)[:2000],
                 )
-                self._release(order, delay_seconds=delay)
+                self._release(order, delay_seconds=decision.seconds)
                 return
             if plan.follow_up:
                 AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DROPPED)

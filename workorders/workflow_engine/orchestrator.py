@@ -21,7 +21,7 @@ from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
-from workorders.workflow_engine.retries import next_attempt_in
+from workorders.workflow_engine.retries import decide
 from workorders.workflow_engine.workplace import Place, Workplace
 
 MAX_WORKERS_LOST = 3
@@ -91,6 +91,10 @@ class Orchestrator:
         self._journal.wait(self._plan, wait)
 
     def _failed(self, error: ExpectedError, seconds: float) -> None:
+        decision = decide(error, attempt=self._plan.attempt, waited=self._plan.waited)
+        if isinstance(decision, Wait):
+            self._waits(decision)
+            return
         self._log.error(
             "workflow_phase_failed",
             phase=self._plan.phase,
@@ -99,7 +103,7 @@ class Orchestrator:
             error_category=error.category,
             duration_seconds=round(seconds, 2),
         )
-        if next_attempt_in(error, self._plan.attempt) is None:
+        if decision is None:
             self._workplace.remove()
         self._journal.fail_step(self._plan, error)
 

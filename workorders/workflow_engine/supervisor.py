@@ -13,7 +13,6 @@ from typing import Protocol
 import structlog
 from django.db import DatabaseError, InterfaceError
 
-from sandboxes.errors import ExpectedError
 from sandboxes.process import controlled_by
 from workorders.doorbell import Doorbell
 from workorders.errors import LeaseLost
@@ -24,6 +23,7 @@ from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.orchestrator import Orchestrator
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
+from workorders.workflow_engine.retries import fault
 
 logger = structlog.get_logger("workorders")
 _CLAIM_SECONDS = 0.1  # for work that another host queued; the doorbell tells of this host's
@@ -171,12 +171,7 @@ class Supervisor:
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:
-        fault = ExpectedError(
-            f"The server made a mistake: {type(error).__name__}: {str(error)[:500]}",
-            advice="This is a defect of Work Orders; the worker's log has the details. Retry may help.",
-            retryable=True,
-        )
-        journal.fail_step(plan, fault)
+        journal.fail_step(plan, fault(error))
 
     # --- keeping ---
 

@@ -1,0 +1,52 @@
+"""When a limit resets, from the words of Claude Code, HTTP and the agent's own event; never a time without end."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from workorders.agent_executor.model_limits import LONGEST_SECONDS, seconds_until_reset
+from workorders.agent_executor.response_parser import ResponseParser
+
+NOW = datetime(2026, 11, 25, 14, 0, tzinfo=UTC)  # a Wednesday; 15:00 in Berlin
+HOUR = 3600.0
+SLACK = 30.0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("You've hit your session limit · resets 3:45pm (UTC)", 1.75 * HOUR + SLACK),
+        ("You've hit your limit · resets 4pm (Europe/Berlin)", HOUR + SLACK),
+        ("You've hit your weekly limit · resets Nov 27, 2pm (UTC)", 48 * HOUR + SLACK),
+        ("limit · resets Nov 27 at 2:30\u202fPM (UTC)", 48.5 * HOUR + SLACK),
+        ("You've hit your weekly limit · resets Jan 2, 2027, 3pm (UTC)", LONGEST_SECONDS),
+        ("resets 1am (UTC)", 11 * HOUR + SLACK),
+        ("resets 12am (UTC)", 10 * HOUR + SLACK),
+        ("resets 1:58pm (UTC)", 1.0),
+        ("resets 1pm (UTC)", 23 * HOUR + SLACK),
+        (f"Claude AI usage limit reached|{int(NOW.timestamp()) + 600}", 600 + SLACK),
+        ("API Error: 429 retry-after: 17", 17.0),
+        ("rate_limit_error; please try again in 2 minutes", 120.0),
+        ("usage limit resets in 3h", 3 * HOUR),
+        ("You've hit your limit", None),
+        ("resets Feb 31, 3pm (UTC)", None),
+        ("resets 3pm (Nowhere/Land)", HOUR + SLACK),
+        ("resets 99pm", None),
+        ("|9999999999", None),
+    ],
+)
+def test_words(text: str, seconds: float | None) -> None:
+    assert seconds_until_reset(text, now=NOW) == seconds
+
+
+def test_the_agents_own_event_says_it_best_and_only_a_rejection_counts() -> None:
+    parser = ResponseParser()
+    line = {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed_warning", "resetsAt": 1}}
+    parser.feed(json.dumps(line).encode() + b"\n")
+    assert parser.limit_resets_at is None
+    line["rate_limit_info"] = {"status": "rejected", "resetsAt": NOW.timestamp() + 900}
+    parser.feed(json.dumps(line).encode() + b"\n")
+    found = seconds_until_reset("resets 3pm (UTC)", now=NOW, resets_at=parser.limit_resets_at)
+    assert found == 900 + SLACK
+    assert seconds_until_reset("", now=NOW, resets_at=10.0**14) == LONGEST_SECONDS

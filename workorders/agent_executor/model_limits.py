@@ -1,0 +1,81 @@
+"""When a model's limit resets, from what the agent's program says about it. Pure; the words are not trusted.
+
+Understood are Claude Code's own texts ("You've hit your session limit · resets 3:45pm (Europe/Berlin)", "… resets
+Oct 3, 2pm (UTC)", "… usage limit reached|1764087300") and what HTTP says ("retry-after: 30", "try again in 2 minutes").
+"""
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+LONGEST_SECONDS = 8 * 24 * 3600.0  # the longest limit is a week's
+_SLACK_SECONDS = 30.0  # their clock and ours
+_JUST_NOW = timedelta(minutes=15)
+_EPOCH = re.compile(r"\|\s*(1[0-9]{9})\b")
+_RESETS = re.compile(
+    r"\bresets?\s+(?:at\s+)?"
+    r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+(?P<day>[0-9]{1,2}),?\s+"
+    r"(?:(?P<year>20[0-9]{2}),?\s+)?(?:at\s+)?)?"
+    r"(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-9]{2}))?\s*(?P<half>[ap])\.?m\b\.?"
+    r"(?:\s*\((?P<zone>[A-Za-z0-9_+\-/]{1,40})\))?",
+    re.IGNORECASE,
+)
+_IN = re.compile(
+    r"(?:try again|retry|resets?) (?:in|after) (?P<count>[0-9]{1,6})\s*(?P<unit>s|m|h)[a-z]*", re.IGNORECASE
+)
+_RETRY_AFTER = re.compile(r"retry-after\W{1,4}(?P<count>[0-9]{1,6})\b", re.IGNORECASE)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def seconds_until_reset(text: str, *, now: datetime, resets_at: float | None = None) -> float | None:
+    """Seconds from `now` (aware) until the limit ends; None where nothing says when.
+
+    `resets_at` is the epoch time of the agent's own `rate_limit_event`, which says it best.
+    """
+    text = text[:4000]
+    if resets_at is not None:
+        return _bounded(resets_at - now.timestamp() + _SLACK_SECONDS)
+    if found := _EPOCH.search(text):
+        return _bounded(float(found[1]) - now.timestamp() + _SLACK_SECONDS)
+    if found := _RETRY_AFTER.search(text):
+        return _bounded(float(found["count"]))
+    if found := _IN.search(text):
+        return _bounded(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()])
+    if found := _RESETS.search(text):
+        at = _clock_time(found, now)
+        return None if at is None else _bounded((at - now).total_seconds() + _SLACK_SECONDS)
+    return None
+
+
+def _clock_time(found: re.Match[str], now: datetime) -> datetime | None:
+    """The next time that is so called; one that has just passed is meant as it stands."""
+    local = now.astimezone(_zone(found["zone"]))
+    if not 1 <= int(found["hour"]) <= 12:
+        return None
+    hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "p" else 0)
+    try:
+        at = local.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
+        if found["month"] is None:
+            return at if at > local - _JUST_NOW else at + timedelta(days=1)
+        month = _MONTHS.index(found["month"].lower()) + 1
+        at = at.replace(year=int(found["year"] or local.year), month=month, day=int(found["day"]))
+        if found["year"] is None and at < local - timedelta(days=180):
+            at = at.replace(year=local.year + 1)
+    except ValueError:  # the 31st of June
+        return None
+    return at
+
+
+def _zone(name: str | None) -> tzinfo | None:
+    """The named zone; the program's own, which is this host's, where it names none."""
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return UTC
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, 1.0), LONGEST_SECONDS)
