@@ -1,4 +1,4 @@
-"""Repositories in the admin: a person sets their defaults; what GitHub said of them is shown only.
+"""Repositories in the admin: a person sets their defaults and protected paths; what GitHub said of them is shown only.
 
 Rows are made by the product's own write path, so none can be added here.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 else:
     RepositoryAdminBase = RateLimitAdminBase = admin.ModelAdmin
 
+EDITABLE = "protected_paths"
 DEFAULTS = ("default_sandbox_type", "default_workflow_type", "default_base_branch", "default_model")
 
 
@@ -40,6 +41,7 @@ class RepositoryAdmin(RepositoryAdminBase):
             },
         ),
         ("Defaults of new work orders (blank: the server's)", {"fields": list(DEFAULTS)}),
+        ("What a person must approve", {"fields": [EDITABLE]}),
     ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
@@ -50,7 +52,7 @@ class RepositoryAdmin(RepositoryAdminBase):
         request: HttpRequest,  # noqa: ARG002
         obj: Repository | None = None,  # noqa: ARG002
     ) -> list[str]:
-        return [field.name for field in Repository._meta.fields if field.name not in DEFAULTS]
+        return [field.name for field in Repository._meta.fields if field.name not in (*DEFAULTS, EDITABLE)]
 
 
 @admin.register(GitHubRateLimit)

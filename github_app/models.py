@@ -3,9 +3,20 @@
 What GitHub said is a cache with a time; only the verification writes it. Knows no work orders, asks nobody.
 """
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
+
+from github_app.protected_paths import DEFAULT_PROTECTED_PATHS, parse_patterns
+
+
+def validate_patterns(text: str) -> None:
+    """For forms of Django's own, such as the admin's."""
+    try:
+        parse_patterns(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 class Repository(models.Model):
@@ -37,6 +48,12 @@ class Repository(models.Model):
     default_workflow_type = models.CharField(max_length=64, blank=True)
     default_base_branch = models.CharField(max_length=200, blank=True)
     default_model = models.CharField(max_length=128, blank=True)
+    protected_paths = models.TextField(
+        blank=True,
+        default=DEFAULT_PROTECTED_PATHS,
+        validators=[validate_patterns],
+        help_text="One pattern a line, as in .gitignore. A person must approve a commit that changes such a path.",
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -6,7 +6,7 @@ here ever names a folder an agent could write.
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import batched
@@ -34,6 +34,7 @@ NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
 PATCHES_BYTES = 8 * 1024 * 1024
 REGULAR_MODES = frozenset({"100644", "100755"})
+_STREAMED_FROM = "core.bigFileThreshold=32m"  # larger objects never come whole into git's memory
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 # Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well.
 _LOG_FIELDS = ("%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
@@ -169,6 +170,7 @@ class TrustedGit:
         check: bool = True,
         output_bytes: int = OUTPUT_BYTES,
         quarantine: Path | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
     ) -> ProcessResult:
         """Run git; with `quarantine`, new objects go to that folder while the repository's stay readable.
 
@@ -184,6 +186,8 @@ class TrustedGit:
             "gc.auto=0",
             "-c",
             "core.fsmonitor=false",
+            "-c",
+            _STREAMED_FROM,
         ]
         argv += ["-c", "maintenance.auto=false", "-c", "protocol.allow=user", "-c", "credential.helper="]
         if git_dir is not None:
@@ -204,6 +208,7 @@ class TrustedGit:
             cwd=git_dir or Path("/"),
             stdin=stdin,
             limits=ProcessLimits(total_seconds=timeout_seconds, output_bytes=output_bytes),
+            on_stdout=on_stdout,
         )
         if result.reason is ExitReason.STOPPED:
             raise GitError(f"git {arguments[0]} was stopped with its step.")

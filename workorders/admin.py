@@ -116,7 +116,7 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
         "repository__repository_url",
     ]
     date_hierarchy = "created_at"
-    actions = ["retry", "cancel", "go_on"]
+    actions = ["retry", "cancel", "go_on", "approve"]
     readonly_fields = ["pull_request", "phases", "prompts_queued", "history", "latest_log"]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -134,6 +134,19 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
     @admin.action(description="Go on now (end a wait)", permissions=["operate"])
     def go_on(self, request: HttpRequest, queryset: QuerySet[AgentWorkOrder]) -> None:
         self._each(request, queryset, services.continue_agent_work_order, "goes on")
+
+    @admin.action(description="Approve the commit that waits (protected paths)", permissions=["operate"])
+    def approve(self, request: HttpRequest, queryset: QuerySet[AgentWorkOrder]) -> None:
+        """The commits that wait now; their diffs are on the orders' pages."""
+        waiting = dict(queryset.values_list("agent_work_order_id", "approval_sha"))
+        self._each(
+            request,
+            queryset,
+            lambda *, agent_work_order_id, by: services.approve_agent_work_order(
+                agent_work_order_id=agent_work_order_id, sha=waiting[agent_work_order_id], by=by
+            ),
+            "is approved",
+        )
 
     def _each(
         self,

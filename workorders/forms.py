@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from pydantic import ValidationError as RequestInvalid
 
 from github_app.models import Repository
+from github_app.protected_paths import parse_patterns
 from github_app.references import validate_branch_name
 from sandboxes.kinds import SandboxType
 from workorders import services
@@ -137,6 +138,25 @@ class RepositoryDefaultsForm(forms.Form):
 
     def defaults(self) -> RepositoryDefaults:
         return RepositoryDefaults(**self.cleaned_data)
+
+
+class ProtectedPathsForm(forms.Form):
+    protected_paths = forms.CharField(
+        label="Protected paths",
+        required=False,
+        help_text="One pattern a line, as in .gitignore. A commit that changes such a path is not pushed before "
+        "somebody approved it. Empty: none is protected.",
+        max_length=20_000,
+        widget=forms.Textarea(attrs={**_MONO, "rows": 4}),
+    )
+
+    def clean_protected_paths(self) -> str:
+        text: str = self.cleaned_data["protected_paths"]
+        try:
+            parse_patterns(text)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+        return text
 
 
 class OrderFilters(forms.Form):

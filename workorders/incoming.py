@@ -121,6 +121,14 @@ class AgentPromptRequest(_Request):
     prompt_text: StorableText = Field(min_length=1, max_length=MAX_PROMPT_LENGTH)
 
 
+class ApprovalRequest(_Request):
+    """A person's word about one commit, as `approval_sha` names it."""
+
+    git_commit_sha: str = Field(
+        pattern="^[0-9a-f]{40}([0-9a-f]{24})?$", description="All of the commit's sha."
+    )
+
+
 class GitHubRepositoryVerificationRequest(_Request):
     repository_url: str = Field(
         max_length=MAX_REFERENCE_LENGTH, examples=["https://github.com/user/repo.git"]

@@ -96,10 +96,24 @@ class WorkOrderSummary(_Value):
         return self.waiting_reason is not None and self.waiting_reason not in NEEDS_DECISION
 
 
+class ProtectedChange(_Value):
+    """A protected path and the newest unpushed commit that changes it."""
+
+    path: str
+    commit_sha: str
+
+
 class WorkOrderView(WorkOrderSummary):
     """A work order in full."""
 
     initial_prompt: Annotated[str | None, Known]
+    approval_sha: Annotated[str | None, Known] = Field(
+        description="the unpushed commit a person must approve"
+    )
+    approval_paths: tuple[ProtectedChange, ...] = Field(description="the protected paths it changes")
+    approved_sha: Annotated[str | None, Known] = Field(description="the last commit a person approved")
+    approved_by: Annotated[str | None, Known]
+    approved_at: datetime | None
 
     @property
     def etag(self) -> str:

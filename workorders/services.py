@@ -20,6 +20,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
+from github_app.protected_paths import parse_patterns
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
@@ -145,6 +146,8 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
         prompt_text = redact(prompt_text)
         prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=prompt_text, by=by)
         record_order_event(order, "agent_prompt_queued", prompt_text=prompt_text[:2000], by=by)
+        if order.waiting_reason == WaitingReason.APPROVAL_REQUIRED:
+            _end_wait(order)  # the agent goes on from the commit that waited; what comes of it is asked anew
         if order.status not in ACTIVE:
             _reopen(order, by=by, reason="follow-up prompt")
     return prompt
@@ -192,12 +195,42 @@ def continue_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWork
         if order.waiting_reason == WaitingReason.GITHUB_RATE_LIMITED:
             github_limits.forget(order.repository.host)
         record_order_event(order, "agent_work_order_continued", waiting_reason=order.waiting_reason, by=by)
-        AgentWorkOrder.objects.filter(pk=order.pk).update(
-            **NOT_WAITING, claimable_at=timezone.now(), version=F("version") + 1, updated_at=timezone.now()
-        )
-        order.refresh_from_db()
-        queue.issue_ticket()
+        _end_wait(order)
     return order
+
+
+def approve_agent_work_order(*, agent_work_order_id: str, sha: str, by: str) -> AgentWorkOrder:
+    """A person allows exactly this commit to be pushed, protected paths and all. Raises `ConflictError`."""
+    with transaction.atomic():
+        order = _locked(agent_work_order_id)
+        if order.waiting_reason != WaitingReason.APPROVAL_REQUIRED:
+            raise ConflictError("The work order does not wait for an approval.")
+        if sha != order.approval_sha:
+            raise ConflictError(
+                f"The commit that waits is {order.approval_sha}, not the one you approved; look at it again."
+            )
+        record_order_event(
+            order,
+            "agent_work_order_approved",
+            git_commit_sha=sha,
+            paths=[item["path"] for item in order.approval_paths],
+            by=by,
+        )
+        _end_wait(order, approved_sha=sha, approved_by=by[:150], approved_at=timezone.now())
+    return order
+
+
+def _end_wait(order: AgentWorkOrder, **changes: Any) -> None:
+    """The next step may be claimed now."""
+    AgentWorkOrder.objects.filter(pk=order.pk).update(
+        **NOT_WAITING,
+        **changes,
+        claimable_at=timezone.now(),
+        version=F("version") + 1,
+        updated_at=timezone.now(),
+    )
+    order.refresh_from_db()
+    queue.issue_ticket()
 
 
 def record_repository_verification(
@@ -305,6 +338,24 @@ def update_repository_defaults(*, repository_pk: int, defaults: RepositoryDefaul
             default_model=defaults.model,
         )
     logger.info("github_repository_defaults_updated", repository_url=row.repository_url, by=by)
+    return row
+
+
+def update_protected_paths(*, repository_pk: int, protected_paths: str, by: str) -> Repository:
+    """Which changes of a repository's orders a person must approve; empty: none. Raises `InvalidInput`."""
+    try:
+        patterns = parse_patterns(protected_paths)
+    except ValueError as error:
+        raise InvalidInput("protected_paths", str(error)) from error
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        _change_repository(row, protected_paths="\n".join(patterns))
+    logger.info(
+        "github_repository_protected_paths_updated",
+        repository_url=row.repository_url,
+        protected_paths=list(patterns),
+        by=by,
+    )
     return row
 
 

@@ -30,7 +30,7 @@ def test_structure(schema: dict[str, Any]) -> None:
         "/api/agent-work-orders/{agent_work_order_id}",
         *(
             f"/api/agent-work-orders/{{agent_work_order_id}}/{end}"
-            for end in ("git-progress", "logs", "prompt", "cancel", "retry", "continue")
+            for end in ("git-progress", "logs", "prompt", "cancel", "retry", "continue", "approve")
         ),
     }
     operations = [

@@ -17,6 +17,7 @@ from workorders.api.schemas import (
 )
 from workorders.incoming import (
     AgentPromptRequest,
+    ApprovalRequest,
     CreateAgentWorkOrderRequest,
     GitHubRepositoryVerificationRequest,
     as_given,
@@ -210,3 +211,25 @@ def continue_agent_work_order(request: HttpRequest, agent_work_order_id: str) ->
         return order_answer(progress.answer_for(order), status=202)
 
     return answer_once(request, payload=None, produce=produce)
+
+
+@router.post(
+    "/agent-work-orders/{agent_work_order_id}/approve",
+    response={202: WorkOrderAnswer},
+    url_name="approve",
+    openapi_extra=ONCE,
+    summary="Approve a commit that changes protected paths",
+)
+def approve_agent_work_order(
+    request: HttpRequest, agent_work_order_id: str, payload: ApprovalRequest
+) -> HttpResponse:
+    """Lets exactly this commit be pushed; 409 where the order waits for no approval, or for another commit's."""
+    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
+
+    def produce() -> services.Answer:
+        order = services.approve_agent_work_order(
+            agent_work_order_id=order_id, sha=payload.git_commit_sha, by=caller.name
+        )
+        return order_answer(progress.answer_for(order), status=202)
+
+    return answer_once(request, payload=payload, produce=produce)

@@ -37,6 +37,7 @@ def describe(order: WorkOrderSummary) -> str:
         "Status": f"{order.status}{f' ({order.outcome})' if order.outcome else ''}",
         "Phase": order.current_phase,
         "Waiting": waiting(order),
+        "To approve": getattr(order, "approval_sha", None),
         "Repository": order.repository_url,
         "Workflow": f"{order.workflow_type} in {order.sandbox_type}",
         "Issue": order.github_issue_number and f"#{order.github_issue_number}",

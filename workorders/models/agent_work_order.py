@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import ConflictError
-from workorders.models.fields import RedactedTextField
+from workorders.models.fields import RedactedJSONField, RedactedTextField
 from workorders.models.history import WorkOrderTransition
 from workorders.models.logs import record_order_event
 from workorders.states import (
@@ -24,6 +24,8 @@ from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowTyp
 
 RELEASED: dict[str, Any] = {"claimable_at": None, "claim_owner": "", "lease_expires_at": None}
 NOT_WAITING: dict[str, Any] = {"waiting_reason": "", "waiting_until": None, "waiting_message": ""}
+# What asked for an approval; cleared once it is pushed.
+NOTHING_TO_APPROVE: dict[str, Any] = {"approval_sha": "", "approval_paths": [], "preferred_host": ""}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lowercase
 
 
@@ -69,6 +71,17 @@ class AgentWorkOrder(models.Model):
     waiting_reason = models.CharField(max_length=30, choices=choices(WaitingReason), blank=True)
     waiting_until = models.DateTimeField(null=True, blank=True, help_text="empty: until a person acts")
     waiting_message = RedactedTextField(blank=True, help_text="what the next step waits for, in words")
+
+    approval_sha = models.CharField(
+        max_length=64, blank=True, help_text="unpushed commit that a person must approve"
+    )
+    approval_paths = RedactedJSONField(default=list, blank=True, help_text="the protected paths it changes")
+    approved_sha = models.CharField(max_length=64, blank=True)
+    approved_by = models.CharField(max_length=150, blank=True)
+    approved_at = models.DateTimeField(null=True, blank=True)
+    preferred_host = models.CharField(
+        max_length=100, blank=True, help_text="the host that has commits nobody pushed yet"
+    )
 
     git_branch_name = models.CharField(max_length=100, unique=True)
     sandbox_identifier = models.CharField(max_length=100, blank=True)

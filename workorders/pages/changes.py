@@ -71,7 +71,7 @@ def changes(agent_work_order_id: str) -> Changes:
         order=WorkOrderView.model_validate(row),
         links=links(row),
         tree=file_tree(files),
-        diffs=tuple(_diff(file, patches.get(file.position)) for file in files[:LISTED_DIFFS]),
+        diffs=tuple(diff_of(file, patches.get(file.position)) for file in files[:LISTED_DIFFS]),
         commits=tuple(commit_line(row.repository, commit) for commit in commits_of(row)),
         listed=frozenset(file.position for file in files[:LISTED_DIFFS]),
     )
@@ -89,7 +89,7 @@ def changed_file(agent_work_order_id: str, position: int) -> ChangedFile:
     return ChangedFile(
         agent_work_order_id=row.agent_work_order_id,
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),
-        file=_diff(file, file.patch),
+        file=diff_of(file, file.patch),
         previous=position - 1 if position - 1 in near else None,
         following=position + 1 if position + 1 in near else None,
     )
@@ -108,7 +108,8 @@ def _inline(files: Iterable[WorkOrderFile]) -> Iterator[int]:
             return
 
 
-def _diff(file: WorkOrderFile, patch: str | None) -> FileDiff:
+def diff_of(file: WorkOrderFile, patch: str | None) -> FileDiff:
+    """`patch` None: it is kept, and shown at its own address."""
     view = file.patch_state
     if view == PatchState.STORED:
         view = "diff" if patch is not None else "on_request"

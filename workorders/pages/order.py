@@ -6,6 +6,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from workorders.models import AgentPrompt, AgentWorkOrder
+from workorders.pages.approval import Approval, approval_of
 from workorders.pages.commits import CommitLine, commit_line
 from workorders.pages.file_tree import TreeRow, file_tree
 from workorders.pages.naming import Links, links, order_title
@@ -46,6 +47,7 @@ class OrderState:
     tests: TestSummary | None
     prompts: tuple[PromptLine, ...]
     retry_at: datetime | None = field(default=None)
+    approval: Approval | None = None
 
     @property
     def is_active(self) -> bool:
@@ -109,6 +111,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
         tests=tests_of(row),
         prompts=_prompts(row),
         retry_at=_retry_at(row),
+        approval=approval_of(row),
     )
 
 

@@ -1,6 +1,7 @@
 """One order: its page, the two fragments it polls, and what a person can do to it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -99,6 +100,13 @@ def retry(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
 @order_page_view
 def go_on(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
     return _act(request, agent_work_order_id, services.continue_agent_work_order, "The work order goes on.")
+
+
+@require_POST
+@order_page_view
+def approve(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
+    service = partial(services.approve_agent_work_order, sha=request.POST.get("git_commit_sha", "")[:64])
+    return _act(request, agent_work_order_id, service, "The commit is approved and will be pushed.")
 
 
 def _page(request: HttpRequest, order_id: str, *, status: int = 200, **context: object) -> HttpResponse:

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from github_app.models import Repository
 from workorders import services
 from workorders.errors import InvalidInput
-from workorders.forms import ConnectRepositoryForm, RepositoryDefaultsForm
+from workorders.forms import ConnectRepositoryForm, ProtectedPathsForm, RepositoryDefaultsForm
 from workorders.pages.order_list import recent_orders
 from workorders.pages.repositories import open_issues, repository_state, repository_states
 from workorders.views.access import HtmxRequest, actor, page
@@ -45,13 +45,23 @@ def repository(request: HtmxRequest, pk: int) -> HttpResponseBase:
             return redirect("repository", pk=pk)
         except InvalidInput as error:
             form.add_error(error.field, str(error))
-    context = {
-        "nav": "repositories",
-        "repository": repository_state(row),
-        "form": form,
-        "rows": recent_orders(pk),
-    }
+    context = _context(row, form, ProtectedPathsForm(initial={"protected_paths": row.protected_paths}))
     return render(request, "workorders/repository.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@page
+def protected_paths(request: HtmxRequest, pk: int) -> HttpResponseBase:
+    row = get_object_or_404(Repository, pk=pk)
+    form = ProtectedPathsForm(request.POST)
+    if not form.is_valid():
+        context = _context(row, RepositoryDefaultsForm.of(row), form)
+        return render(request, "workorders/repository.html", context, status=422)
+    services.update_protected_paths(
+        repository_pk=pk, protected_paths=form.cleaned_data["protected_paths"], by=actor(request)
+    )
+    messages.success(request, "Work orders of this repository ask before they change these paths.")
+    return redirect("repository", pk=pk)
 
 
 @require_safe
@@ -83,6 +93,18 @@ def issues(request: HtmxRequest, pk: int) -> HttpResponse:
         return HttpResponse(status=204)
     context = {"issues": found, "picked": request.GET.get("github_issue_number", "")}
     return render(request, "workorders/new_order.html#issues", context)
+
+
+def _context(
+    row: Repository, form: RepositoryDefaultsForm, protected: ProtectedPathsForm
+) -> dict[str, object]:
+    return {
+        "nav": "repositories",
+        "repository": repository_state(row),
+        "form": form,
+        "protected": protected,
+        "rows": recent_orders(row.pk),
+    }
 
 
 def _list(request: HtmxRequest, form: ConnectRepositoryForm, *, status: int = 200) -> HttpResponse:

@@ -20,7 +20,7 @@ from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
-from workorders.models.agent_work_order import NOT_WAITING, RELEASED
+from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.logs import append_log_events, order_context, record_order_event, storable
 from workorders.states import (
@@ -91,7 +91,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     runs = tuple(order.phase_runs.select_related("prompt").order_by("sequence"))
     prompt = (
         order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk").first()
-        if order.head_sha
+        if order.head_sha or order.approval_sha
         else None
     )
     done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
@@ -384,7 +384,8 @@ class StepJournal:
             if run.prompt_id:
                 AgentPrompt.objects.filter(pk=run.prompt_id).update(status=PromptStatus.DONE)
             store_git_cache(order.pk, progress, patches)
-            self._release(order, head_sha=head_sha, **_statistics(progress))
+            pushed = NOTHING_TO_APPROVE if order.approval_sha else {}
+            self._release(order, head_sha=head_sha, **pushed, **_statistics(progress))
 
         self._end(write)
 
@@ -484,6 +485,28 @@ class StepJournal:
     def _cancel(self, order: AgentWorkOrder) -> None:
         close_open_runs(order, PhaseRunStatus.CANCELLED)
         order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+
+    def request_approval(
+        self, sha: str, paths: Sequence[dict[str, str]], progress: GitProgress, patches: Sequence[str]
+    ) -> bool:
+        """Note that this commit, which only this host has, must not be pushed before a person approved it.
+
+        Whether a follow-up prompt waits, which will be done on top of it.
+        """
+
+        def write() -> bool:
+            order = self.claim.lock()
+            self.claim.write(
+                approval_sha=sha,
+                approval_paths=list(paths),
+                preferred_host=self.claim.owner.partition(":")[0],
+                **_statistics(progress),
+            )
+            self._run_rows().update(planned_sha=sha)
+            store_git_cache(order.pk, progress, patches)
+            return order.prompts.filter(status=PromptStatus.QUEUED).exists()
+
+        return self._transaction(write)
 
     def put_back(self, reason: str) -> None:
         """Stop without counting an attempt: another process continues at once."""

@@ -4,6 +4,7 @@ Every claim raises the order's `claim_epoch`. Each later write of the step names
 clause (`Claim.fence`), so a process that lost its claim changes nothing.
 """
 
+import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,8 @@ from workorders.errors import LeaseLost
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.states import ACTIVE
+
+_HOST_PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,32 @@ class Claim:
         return order
 
 
-def _claimable(now: datetime) -> Q:
+def this_host() -> str:
+    return socket.gethostname()
+
+
+def _claimable(now: datetime, host: str) -> Q:
+    """Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere."""
     free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
-    return Q(status__in=ACTIVE, claimable_at__lte=now) & free
+    here = Q(preferred_host__in=["", host]) | Q(claimable_at__lte=now - _HOST_PATIENCE)
+    return Q(status__in=ACTIVE, claimable_at__lte=now) & free & here
 
 
-def has_claimable_steps() -> bool:
-    return AgentWorkOrder.objects.filter(_claimable(database_now())).exists()
+def has_claimable_steps(host: str = "") -> bool:
+    """For this host, unless told for which."""
+    return AgentWorkOrder.objects.filter(_claimable(database_now(), host or this_host())).exists()
 
 
 def claim_steps(*, owner: str, lease_seconds: float, limit: int) -> list[Claim]:
     """Claim up to `limit` steps, longest waiting first. Two processes never get the same one."""
-    if limit <= 0 or not has_claimable_steps():  # a plain read first: looking must not take the write lock
+    host = owner.partition(":")[0]
+    if limit <= 0 or not has_claimable_steps(
+        host
+    ):  # a plain read first: looking must not take the write lock
         return []
     with transaction.atomic():
         now = database_now()
-        rows = AgentWorkOrder.objects.filter(_claimable(now)).order_by("claimable_at", "pk")
+        rows = AgentWorkOrder.objects.filter(_claimable(now, host)).order_by("claimable_at", "pk")
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
         claims = []

@@ -4,7 +4,6 @@ It drives and does not account: rows are `journal`'s, git's facts are `inspectio
 itself decides nothing; the commits do.
 """
 
-import contextlib
 import time
 from contextlib import nullcontext
 
@@ -20,6 +19,7 @@ from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import decide
 from workorders.workflow_engine.workplace import Place, Workplace
@@ -45,6 +45,7 @@ class Orchestrator:
         self._control = control
         self._plan = plan
         self._workplace = Workplace(parts, journal, log, plan)
+        self._publisher = Publisher(parts, journal, log, control, plan, self._workplace)
 
     def run(self) -> None:
         """To the step's recorded end. Raises `LeaseLost`, after which nothing more was written."""
@@ -137,7 +138,8 @@ class Orchestrator:
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
         found = inspector.with_patches(found)
-        self._push(place, found)
+        self._publisher.push(place, found, inspector)
+        self._crash_point("pushed")
         self._workplace.leave(place, found.head_sha)
         log.info(
             "workflow_phase_completed",
@@ -173,22 +175,5 @@ class Orchestrator:
             return inspector.evidence(progress, head)
         except (AgentRunFailed, EvidenceMissing):
             self._journal.record_statistics(progress)
-            self._keep_unfinished(place, head)
+            self._publisher.push_unfinished(place, head, progress)
             raise
-
-    def _keep_unfinished(self, place: Place, head: str) -> None:
-        """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
-        if head != place.start_sha:
-            with contextlib.suppress(ExpectedError):
-                place.mirror.push(place.remote, sha=head, git_branch_name=self._plan.order.git_branch_name)
-                self._journal.update_order(head_sha=head)
-
-    def _push(self, place: Place, found: Inspection) -> None:
-        """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted."""
-        head, branch = found.head_sha, self._plan.order.git_branch_name
-        self._journal.update_run(planned_sha=head)
-        self._control.check()
-        if head != (place.remote_sha or place.base_sha):
-            place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
-            self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
-        self._crash_point("pushed")

@@ -78,12 +78,14 @@ RULES: dict[str, ErrorRule] = {
     "command_invalid": ErrorRule(K.USER),
     "command_missing": ErrorRule(K.USER),
     "evidence_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears what is missing
+    "secret_in_commits": ErrorRule(K.OPERATOR, 2, (0.0,)),  # the agent hears where it is
     # git
     "base_branch_missing": ErrorRule(K.USER),
     "bundle_rejected": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_failed": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_timeout": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "push_rejected": ErrorRule(K.USER),
+    "push_too_large": ErrorRule(K.USER),
     "repository_access_denied": ErrorRule(K.OPERATOR),
     "repository_busy": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "repository_empty": ErrorRule(K.USER),

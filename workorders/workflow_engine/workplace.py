@@ -251,6 +251,10 @@ class Workplace:
         finally:
             bundle.unlink(missing_ok=True)
 
+    def forget_unpushed(self, place: Place) -> None:
+        """Go back to what the remote has: the commits after it must not be worked on."""
+        place.mirror.keep(self._kept_ref, place.remote_sha or place.base_sha)
+
     def remove(self) -> None:
         """Remove the place; the agent's HOME (its transcripts) stays for follow-ups."""
         try:

@@ -1,0 +1,141 @@
+"""What a push would add to a remote: the commits it does not have, the paths each touches, and their raw bytes.
+
+Reads a trusted repository only. Every new commit counts, not only the difference in the end: what one commit brings
+and the next takes away is pushed all the same. Knows nothing of what is looked for in it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandboxes.errors import GitError
+from sandboxes.git import TrustedGit
+
+SCAN_SECONDS = 300.0
+SCAN_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
+_OVERLAP_BYTES = 8192  # longer than anything looked for
+_NO_BLOB = "0" * 40
+_GITLINK = "160000"
+
+
+class OutgoingTooLarge(GitError):
+    """The new commits hold more than can be searched."""
+
+    category = "push_too_large"
+    retryable = False
+    advice = "Ask for a change without large generated files; git is no place for them."
+
+
+@dataclass(frozen=True)
+class Touched:
+    """One path that a commit changes against all of its parents. `blob`: the new content, '' where there is none."""
+
+    commit_sha: str
+    path: str
+    blob: str
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """`commits` newest first."""
+
+    commits: tuple[str, ...]
+    touched: tuple[Touched, ...]
+    has_merge: bool = False
+
+
+def read_outgoing(git: TrustedGit, git_dir: Path, *, head: str, known: Sequence[str]) -> Outgoing:
+    """The commits that `head` reaches and none of the `known` does. Raises `GitError`."""
+    options = ("-z", "--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames", "--format=%x01%H %P")
+    without = tuple(f"^{sha}" for sha in dict.fromkeys(known) if sha)
+    output = git.run("log", *options, head, *without, "--", git_dir=git_dir).stdout
+    return _parse(output.split(b"\0"))
+
+
+def _parse(tokens: list[bytes]) -> Outgoing:
+    commits: list[str] = []
+    touched: list[Touched] = []
+    has_merge = False
+    position = iter(tokens)
+    for token in position:
+        if token.startswith(b"\1"):
+            sha, *parents = token[1:].decode().split(" ")
+            commits.append(sha)
+            has_merge = has_merge or len(parents) > 1
+        elif (meta := token.lstrip(b"\n")).startswith(b":"):
+            touched.append(_touched(commits[-1], meta, next(position)))
+    return Outgoing(tuple(commits), tuple(touched), has_merge)
+
+
+def _touched(commit_sha: str, meta: bytes, path: bytes) -> Touched:
+    """`:mode mode sha sha status`; a merge has a colon, a mode and a sha more for each further parent."""
+    parents = len(meta) - len(meta.lstrip(b":"))
+    fields = meta.lstrip(b":").decode().split(" ")
+    mode, blob = fields[parents], fields[2 * parents + 1]
+    has_content = mode != _GITLINK and not blob.startswith(_NO_BLOB)
+    return Touched(commit_sha, path.decode("utf-8", "surrogateescape"), blob if has_content else "")
+
+
+def read_objects(
+    git: TrustedGit, git_dir: Path, shas: Sequence[str], on_piece: Callable[[str, bytes], None]
+) -> None:
+    """Hand over the content of each object in pieces that overlap. Raises `OutgoingTooLarge` and `GitError`."""
+    if not shas:
+        return
+    reader = _BatchReader(on_piece)
+    git.run(
+        *("cat-file", "--batch", "--buffer"),
+        git_dir=git_dir,
+        stdin="".join(f"{sha}\n" for sha in shas).encode(),
+        on_stdout=reader.feed,
+        timeout_seconds=SCAN_SECONDS,
+    )
+    reader.finish(len(shas))
+
+
+class _BatchReader:
+    """Reads `<sha> <type> <size>`, content and a newline, again and again, from chunks of any size."""
+
+    def __init__(self, on_piece: Callable[[str, bytes], None]) -> None:
+        self._on_piece = on_piece
+        self._steps = self._read()
+        self._buffer = bytearray()
+        self._wanted = 0
+        self._total = 0
+        self._objects = 0
+        next(self._steps)
+
+    def feed(self, chunk: bytes) -> None:
+        self._buffer += chunk
+        next(self._steps)
+
+    def finish(self, expected: int) -> None:
+        if self._objects != expected or self._buffer:
+            raise GitError("git did not show all of the new commits' content.")
+
+    def _read(self) -> Iterator[None]:
+        while True:
+            while (end := self._buffer.find(b"\n")) < 0:
+                yield
+            header = self._buffer[:end].decode("ascii", "replace").split(" ")
+            del self._buffer[: end + 1]
+            if len(header) != 3 or not header[2].isdigit():
+                raise GitError(f"git cannot show an object of the new commits: {' '.join(header)[:100]}")
+            yield from self._read_content(header[0], int(header[2]))
+            self._objects += 1
+
+    def _read_content(self, sha: str, size: int) -> Iterator[None]:
+        self._total += size
+        if self._total > SCAN_LIMIT_BYTES:
+            raise OutgoingTooLarge(f"The new commits hold more than {SCAN_LIMIT_BYTES >> 20} MiB.")
+        left = size + 1  # and a newline
+        while left:
+            wanted = min(left, _PIECE_BYTES)
+            while len(self._buffer) < wanted:
+                yield
+            is_last = wanted == left
+            self._on_piece(sha, bytes(self._buffer[: wanted - 1 if is_last else wanted]))
+            done = wanted if is_last else wanted - _OVERLAP_BYTES
+            del self._buffer[:done]
+            left -= done

@@ -1,0 +1,89 @@
+"""The one way out: commits of a step reach the order's branch on the remote here, after the gate, or not at all."""
+
+import contextlib
+
+from github_app.protected_paths import parse_patterns
+from sandboxes.errors import ExpectedError
+from workorders import redaction
+from workorders.states import Wait, WaitingReason
+from workorders.workflow_engine.control import StepControl, StepWaits
+from workorders.workflow_engine.inspection import Inspection, Inspector
+from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.phase_tracker import GitProgress
+from workorders.workflow_engine.push_gate import ProtectedChange, PushGate, SecretInCommits
+from workorders.workflow_engine.recorder import StepLogger
+from workorders.workflow_engine.workplace import Place, Workplace
+
+_NAMED_PATHS = 5
+
+
+class Publisher:
+    """Pushes for one claimed step."""
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        journal: StepJournal,
+        log: StepLogger,
+        control: StepControl,
+        plan: StepPlan,
+        workplace: Workplace,
+    ) -> None:
+        self._parts = parts
+        self._journal = journal
+        self._log = log
+        self._control = control
+        self._plan = plan
+        self._workplace = workplace
+
+    def push(self, place: Place, found: Inspection, inspector: Inspector) -> None:
+        """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
+
+        Raises `SecretInCommits`, and `StepWaits` where a person must approve this very commit first.
+        """
+        head, branch = found.head_sha, self._plan.order.git_branch_name
+        if changes := self._needs_approval(place, head, found.progress):
+            self._ask(head, changes, inspector.with_patches(found))
+        self._journal.update_run(planned_sha=head)
+        self._control.check()
+        if head != (place.remote_sha or place.base_sha):
+            place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
+            self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
+
+    def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
+        """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
+        if head == place.start_sha:
+            return
+        with contextlib.suppress(ExpectedError):
+            if self._needs_approval(place, head, progress):
+                return
+            place.mirror.push(place.remote, sha=head, git_branch_name=self._plan.order.git_branch_name)
+            self._journal.update_order(head_sha=head)
+
+    def _needs_approval(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
+        """What of the new commits a person has not approved. Raises `SecretInCommits`."""
+        gate = PushGate(self._parts.git, place.mirror.path, redactor=redaction.current())
+        try:
+            changes = gate.inspect(
+                head=head,
+                known=(place.remote_sha, place.base_sha, place.upstream_sha),
+                base_sha=place.base_sha,
+                patterns=parse_patterns(self._plan.repository.protected_paths),
+                net_paths=[change.path for change in progress.changes],
+            )
+        except SecretInCommits as error:
+            self._log.error("git_push_blocked", git_commit_sha=head, error=str(error))
+            self._workplace.forget_unpushed(place)  # or the next attempt would start from them
+            raise
+        return () if head == self._plan.order.approved_sha else changes
+
+    def _ask(self, head: str, changes: tuple[ProtectedChange, ...], found: Inspection) -> None:
+        paths = [{"path": change.path, "commit_sha": change.commit_sha} for change in changes]
+        names = ", ".join(change.path for change in changes[:_NAMED_PATHS])
+        more = f" and {len(changes) - _NAMED_PATHS} more" if len(changes) > _NAMED_PATHS else ""
+        self._log.warning("git_push_held", git_commit_sha=head, paths=[item["path"] for item in paths])
+        prompted = self._journal.request_approval(head, paths, found.progress, found.patches)
+        words = f"The commit {head[:12]} changes protected paths ({names}{more}) and was not pushed."
+        seconds = 0 if prompted else None  # somebody has said already how to go on
+        raise StepWaits(Wait(WaitingReason.APPROVAL_REQUIRED, words, seconds))
