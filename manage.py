@@ -5,18 +5,24 @@ import os
 import sys
 
 from config import env
+from sandboxes.hardening import close_folder, make_undumpable
+
+SERVING = (["serve"], ["qcluster"], ["quickstart"])
 
 
 def main() -> None:
-    if sys.argv[1:2] in (["serve"], ["qcluster"], ["quickstart"]):
+    make_undumpable()  # its environment and memory hold the secrets
+    if sys.argv[1:2] in SERVING:
         os.umask(0o077)  # what the server writes is its own user's
     env.point_django_at_settings()
     if sys.argv[1:2] == ["quickstart"]:
         env.use_embedded_defaults()
     try:
-        env.current()
+        environment = env.current()
     except env.EnvironmentInvalid as error:
         sys.exit(str(error))
+    if sys.argv[1:2] in SERVING:
+        close_folder(environment.data_dir)
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

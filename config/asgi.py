@@ -3,6 +3,8 @@
 from django.core.asgi import get_asgi_application
 
 from config import env
+from sandboxes.hardening import make_undumpable
 
 env.point_django_at_settings()
+make_undumpable()
 application = get_asgi_application()

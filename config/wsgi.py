@@ -3,6 +3,8 @@
 from django.core.wsgi import get_wsgi_application
 
 from config import env
+from sandboxes.hardening import make_undumpable
 
 env.point_django_at_settings()
+make_undumpable()
 application = get_wsgi_application()

@@ -26,6 +26,7 @@ from django_q.models import OrmQ, Schedule
 from django_q.signals import post_spawn
 from django_q.tasks import async_task
 
+from sandboxes.hardening import dumpable
 from workorders import doorbell
 
 logger = structlog.get_logger(__name__)
@@ -101,7 +102,7 @@ def _yield_to_the_web() -> None:
     (`sched_autogroup_enabled`), which makes niceness count inside a session only, by the session's own.
     """
     os.nice(_NICENESS)
-    with suppress(OSError):
+    with suppress(OSError), dumpable():
         Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import structlog
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
@@ -46,5 +47,10 @@ def readyz(_request: HttpRequest) -> JsonResponse:
         logger.warning("readiness_database_unavailable", error=str(error)[:200])
     is_ready = all(checks.values())
     return JsonResponse(
-        {"status": "ready" if is_ready else "not ready", "checks": checks}, status=200 if is_ready else 503
+        {
+            "status": "ready" if is_ready else "not ready",
+            "checks": checks,
+            "isolation": settings.WORKORDERS_AGENT_ISOLATION,
+        },
+        status=200 if is_ready else 503,
     )
