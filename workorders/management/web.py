@@ -19,7 +19,7 @@ def web_server_argv(host: str, port: int) -> list[str]:
         "-m",
         "gunicorn",
         "config.wsgi:application",
-        "--config=python:config.gunicorn",
+        f"--config={settings.BASE_DIR / 'config' / 'gunicorn.py'}",
         f"--bind={address}",
         f"--pythonpath={settings.BASE_DIR}",
         "--worker-class=gthread",
