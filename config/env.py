@@ -59,6 +59,8 @@ class Environment(BaseSettings):
     agent_silence_seconds: int = Field(900, alias="WORKORDERS_AGENT_SILENCE_SECONDS", ge=1, le=86400)
     agent_isolation: Literal["bubblewrap", "none", ""] = Field("", alias="WORKORDERS_AGENT_ISOLATION")
     agent_read_paths: str = Field("", alias="WORKORDERS_AGENT_READ_PATHS")
+    agent_processes: int = Field(4096, alias="WORKORDERS_AGENT_PROCESSES", ge=0, le=1_000_000)
+    agent_memory_mb: int = Field(0, alias="WORKORDERS_AGENT_MEMORY_MB", ge=0, le=10_000_000)
     agent_budget_usd: float | None = Field(None, alias="WORKORDERS_AGENT_BUDGET_USD", gt=0)
     sandbox_allowed_hosts: str = Field("", alias="WORKORDERS_SANDBOX_ALLOWED_HOSTS")
     e2b_template: str = Field(

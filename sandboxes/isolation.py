@@ -37,15 +37,22 @@ _SYSTEM_FILES = (
     "/etc/terminfo",
 )
 AGENT_UID = 1000
+_OOM_SCORE = 800  # where memory runs out, agents go before the server and its database
+_LARGEST_FILE_BYTES = 32 * 1024**3
 
 
 @dataclass(frozen=True)
 class IsolationSettings:
-    """`mode` as configured; `read_paths` are more folders the agent may read; `search_path` is its PATH."""
+    """`mode` as configured; `read_paths` are more folders the agent may read; `search_path` is its PATH.
+
+    `processes` and `memory_bytes` bound one sandbox's processes and each of its processes' data; 0: no bound.
+    """
 
     mode: Literal["bubblewrap", "none"]
     read_paths: tuple[Path, ...] = ()
     search_path: str = "/usr/local/bin:/usr/bin:/bin"
+    processes: int = 4096
+    memory_bytes: int = 0
 
 
 @lru_cache(maxsize=8)
@@ -102,6 +109,23 @@ def isolated_argv(
     for inside, shown in (files or {}).items():
         wrapped += ["--ro-bind", str(shown), str(inside)]
     return [*wrapped, "--chdir", str(workspace), "--", *argv]
+
+
+def bounded_argv(argv: Sequence[str], settings: IsolationSettings) -> list[str]:
+    """`argv` with limits on what it may use up, for a command that is then isolated.
+
+    util-linux's programs set them inside, where processes are counted for this sandbox alone; the kernel counts none
+    for a server that runs as root. Where the programs are missing there are no limits.
+    """
+    bounded = list(argv)
+    if prlimit := shutil.which("prlimit", path=settings.search_path):
+        limits = ["--core=0", f"--fsize={_LARGEST_FILE_BYTES}"]
+        limits += [f"--nproc={settings.processes}"] if settings.processes else []
+        limits += [f"--data={settings.memory_bytes}"] if settings.memory_bytes else []
+        bounded = [prlimit, *limits, "--", *bounded]
+    if choom := shutil.which("choom", path=settings.search_path):
+        bounded = [choom, "-n", str(_OOM_SCORE), "--", *bounded]
+    return bounded
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:

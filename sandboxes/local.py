@@ -18,7 +18,7 @@ from sandboxes import process
 from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
 from sandboxes.errors import SandboxError
 from sandboxes.git import find_git
-from sandboxes.isolation import AGENT_UID, isolated_argv
+from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import tag_prefix, workspace_lock_path
 from sandboxes.process import ProcessControl, ProcessLimits
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
@@ -30,6 +30,20 @@ NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _TRAILERS_INSIDE = Path("/run/work-order-trailers")
 _UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
 CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
+# Of git and of Claude Code: what starts programs, or tells an agent what to do.
+_SETTINGS_IN_HOME = (
+    *(
+        ".gitconfig",
+        ".config/git",
+        ".claude/settings.json",
+        ".claude/settings.local.json",
+        ".claude/CLAUDE.md",
+    ),
+    *(
+        f".claude/{name}"
+        for name in ("agents", "commands", "hooks", "output-styles", "plugins", "rules", "skills")
+    ),
+)
 _OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
 HOOK = f"""#!/bin/sh
 # Adds the work order's trailers to every commit made here.
@@ -125,7 +139,7 @@ class LocalSandbox:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write_trailers()
             self._make_checkout()
-            self._forget_git_settings()
+            self._forget_settings()
         except OSError as error:
             raise SandboxError(f"The workspace could not be made: {error}.") from error
 
@@ -143,6 +157,7 @@ class LocalSandbox:
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write_trailers()
+            self._forget_settings()
         except OSError:
             return False
         return True
@@ -163,8 +178,10 @@ class LocalSandbox:
         control: ProcessControl | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> CommandExecutionResult:
+        isolation = self.spec.isolation
+        is_bounded = isolation.mode == "bubblewrap"
         return self._run(
-            command.argv,
+            bounded_argv(command.argv, isolation) if is_bounded else command.argv,
             stdin=command.stdin,
             environment={**command.environment, **command.secrets},
             limits=ProcessLimits(
@@ -321,9 +338,12 @@ class LocalSandbox:
             "GIT_COMMITTER_EMAIL": spec.committer_email,
         }
 
-    def _forget_git_settings(self) -> None:
-        """HOME stays for the agent's transcript, but a fresh start must not fail on git settings left in it."""
-        left = (self._home / ".gitconfig", self._home / ".config" / "git")
+    def _forget_settings(self) -> None:
+        """HOME stays for the agent's transcript; what one step left there must not rule the next.
+
+        Removed inside the sandbox: on the way there may be links.
+        """
+        left = [self._home / name for name in _SETTINGS_IN_HOME]
         if any(os.path.lexists(path) for path in left):
             self._run(("rm", "-rf", "--", *map(str, left)))
 

@@ -58,6 +58,8 @@ def isolation_settings() -> IsolationSettings:
         mode=settings.WORKORDERS_AGENT_ISOLATION,
         read_paths=settings.WORKORDERS_AGENT_READ_PATHS,
         search_path=settings.WORKORDERS_PATH,
+        processes=settings.WORKORDERS_AGENT_PROCESSES,
+        memory_bytes=settings.WORKORDERS_AGENT_MEMORY_MB * 1024 * 1024,
     )
 
 

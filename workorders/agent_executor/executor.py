@@ -184,7 +184,7 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CANNOT_START_CODES = frozenset({126, 127})  # what a shell and `env` say; bwrap says 1 and these words
-_CANNOT_START_WORDS = "bwrap: execvp"
+_CANNOT_START_WORDS = ("bwrap: execvp", "prlimit: failed to execute", "choom: failed to execute")
 _KILLED_CODES = frozenset(
     {137, 139, 143, 134}
 )  # 128 + KILL, SEGV, TERM, ABRT, as a shell or bwrap reports them
