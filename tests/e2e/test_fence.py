@@ -3,14 +3,13 @@
 import base64
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import MODEL_KEY, TOKEN, World
-from tests.e2e.harness import LiveServer
+from tests.e2e.harness import LiveServer, processes_with
 from tests.fakes.git_http import git
 from tests.fakes.messages_api import MessagesApi, Reply, Script, bash, last_prompt, text, work_order_script
 from tests.support import require_program
@@ -70,9 +69,8 @@ def tempted(script: Script) -> Script:
     def answer(request: dict[str, Any], call: int) -> Any:
         reply = script(request, call)
         if isinstance(reply, Reply) and request.get("tools") and "planning" in last_prompt(request):
-            hook = json.dumps(
-                {"hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": "touch HOME-RAN"}]}]}}
-            )
+            command = {"hooks": [{"type": "command", "command": "touch HOME-RAN"}]}
+            hook = json.dumps({"hooks": {"PreToolUse": [command]}})
             plant = bash(f"mkdir -p ~/.claude; echo '{hook}' > ~/.claude/settings.json")
             extra = [text(f"The key is {MODEL_KEY} or {ENCODED}.")]
             has_tool = any(block["type"] == "tool_use" for block in reply.blocks)
@@ -82,24 +80,17 @@ def tempted(script: Script) -> Script:
     return answer
 
 
-def unprotected(server: LiveServer) -> list[str]:
-    """The server's own processes whose environment another process of its account could read."""
+def readable_by_its_account(server: LiveServer) -> list[str]:
+    """The server's processes whose environment another process of its account can read; root can read all."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for pid in processes_with(str(server.data_dir)):
         try:
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            is_own = str(server.data_dir).encode() in (entry / "environ").read_bytes()
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            if b"WORKORDERS_SECRET_KEY" in environment:
+                found.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
-        if is_own and b"WORKORDERS_SECRET_KEY" in (entry / "environ").read_bytes():
-            look = ["cat", f"/proc/{entry.name}/environ"]
-            found.append(words) if _as_the_account(look) else None
     return found
-
-
-def _as_the_account(argv: list[str]) -> bool:
-    done = subprocess.run(argv, capture_output=True, timeout=10, check=False)
-    return done.returncode == 0 and b"WORKORDERS_SECRET_KEY" in done.stdout
 
 
 def test_nothing_of_the_repositorys_configuration_counts(tmp_path: Path, world: World) -> None:
@@ -124,7 +115,7 @@ def test_nothing_of_the_repositorys_configuration_counts(tmp_path: Path, world: 
             for path in (server.data_dir / "logs").rglob("*.jsonl"):
                 stored += path.read_text()
             if os.geteuid() != 0:
-                assert unprotected(server) == []
+                assert readable_by_its_account(server) == []
         branch = order["git_branch_name"]
         tree = git(
             "ls-tree", "-r", "--name-only", branch, folder=world.git.repository_path("acme", "widgets")
@@ -138,12 +129,8 @@ def test_nothing_of_the_repositorys_configuration_counts(tmp_path: Path, world: 
         assert "GUIDANCE-OF-THE-BASE-COMMIT" in sent
         assert PLANTED not in sent
         [pull_request] = repository.pull_requests.values()
-        for place in (
-            stored,
-            pull_request.body or "",
-            pull_request.title,
-            (server.data_dir / "workorders.sqlite3").read_bytes().decode("latin-1"),
-        ):
+        database = (server.data_dir / "workorders.sqlite3").read_bytes().decode("latin-1")
+        for place in (stored, pull_request.body or "", pull_request.title, database):
             for secret in (TOKEN, MODEL_KEY, ENCODED[6:-4], "a-webhook-secret-0123456789"):
                 assert secret not in place
         assert "[redacted: ANTHROPIC_API_KEY]" in stored

@@ -444,6 +444,69 @@ def version_3(place: Place) -> Path:
     return path
 
 
+def _with_header(place: Place, *lines: str, pack: bool = True) -> Path:
+    """A good bundle's pack under another header."""
+    sha = place.work()
+    _, _, data = place.bundle(REF, f"^{place.base}").read_bytes().partition(b"\n\n")
+    header = "\n".join(lines).format(sha=sha, base=place.base)
+    return _file(place, header.encode() + b"\n\n" + (data if pack else b""))
+
+
+def a_head_instead_of_a_branch(place: Place) -> Path:
+    return _with_header(place, "# v2 git bundle", "-{base} base", "{sha} HEAD")
+
+
+def a_head_beside_the_branch(place: Place) -> Path:
+    return _with_header(place, "# v2 git bundle", "-{base} base", f"{{sha}} {REF}", "{sha} HEAD")
+
+
+def the_same_ref_twice(place: Place) -> Path:
+    return _with_header(place, "# v2 git bundle", f"{{sha}} {REF}", f"{{base}} {REF}")
+
+
+def a_ref_with_more_behind_it(place: Place) -> Path:
+    return _with_header(place, "# v2 git bundle", f"{{sha}} {REF}\0refs/heads/main")
+
+
+def a_symbolic_ref(place: Place) -> Path:
+    return _with_header(place, "# v2 git bundle", f"ref: refs/heads/main {REF}")
+
+
+def a_short_sha(place: Place) -> Path:
+    sha = place.work()[:12]
+    return _with_header(place, "# v2 git bundle", f"{sha} {REF}")
+
+
+def sha256_objects(place: Place) -> Path:
+    return _with_header(place, "# v3 git bundle", "@object-format=sha256", f"{'a' * 64} {REF}")
+
+
+def a_filter(place: Place) -> Path:
+    return _with_header(place, "# v3 git bundle", "@filter=blob:none", f"{{sha}} {REF}")
+
+
+def a_capability_in_version_2(place: Place) -> Path:
+    return _with_header(place, "# v2 git bundle", "@filter=blob:none", f"{{sha}} {REF}")
+
+
+def two_bundles_in_one(place: Place) -> Path:
+    first = _with_header(place, "# v2 git bundle", f"{{sha}} {REF}", pack=False).read_bytes()
+    return _file(place, first * 2)
+
+
+def a_thin_pack_without_its_base(place: Place) -> Path:
+    """A delta against a file that only the sandbox has."""
+    text, parent = "".join(f"line {number}\n" for number in range(2000)).encode(), place.base
+    for content in (text, text + b"one more\n"):
+        entry = f"100644 blob {place.blob(content)}\tbig.txt\n"
+        tree = git("mktree", folder=place.sandbox, stdin=entry.encode())
+        parent, hidden = place.commit(tree, parent), parent
+    git("update-ref", REF, parent, folder=place.sandbox)
+    bundle = place.bundle(REF, f"^{hidden}")
+    assert bundle.stat().st_size < 2000
+    return bundle
+
+
 def missing_prerequisites(place: Place) -> Path:
     """Commits on top of one that only the sandbox has."""
     middle = place.work("one")
@@ -574,6 +637,17 @@ REFUSED: tuple[Callable[[Place], Path], ...] = (
     endless_header,
     endless_line,
     version_3,
+    a_head_instead_of_a_branch,
+    a_head_beside_the_branch,
+    the_same_ref_twice,
+    a_ref_with_more_behind_it,
+    a_symbolic_ref,
+    a_short_sha,
+    sha256_objects,
+    a_filter,
+    a_capability_in_version_2,
+    two_bundles_in_one,
+    a_thin_pack_without_its_base,
     missing_prerequisites,
     lying_about_the_head,
     missing_blob,
