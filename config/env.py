@@ -67,6 +67,9 @@ class Environment(BaseSettings):
         "work-orders", alias="WORKORDERS_E2B_TEMPLATE", pattern=r"^[A-Za-z0-9][\w./:-]*$"
     )
     dagger_image: str = Field("", alias="WORKORDERS_DAGGER_IMAGE", pattern=r"^([a-z0-9][\w./:@-]*)?$")
+    gateway_listen: str = Field("127.0.0.1:0", alias="WORKORDERS_GATEWAY_LISTEN")
+    gateway_public_url: str = Field("", alias="WORKORDERS_GATEWAY_PUBLIC_URL")
+    model_prices: Path | None = Field(None, alias="WORKORDERS_MODEL_PRICES")
     allow_local_repositories: bool = Field(False, alias="WORKORDERS_ALLOW_LOCAL_REPOSITORIES")
     github_host: str = Field("github.com", alias="WORKORDERS_GITHUB_HOST", pattern=r"^[a-z0-9][a-z0-9.-]*$")
     github_git_base_url: str = Field("", alias="WORKORDERS_GITHUB_GIT_BASE_URL")
@@ -82,7 +85,9 @@ class Environment(BaseSettings):
     gh_config_dir: str = Field("", alias="GH_CONFIG_DIR")
     anthropic_api_key: str = Field("", alias="ANTHROPIC_API_KEY", repr=False)
     claude_code_oauth_token: str = Field("", alias="CLAUDE_CODE_OAUTH_TOKEN", repr=False)
+    anthropic_auth_token: str = Field("", alias="ANTHROPIC_AUTH_TOKEN", repr=False)
     anthropic_base_url: str = Field("", alias="ANTHROPIC_BASE_URL")
+    anthropic_custom_headers: str = Field("", alias="ANTHROPIC_CUSTOM_HEADERS", repr=False)
 
     e2b_api_key: str = Field("", alias="E2B_API_KEY", repr=False)
     e2b_domain: str = Field("", alias="E2B_DOMAIN", pattern=r"^[a-z0-9.-]*$")
@@ -124,18 +129,47 @@ class Environment(BaseSettings):
             raise ValueError(f"must be host names separated by commas, or *; {wrong[0]!r} is neither")
         return ",".join(names)
 
-    @field_validator("github_git_base_url", mode="after")
+    @field_validator("github_git_base_url", "anthropic_base_url", "gateway_public_url", mode="after")
     @classmethod
     def _safe_base_url(cls, value: str) -> str:
         if not value:
             return value
         parts = urlsplit(value)
         if parts.username or parts.password:
-            raise ValueError("must not carry a user name or password; the token comes from GH_TOKEN")
+            raise ValueError(
+                "must not carry a user name or password; credentials have variables of their own"
+            )
         loopback = parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
         if parts.scheme != "https" and not loopback:
             raise ValueError("must be https://… (plain http is accepted on a loopback address only)")
         return value.rstrip("/")
+
+    @field_validator("gateway_listen", mode="after")
+    @classmethod
+    def _listens(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must be an address and a port, like 127.0.0.1:0 (0: any free port)")
+        return value
+
+    @field_validator("model_prices", mode="after")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.expanduser().is_file():
+            raise ValueError(f"{value} is no file; docs/operations.md shows the form of a price table")
+        return value.expanduser().absolute() if value else None
+
+    @model_validator(mode="after")
+    def _gateway_is_open_on_purpose(self) -> Self:
+        host, port = self.gateway_address
+        if host in LOOPBACK_HOSTS:
+            return self
+        if not self.gateway_public_url or not port:
+            raise ValueError(
+                f"WORKORDERS_GATEWAY_LISTEN={self.gateway_listen} opens the model gateway beyond this machine; that "
+                "needs a port of its own, and WORKORDERS_GATEWAY_PUBLIC_URL, the address remote sandboxes use"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -172,6 +206,19 @@ class Environment(BaseSettings):
         return [Path(item) for item in self.agent_read_paths.split(":") if item]
 
     @property
+    def gateway_address(self) -> tuple[str, int]:
+        host, _, port = self.gateway_listen.rpartition(":")
+        return host, int(port)
+
+    @property
+    def other_provider(self) -> str:
+        """The variable that asks for a provider the model gateway cannot talk to, or ''."""
+        asked = (name for name, value in os.environ.items() if name.startswith("CLAUDE_CODE_USE_") and value)
+        return next(
+            (name for name in asked if os.environ[name].lower() not in {"0", "false", "no", "off"}), ""
+        )
+
+    @property
     def provider_variables(self) -> dict[str, str]:
         """Variables that choose a model provider, by the prefixes the Claude Code CLI documents."""
         prefixes = ("ANTHROPIC_", "CLAUDE_CODE_USE_", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -183,7 +230,8 @@ class Environment(BaseSettings):
 
     @property
     def model_host(self) -> str:
-        return urlsplit(self.anthropic_base_url).hostname or MODEL_HOST
+        """What a sandbox elsewhere must reach: the gateway where it is public, else the model itself."""
+        return urlsplit(self.gateway_public_url or self.anthropic_base_url).hostname or MODEL_HOST
 
     @property
     def providers(self) -> ProviderSettings:
@@ -210,6 +258,10 @@ class Environment(BaseSettings):
         given = {**os.environ, **_from_files()[0]}
         found += [(name, value) for name, value in given.items() if _SECRET_NAME.search(name)]
         found += [("webhook secret", item.strip()) for item in self.webhook_secrets.split(",")]
+        headers = [line.partition(":")[2].strip() for line in self.anthropic_custom_headers.splitlines()]
+        found += [
+            ("model's header", value) for value in headers if len(value) >= 16
+        ]  # shorter: hardly a secret
         password = (urlsplit(self.database_url).password or "") if "://" in self.database_url else ""
         found += [("database password", form) for form in (password, unquote(password))]
         return [(name, value) for name, value in dict.fromkeys(found) if value]
@@ -221,6 +273,8 @@ _SECRETS = {
     "gh_token": "GH_TOKEN",
     "anthropic_api_key": "ANTHROPIC_API_KEY",
     "claude_code_oauth_token": "CLAUDE_CODE_OAUTH_TOKEN",
+    "anthropic_auth_token": "ANTHROPIC_AUTH_TOKEN",
+    "anthropic_custom_headers": "ANTHROPIC_CUSTOM_HEADERS",
 }
 # By the names that programs give to secrets: other providers' keys, E2B's, Dagger's.
 _SECRET_NAME = re.compile(r"(?:_|^)(?:API_KEY|TOKEN|SECRET|PASSWORD|SECRET_KEY|ACCESS_KEY|AUTH_TOKEN)$")

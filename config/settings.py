@@ -207,6 +207,20 @@ WORKORDERS_AGENT_MEMORY_MB = env.agent_memory_mb
 WORKORDERS_AGENT_BUDGET_USD = env.agent_budget_usd
 WORKORDERS_AGENT_PROVIDER_VARIABLES = env.provider_variables
 WORKORDERS_SANDBOX_PROVIDERS = env.providers
+WORKORDERS_MODEL_BASE_URL = env.anthropic_base_url
+WORKORDERS_MODEL_CREDENTIALS = {
+    "api_key": env.anthropic_api_key,
+    "bearer_token": env.anthropic_auth_token,
+    "oauth_token": env.claude_code_oauth_token,
+}
+WORKORDERS_MODEL_CUSTOM_HEADERS = env.anthropic_custom_headers
+WORKORDERS_MODEL_PRICES = env.model_prices
+WORKORDERS_MODEL_OTHER_PROVIDER = env.other_provider
+WORKORDERS_GATEWAY_ADDRESS = env.gateway_address
+WORKORDERS_GATEWAY_PUBLIC_URL = env.gateway_public_url
+WORKORDERS_GATEWAY_URL = (
+    ""  # where this host's gateway listens; set by the cluster before it starts its workers
+)
 WORKORDERS_ALLOW_LOCAL_REPOSITORIES = env.allow_local_repositories
 WORKORDERS_GITHUB_HOST = env.github_host
 WORKORDERS_GITHUB_GIT_BASE_URL = env.git_base_url

@@ -437,7 +437,9 @@ class Service:
     Its output goes to the terminal, or to the end of a file. It is asked to stop when this process dies, too.
     """
 
-    def __init__(self, argv: Sequence[str], output: Path | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], output: Path | None = None, *, pass_fds: Sequence[int] = ()
+    ) -> None:
         with output.open("ab") if output else nullcontext() as file:
             self._child = subprocess.Popen(
                 list(argv),
@@ -446,6 +448,7 @@ class Service:
                 stderr=file,
                 start_new_session=True,
                 preexec_fn=_ask_to_stop_with(os.getpid()),
+                pass_fds=tuple(pass_fds),
             )
 
     @property

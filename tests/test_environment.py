@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from config import env, secret_files
 
 EXAMPLE = env.BASE_DIR / ".env.example"
-PASSED_THROUGH = {"ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"}
+PASSED_THROUGH = {"ANTHROPIC_DEFAULT_SONNET_MODEL"}
 FIELDS = {str(field.alias): field for field in env.Environment.model_fields.values()}
 
 
@@ -123,7 +123,20 @@ def test_secrets_are_not_shown(fresh: ModuleType, monkeypatch: pytest.MonkeyPatc
         ({"WORKORDERS_AGENT_BUDGET_USD": "-5"}, "WORKORDERS_AGENT_BUDGET_USD"),
         ({"WORKORDERS_GITHUB_HOST": "https://github.com"}, "WORKORDERS_GITHUB_HOST"),
         ({"WORKORDERS_GITHUB_GIT_BASE_URL": "http://git.example.org"}, "must be https://"),
-        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://me:pw@git.example.org"}, "comes from GH_TOKEN"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://me:pw@git.example.org"}, "variables of their own"),
+        ({"ANTHROPIC_BASE_URL": "http://model.example.org"}, "must be https://"),
+        ({"WORKORDERS_GATEWAY_PUBLIC_URL": "http://gateway.example.org"}, "must be https://"),
+        ({"WORKORDERS_GATEWAY_LISTEN": "8787"}, "an address and a port"),
+        ({"WORKORDERS_GATEWAY_LISTEN": "127.0.0.1:x"}, "an address and a port"),
+        ({"WORKORDERS_GATEWAY_LISTEN": "0.0.0.0:8787"}, "WORKORDERS_GATEWAY_PUBLIC_URL"),
+        (
+            {
+                "WORKORDERS_GATEWAY_LISTEN": "0.0.0.0:0",
+                "WORKORDERS_GATEWAY_PUBLIC_URL": "https://gateway.example",
+            },
+            "a port of its own",
+        ),
+        ({"WORKORDERS_MODEL_PRICES": "/nowhere/prices.json"}, "is no file"),
         ({"WORKORDERS_LOG_LEVEL": "LOUD"}, "'DEBUG', 'INFO'"),
         ({"WORKORDERS_ADMIN_PATH": "no-slash"}, "WORKORDERS_ADMIN_PATH"),
         ({"WORKORDERS_ADMIN_PATH": "/"}, "WORKORDERS_ADMIN_PATH"),
@@ -225,7 +238,7 @@ class TestSecretFiles:
 
     def test_names_of_all_secret_variables_are_known(self) -> None:
         secret_fields = {name for name, field in FIELDS.items() if field.repr is False}
-        assert secret_fields | {"DATABASE_URL", "ANTHROPIC_AUTH_TOKEN"} == set(secret_files.NAMES)
+        assert secret_fields | {"DATABASE_URL"} == set(secret_files.NAMES)
 
     @pytest.mark.parametrize(
         ("content", "mode", "hint"),

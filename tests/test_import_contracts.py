@@ -36,6 +36,12 @@ PLANTS = [
         "workorders/agent_executor/base.py",
         "import workorders.agent_executor.executor",
     ),
+    (
+        "Inside workorders.model_gateway",
+        "workorders/model_gateway/usage.py",
+        "import workorders.model_gateway.prices",
+    ),
+    ("Inside workorders.model_gateway", "workorders/model_gateway/a_new_module.py", ""),
     ("Inside github_app", "github_app/gh.py", "import github_app.issues"),
     ("Inside github_app", "github_app/a_new_module.py", ""),
     ("Inside sandboxes", "sandboxes/process.py", "import sandboxes.registry"),

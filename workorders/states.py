@@ -42,6 +42,14 @@ class ApiKeyScope(StrEnum):
     WRITE = "write"
 
 
+class UsageSource(StrEnum):
+    """Whose figures a run's cost and tokens are; empty while there are none."""
+
+    NONE = ""
+    AGENT = "agent"  # what the agent says of itself
+    GATEWAY = "gateway"  # metered from the model's answers
+
+
 class PromptStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

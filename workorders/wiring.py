@@ -20,6 +20,14 @@ from sandboxes.isolation import IsolationSettings
 from workorders import redaction
 from workorders.errors import RepositoryRefused
 from workorders.github_limits import Database, SharedRateLimit
+from workorders.model_gateway.access import ModelAccess
+from workorders.model_gateway.prices import PriceTable, load_prices
+from workorders.model_gateway.upstream import (
+    OFFICIAL_URL,
+    OTHER_PROVIDER_HINT,
+    Upstream,
+    parse_custom_headers,
+)
 from workorders.workflow_engine.crash_points import parse_crash_points
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
 
@@ -75,6 +83,30 @@ def reference_of(repository_url: str) -> RepositoryReference:
         raise RepositoryRefused(str(error)) from error
 
 
+def model_access() -> ModelAccess:
+    return ModelAccess(
+        loopback_url=settings.WORKORDERS_GATEWAY_URL,
+        public_url=settings.WORKORDERS_GATEWAY_PUBLIC_URL,
+        provider_variables=settings.WORKORDERS_AGENT_PROVIDER_VARIABLES,
+    )
+
+
+def model_upstream() -> Upstream:
+    """The model's API with the real credential: for the gateway's own process."""
+    other = settings.WORKORDERS_MODEL_OTHER_PROVIDER
+    return Upstream(
+        base_url=settings.WORKORDERS_MODEL_BASE_URL or OFFICIAL_URL,
+        **settings.WORKORDERS_MODEL_CREDENTIALS,
+        custom_headers=parse_custom_headers(settings.WORKORDERS_MODEL_CUSTOM_HEADERS),
+        refusal=OTHER_PROVIDER_HINT.format(name=other) if other else "",
+    )
+
+
+def model_prices() -> PriceTable:
+    """Raises `PricesInvalid`."""
+    return load_prices(settings.WORKORDERS_MODEL_PRICES)
+
+
 @lru_cache(maxsize=1)
 def _known_login_token() -> str:
     token = gh_cli().auth_token()
@@ -121,7 +153,7 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             agent_model=settings.WORKORDERS_AGENT_MODEL,
             agent_timeout_seconds=settings.WORKORDERS_AGENT_TIMEOUT_SECONDS,
             agent_silence_seconds=settings.WORKORDERS_AGENT_SILENCE_SECONDS,
-            agent_secrets=settings.WORKORDERS_AGENT_PROVIDER_VARIABLES,
+            model_access=model_access(),
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
         ),
         git=trusted_git(),

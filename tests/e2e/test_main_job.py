@@ -82,7 +82,11 @@ def test_a_request_becomes_a_pull_request(
         # the request reached the model as data, in every phase
         prompts = [json.dumps(call.body["messages"]) for call in world.model.main_calls]
         assert any("SENTINEL-REQUEST" in prompt and "Please add a counter." in prompt for prompt in prompts)
+        # through the gateway: the model saw the real key and no step token, and what it charged is what is shown
         assert {call.headers.get("x-api-key") for call in world.model.main_calls} == {MODEL_KEY}
+        assert not any("wo-step-" in str(call.headers) for call in world.model.requests)
+        charged = [call for call in world.model.requests if call.path.startswith("/v1/messages?")]
+        assert (order["input_tokens"], order["output_tokens"]) == (112 * len(charged), 20 * len(charged))
 
         events = server.events(order_id)
         for event in (

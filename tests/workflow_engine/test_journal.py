@@ -15,6 +15,7 @@ from tests.workflow_engine.rows import HEAD, OWNER, again, all_rows, begun, clai
 from workorders.agent_executor.base import AgentFailure, AgentFailureCategory, AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.errors import LeaseLost
+from workorders.model_gateway.access import CredentialKind
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.models.logs import LogEvent
@@ -484,6 +485,10 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     ),
     "update_repository": lambda journal, plan: journal.update_repository(plan.repository.pk, can_push=True),
     "record_statistics": lambda journal, _plan: journal.record_statistics(progress("one")),
+    "grant_model_access": lambda journal, _plan: journal.grant_model_access(
+        CredentialKind.GATEWAY_TOKEN, budget_usd=None, lifetime_seconds=60
+    ),
+    "budget_refused": lambda journal, _plan: journal.budget_refused(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),
     "finish_step": lambda journal, _plan: finish(journal),
     "finish_order": lambda journal, _plan: journal.finish_order(PUSHED),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import MappingProxyType
 
 from sandboxes.base import AgentSandbox, CommandExecutionResult, SandboxCommand
@@ -182,6 +183,11 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
     )
 )
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
+_BY_GATEWAY: tuple[tuple[str, Category], ...] = (
+    ("Work Orders: the step's budget", Category.BUDGET_EXCEEDED),
+    ("Work Orders: no credential for the model", Category.NOT_LOGGED_IN),
+    ("Work Orders: the model's API cannot be reached", Category.MODEL_UNREACHABLE),
+)
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CANNOT_START_CODES = frozenset({126, 127})  # what a shell and `env` say; bwrap says 1 and these words
 _CANNOT_START_WORDS = ("bwrap: execvp", "prlimit: failed to execute", "choom: failed to execute")
@@ -325,6 +331,7 @@ def _reported_failure(ending: _Ending) -> Category | None:
     status = report.api_error_status
     return (
         _BY_SUBTYPE.get(report.subtype)
+        or _by_gateway(report.text)
         or _by_status(status)
         or _by_words(f"{report.text}\n{ending.stderr}")
         or Category.REPORTED_ERROR
@@ -352,6 +359,11 @@ _RULES: tuple[Callable[[_Ending], Category | None], ...] = (
 )
 
 
+def _by_gateway(text: str) -> Category | None:
+    """The model gateway's own refusals, whose status alone would say something else."""
+    return next((category for words, category in _BY_GATEWAY if words in text), None)
+
+
 def _by_status(status: int | None) -> Category | None:
     if status is None:
         return None
@@ -377,6 +389,11 @@ def _failure(category: Category, detail: str) -> AgentFailure:
     detail = clean_text(detail.strip(), _DETAIL_CHARACTERS)
     message = f"{known.message} ({detail})" if detail else known.message
     return AgentFailure(category, message, known.advice, known.retryable)
+
+
+def budget_failure(spent_usd: Decimal) -> AgentFailure:
+    """For a run that was cut off from the model, whatever it says of itself."""
+    return _failure(Category.BUDGET_EXCEEDED, f"{spent_usd:.4f} USD spent")
 
 
 def _stderr_tail(stderr: bytes) -> str:

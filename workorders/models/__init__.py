@@ -6,6 +6,7 @@ from workorders.models.git_cache import WorkOrderCommit, WorkOrderFile
 from workorders.models.history import WorkOrderTransition
 from workorders.models.idempotency import IdempotencyRecord
 from workorders.models.logs import WorkOrderLog
+from workorders.models.model_access import ModelAccess, ModelUsage
 from workorders.models.phase_run import PhaseRun
 from workorders.models.prompt import AgentPrompt
 from workorders.models.worker import WorkerProcess
@@ -15,6 +16,8 @@ __all__ = [
     "AgentWorkOrder",
     "ApiKey",
     "IdempotencyRecord",
+    "ModelAccess",
+    "ModelUsage",
     "PhaseRun",
     "WorkOrderCommit",
     "WorkOrderFile",

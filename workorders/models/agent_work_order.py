@@ -113,6 +113,7 @@ class AgentWorkOrder(models.Model):
     cost_usd = models.DecimalField(max_digits=12, decimal_places=6, default=0)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
+    cost_is_complete = models.BooleanField(default=True, help_text="every model asked has a known price")
     attempts = models.PositiveIntegerField(default=0, help_text="agent runs so far")
 
     created_at = models.DateTimeField(auto_now_add=True)

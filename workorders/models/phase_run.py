@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from workorders.models.fields import RedactedCharField, RedactedJSONField, RedactedTextField
-from workorders.states import PhaseRunStatus
+from workorders.states import PhaseRunStatus, UsageSource
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
 
@@ -47,6 +47,16 @@ class PhaseRun(models.Model):
     cost_usd = models.DecimalField(max_digits=12, decimal_places=6, default=0)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
+    usage_source = models.CharField(
+        max_length=10,
+        choices=[(item.value, item.value) for item in UsageSource],
+        default=UsageSource.NONE,
+        blank=True,
+    )
+    cost_is_complete = models.BooleanField(default=True, help_text="every model asked has a known price")
+    model_credential = models.CharField(
+        max_length=20, blank=True, help_text="what the agent held: gateway_token, provider_key or nothing"
+    )
     plan_path = RedactedCharField(max_length=500, blank=True)
     plan_text = RedactedTextField(blank=True, help_text="the plan file's Markdown, from git")
     tests_passed = models.PositiveIntegerField(null=True, blank=True)

@@ -9,6 +9,12 @@ class WorkerProcess(models.Model):
     version = models.CharField(max_length=40)
     share = models.PositiveIntegerField(help_text="steps it may run at once")
     running = models.PositiveIntegerField(default=0)
+    gateway_url = models.CharField(
+        max_length=200, blank=True, help_text="a cluster's model gateway on its host"
+    )
+    gateway_state = models.CharField(
+        max_length=20, blank=True, help_text="ready, no_credential, refused or down"
+    )
     started_at = models.DateTimeField()
     last_beat_at = models.DateTimeField()
 

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -11,19 +12,24 @@ from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
 from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
+from sandboxes.kinds import SandboxType
+from sandboxes.process import ExitReason
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
-from workorders.agent_executor.executor import execute_agent_command
+from workorders.agent_executor.executor import budget_failure, execute_agent_command
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
+from workorders.model_gateway.access import AgentCredential, CredentialKind
 from workorders.workflow_engine.control import StepControl
 from workorders.workflow_engine.inspection import Inspector
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import RunUsage, StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0
+_TOKEN_GRACE_SECONDS = 600.0
+_BUDGET_GRACE_SECONDS = 5.0
 _GUIDANCE_FILE = "CLAUDE.md"
 _GUIDANCE_BYTES = 64_000
 _BASE_FILE_BYTES = 256 * 1024
@@ -45,6 +51,19 @@ class AgentRunFailed(WorkOrderError):
         super().__init__(failure.message, advice=failure.advice, retryable=failure.retryable)
         self.category = failure.category.value
         self.retry_after_seconds = failure.retry_after_seconds
+
+
+def _as_recorded(result: AgentRunResult, usage: RunUsage) -> AgentRunResult:
+    """The books decide: what it cost, and that it did not end well where the gateway had to cut it off."""
+    failure = budget_failure(usage.cost_usd) if usage.budget_refused else result.failure
+    return replace(
+        result,
+        succeeded=failure is None,
+        failure=failure,
+        cost_usd=usage.cost_usd,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+    )
 
 
 class AgentStep:
@@ -71,7 +90,7 @@ class AgentStep:
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end; its cost and session are recorded."""
         command = self._command(place)
-        request = self._request(place, command)
+        request = self._request(place, command, self._credential())
         self._log.info(
             "agent_command_started",
             command_name=f"/{command.command_name}" if command else "follow_up",
@@ -84,9 +103,21 @@ class AgentStep:
                 place.sandbox, request, control=self._control, on_event=self._on_event
             )
         self._crash_point("agent_done")
-        self._journal.record_agent_run(result)
-        self._log_end(result)
+        usage = self._journal.record_agent_run(result)
+        result = _as_recorded(result, usage)
+        self._log_end(result, usage)
         return result
+
+    def _credential(self) -> AgentCredential:
+        """What the agent gets to reach the model; its token is noted first, and good until the step ends."""
+        settings = self._settings
+        sandbox_type = SandboxType(self._plan.order.sandbox_type)
+        token = self._journal.grant_model_access(
+            settings.model_access.kind_for(sandbox_type),
+            budget_usd=settings.agent_budget_usd,
+            lifetime_seconds=settings.agent_timeout_seconds + _TOKEN_GRACE_SECONDS,
+        )
+        return settings.model_access.credential_for(sandbox_type, token)
 
     def _command(self, place: Place) -> AgentCommand | None:
         """The repository's own command from the base commit where it has one, else the shipped one."""
@@ -109,10 +140,13 @@ class AgentStep:
             (_GUIDANCE_FILE, f".claude/commands/{command}.md"),
         )
 
-    def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
+    def _request(
+        self, place: Place, command: AgentCommand | None, credential: AgentCredential
+    ) -> AgentRequest:
         order, settings = self._plan.order, self._settings
         arguments = [order.agent_work_order_id, order.github_issue_number or "none"]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
+        metered = credential.kind is CredentialKind.GATEWAY_TOKEN
         guidance = self._from_base(place).get(_GUIDANCE_FILE, b"")[:_GUIDANCE_BYTES]
         return AgentRequest(
             argv=settings.agent_argv,
@@ -120,11 +154,13 @@ class AgentStep:
             session_id=place.session.session_id,
             resume=place.session.resume,
             prompt=compose_prompt(text, self._texts(place)),
-            environment=self._environment(),
-            secrets=settings.agent_secrets,
+            environment={**credential.environment, **self._environment()},
+            secrets=credential.secrets,
             timeout_seconds=settings.agent_timeout_seconds,
             silence_seconds=settings.agent_silence_seconds,
-            budget_usd=settings.agent_budget_usd,
+            budget_usd=None
+            if metered
+            else settings.agent_budget_usd,  # the gateway keeps it, by its own prices
             system_text=guidance.decode("utf-8", "replace").replace("\x00", ""),
             program_folders=program_folders(settings.agent_argv, settings.isolation.search_path),
         )
@@ -164,13 +200,15 @@ class AgentStep:
         log = self._log.warning if event.kind in _WARNINGS else self._log.info
         log(f"agent_{event.kind}", summary=event.summary, **dict(event.fields))
 
-    def _log_end(self, result: AgentRunResult) -> None:
+    def _log_end(self, result: AgentRunResult, usage: RunUsage) -> None:
         fields = {
             "duration_seconds": round(result.duration_seconds, 2),
             "agent_session_id": result.session_id,
-            "cost_usd": float(result.cost_usd or 0),
-            "input_tokens": result.input_tokens,
-            "output_tokens": result.output_tokens,
+            "cost_usd": float(usage.cost_usd),
+            "cost_is_complete": usage.cost_is_complete,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "usage_source": usage.source,
             "turns": result.turns,
         }
         if result.failure is None:
@@ -202,11 +240,17 @@ class AgentStep:
             done.set()
             watcher.join()
 
+    def _watch_budget(self) -> None:
+        """An agent that goes on after the gateway has refused it would only wait for its time to run out."""
+        if self._settings.agent_budget_usd is not None and self._journal.budget_refused():
+            self._control.exit_within(_BUDGET_GRACE_SECONDS, ExitReason.STOPPED)
+
     def _watch(self, place: Place, done: threading.Event) -> None:
         inspector = Inspector(self._parts.git, self._plan, place)
         seen: SandboxState | None = None
         while not done.wait(_WATCH_SECONDS if seen else 0):
             try:
+                self._watch_budget()
                 state = place.sandbox.get_current_state()
                 before, seen = seen or state, state
                 if state.expires_at != before.expires_at:

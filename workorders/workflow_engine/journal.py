@@ -19,16 +19,19 @@ from sandboxes.errors import ExpectedError
 from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
-from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
+from workorders.model_gateway.access import CredentialKind
+from workorders.models import AgentPrompt, AgentWorkOrder, ModelAccess, PhaseRun, WorkOrderCommit
 from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.logs import append_log_events, order_context, record_order_event, storable
+from workorders.models.model_access import new_step_token, token_hash
 from workorders.states import (
     STEP_DONE,
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     PhaseRunStatus,
     PromptStatus,
+    UsageSource,
     Wait,
     WaitingReason,
 )
@@ -54,6 +57,18 @@ class FollowUp:
 
     pk: int
     text: str
+
+
+@dataclass(frozen=True)
+class RunUsage:
+    """What an agent run cost and whose figures these are. `budget_refused`: the gateway has cut it off."""
+
+    source: UsageSource = UsageSource.NONE
+    cost_usd: Decimal = Decimal(0)
+    cost_is_complete: bool = True
+    input_tokens: int = 0
+    output_tokens: int = 0
+    budget_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -315,41 +330,97 @@ class StepJournal:
 
         self._transaction(write)
 
-    def record_agent_run(self, result: AgentRunResult) -> None:
-        """Session, cost and tokens of one agent run, on the run and summed on the order; once for each run.
-
-        A run that the model's side did not serve is no attempt.
-        """
-        cost = result.cost_usd or Decimal(0)
-        tokens_in = result.input_tokens
-        tokens_out = result.output_tokens
-        served = result.failure is None or RULES[result.failure.category].waits is None
+    def grant_model_access(
+        self, kind: CredentialKind, *, budget_usd: Decimal | None, lifetime_seconds: float
+    ) -> str:
+        """Note what the agent holds to reach the model; the step's token, '' where it is not the gateway's."""
+        token = new_step_token() if kind is CredentialKind.GATEWAY_TOKEN else ""
 
         def write() -> None:
             self.claim.lock()
-            # a commit whose acknowledgement was lost is asked for again
-            if (
-                not self._run_rows()
-                .filter(agent_ran=False)
-                .update(
-                    agent_ran=True,
-                    agent_session_id=result.session_id,
-                    cost_usd=cost,
-                    input_tokens=tokens_in,
-                    output_tokens=tokens_out,
-                    result_text=result.result_text[:20_000],
-                )
-            ):
-                return
-            self.claim.write(
-                agent_session_id=result.session_id,
-                cost_usd=F("cost_usd") + cost,
-                input_tokens=F("input_tokens") + tokens_in,
-                output_tokens=F("output_tokens") + tokens_out,
-                attempts=F("attempts") + (1 if served else 0),
-            )
+            run = self._run_rows().get()
+            self._run_rows().update(model_credential=kind)
+            if token:
+                now = timezone.now()
+                values = {
+                    "agent_work_order_id": self.claim.pk,
+                    "token_hash": token_hash(token),
+                    "claim_epoch": self.claim.epoch,
+                    "budget_usd": budget_usd,
+                    "created_at": now,
+                    "expires_at": now + timedelta(seconds=lifetime_seconds),
+                }
+                # a commit whose acknowledgement was lost is asked for again
+                ModelAccess.objects.update_or_create(phase_run=run, defaults=values)
 
         self._transaction(write)
+        return token
+
+    def budget_refused(self) -> bool:
+        """Whether the gateway has refused this run's agent for its budget."""
+
+        def look() -> bool:
+            self.claim.lock()
+            access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0)
+            return access.filter(budget_refused_at__isnull=False).exists()
+
+        return self._transaction(look)
+
+    def record_agent_run(self, result: AgentRunResult) -> RunUsage:
+        """Close the agent's run, once: its session, and what it cost, from the gateway's books where they have it.
+
+        A run that the model's side did not serve is no attempt.
+        """
+        served = result.failure is None or RULES[result.failure.category].waits is None
+
+        def write() -> RunUsage:
+            self.claim.lock()
+            run = self._run_rows().filter(agent_ran=False).first()
+            if run is not None:  # a commit whose acknowledgement was lost is asked for again
+                self._run_rows().update(
+                    agent_ran=True,
+                    agent_session_id=result.session_id,
+                    result_text=result.result_text[:20_000],
+                )
+                told = {} if run.usage_source == UsageSource.GATEWAY else self._take_the_agents_word(result)
+                self.claim.write(
+                    agent_session_id=result.session_id,
+                    attempts=F("attempts") + (1 if served else 0),
+                    **told,
+                )
+            return self._end_model_access()
+
+        return self._transaction(write)
+
+    def _take_the_agents_word(self, result: AgentRunResult) -> dict[str, Any]:
+        """It spoke to no gateway, so nobody else knows. The order's changes."""
+        cost = result.cost_usd or Decimal(0)
+        self._run_rows().update(
+            cost_usd=cost,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            usage_source=UsageSource.AGENT,
+        )
+        return {
+            "cost_usd": F("cost_usd") + cost,
+            "input_tokens": F("input_tokens") + result.input_tokens,
+            "output_tokens": F("output_tokens") + result.output_tokens,
+        }
+
+    def _end_model_access(self) -> RunUsage:
+        access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0)
+        access.update(revoked_at=timezone.now())
+        run = self._run_rows().first()
+        if run is None:
+            return RunUsage()
+        return RunUsage(
+            source=UsageSource(run.usage_source),
+            cost_usd=run.cost_usd,
+            cost_is_complete=run.cost_is_complete,
+            input_tokens=run.input_tokens,
+            output_tokens=run.output_tokens,
+            budget_refused=access.filter(budget_refused_at__isnull=False).exists(),
+        )
 
     def _run_rows(self) -> Any:
         return PhaseRun.objects.filter(pk=self._run_pk or 0, claim_epoch=self.claim.epoch)

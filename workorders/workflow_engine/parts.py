@@ -1,6 +1,6 @@
 """What the engine is made of: settings and clients, put together once in `workorders.wiring`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +12,7 @@ from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
+from workorders.model_gateway.access import ModelAccess
 from workorders.workflow_engine.crash_points import CrashPoints
 
 
@@ -30,7 +31,7 @@ class EngineSettings:
     agent_model: str
     agent_timeout_seconds: float
     agent_silence_seconds: float
-    agent_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    model_access: ModelAccess = field(default_factory=ModelAccess)
     agent_budget_usd: Decimal | None = None
 
 

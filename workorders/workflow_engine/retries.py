@@ -108,6 +108,7 @@ RULES: dict[str, ErrorRule] = {
     # places to work, and this server
     "database_unavailable": ErrorRule(K.DATABASE, 5, _PATIENTLY),
     "internal": ErrorRule(K.OPERATOR, 2, (2.0,)),
+    "prices_invalid": ErrorRule(K.OPERATOR),
     "program_missing": ErrorRule(K.OPERATOR),
     "sandbox_failed": ErrorRule(K.SANDBOX, 3, _TWICE_MORE),
     "sandbox_unavailable": ErrorRule(K.OPERATOR),

@@ -15,13 +15,17 @@ def _release() -> str:
         return "source"
 
 
-def record_beat(name: str, *, share: int, running: int, started_at: datetime) -> None:
-    """This worker lives, may run `share` steps at once and runs `running` of them."""
+def record_beat(
+    name: str, *, share: int, running: int, started_at: datetime, gateway: tuple[str, str] = ("", "")
+) -> None:
+    """This worker lives, may run `share` steps at once and runs `running` of them; its gateway's address and state."""
     seen = {
         "host": socket.gethostname(),
         "version": _release(),
         "share": share,
         "running": running,
+        "gateway_url": gateway[0],
+        "gateway_state": gateway[1],
         "last_beat_at": database_now(),
     }
     WorkerProcess.objects.update_or_create(

@@ -9,11 +9,12 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from workorders import queue
+from workorders.management.gateway import GatewayKeeper
 from workorders.workflow_engine import recovery, workers
 
 logger = structlog.get_logger("workorders")
@@ -27,7 +28,8 @@ class Beat:
     A database that is away is waited out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gateway: GatewayKeeper) -> None:
+        self._gateway = gateway
         self._name = f"{socket.gethostname()}:{os.getpid()}:cluster"
         self._started_at = timezone.now()
         self._next = 0.0
@@ -38,7 +40,10 @@ class Beat:
         self._next = time.monotonic() + _BEAT_SECONDS
         try:
             share = queue.describe()["workers"]
-            workers.record_beat(self._name, share=share, running=0, started_at=self._started_at)
+            gateway = (self._gateway.url, self._gateway.state())
+            workers.record_beat(
+                self._name, share=share, running=0, started_at=self._started_at, gateway=gateway
+            )
             recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
         except DatabaseError as error:
             logger.warning("worker_beat_failed", error=str(error)[:300])
@@ -49,6 +54,19 @@ class Beat:
             workers.forget_worker(self._name)
         except DatabaseError as error:
             logger.warning("worker_beat_failed", error=str(error)[:300])
+
+
+def _open_gateway() -> GatewayKeeper:
+    """Before the workers, which inherit its address."""
+    gateway = GatewayKeeper()
+    try:
+        gateway.start()
+    except OSError as error:
+        raise CommandError(
+            f"The model gateway cannot listen: {error}. Correct WORKORDERS_GATEWAY_LISTEN, or leave it out for "
+            "any free port."
+        ) from error
+    return gateway
 
 
 class Command(BaseCommand):
@@ -65,12 +83,14 @@ class Command(BaseCommand):
             signal.signal(number, self._on_signal)
         queue.set_workers(options["workers"])
         queue.ensure_schedules()
+        gateway = _open_gateway()
         cluster = queue.WorkCluster()
         cluster.start()
-        logger.info("cluster_started", **queue.describe())
-        beat = Beat()
+        logger.info("cluster_started", gateway=gateway.url, **queue.describe())
+        beat = Beat(gateway)
         while not self.signals:
             time.sleep(0.1)
+            gateway.keep()
             beat.when_due()
             if not cluster.is_alive:
                 logger.error("cluster_restarted", reason="its guard process ended")
@@ -79,6 +99,7 @@ class Command(BaseCommand):
                 cluster.start()
         logger.info("cluster_stopping")
         cluster.stop(within_seconds=queue.stop_budget_seconds(), hurry=lambda: self.signals > 1)
+        gateway.stop()
         beat.forget()
         logger.info("cluster_stopped")
 
