@@ -39,7 +39,7 @@ def test_structure(schema: dict[str, Any]) -> None:
         for method, operation in methods.items()
     ]
     ids = [operation["operationId"] for _path, _method, operation in operations]
-    assert len(ids) == len(set(ids)) == 10
+    assert len(ids) == len(set(ids)) == 11
     for path, method, operation in operations:
         assert operation["summary"]
         assert all(re.fullmatch(r"[1-5]\d\d|default", status) for status in operation["responses"])
