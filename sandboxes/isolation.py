@@ -96,7 +96,7 @@ def isolated_argv(
             wrapped += ["--ro-bind", name, name]
     for name in _SYSTEM_FILES:
         wrapped += ["--ro-bind-try", name, name]
-    wrapped += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
+    wrapped += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108  # nosec B108  # a private one
     for path in _outermost((*settings.read_paths, *readable)):
         wrapped += ["--ro-bind-try", str(path), str(path)]
     masked = tuple(dict.fromkeys(name for path in hidden for name in (path, path.resolve())))

@@ -329,7 +329,7 @@ class LocalSandbox:
             "PATH": spec.isolation.search_path,
             "HOME": str(self._home),
             "LANG": "C.UTF-8",
-            "TMPDIR": "/tmp",
+            "TMPDIR": "/tmp",  # noqa: S108  # nosec B108  # private to the sandbox
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_AUTHOR_NAME": spec.committer_name,

@@ -288,7 +288,7 @@ def _open(
     argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, pass_fds: Sequence[int], stdin: int
 ) -> "subprocess.Popen[bytes]":
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  # nosec B603  # a list, no shell; what runs is the callers' matter
             list(argv),
             env=dict(env),
             cwd=cwd,
@@ -441,7 +441,7 @@ class Service:
         self, argv: Sequence[str], output: Path | None = None, *, pass_fds: Sequence[int] = ()
     ) -> None:
         with output.open("ab") if output else nullcontext() as file:
-            self._child = subprocess.Popen(
+            self._child = subprocess.Popen(  # noqa: S603  # nosec B603  # the server's own programs
                 list(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -488,7 +488,7 @@ class Helper:
     """A child of a worker that listens on its standard input and ends with it; in a session of its own."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self._child = subprocess.Popen(
+        self._child = subprocess.Popen(  # noqa: S603  # nosec B603  # a list, no shell, a minimal environment
             list(argv),
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
             cwd="/",

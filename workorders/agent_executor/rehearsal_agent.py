@@ -158,7 +158,7 @@ class Rehearsal:
     def _bash(self, command: "list[str]", *, unchanged_is_fine: bool = False) -> None:
         shown = " ".join(f"'{part}'" if " " in part else part for part in command)
         call = self._call("Bash", {"command": shown, "description": "Record the work"})
-        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603  # nosec B603  # its own git calls, in the sandbox
         output = (done.stdout + done.stderr).decode("utf-8", "replace")[-2000:].strip()
         nothing_new = unchanged_is_fine and "nothing to commit" in output  # an earlier attempt committed it
         failed = done.returncode != 0 and not nothing_new

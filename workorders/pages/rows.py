@@ -22,7 +22,7 @@ def glance(agent_work_order_id: str) -> Glance:
     columns = ", ".join(("id", *Glance._fields[1:]))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns} FROM {AgentWorkOrder._meta.db_table} WHERE agent_work_order_id = %s",
+            f"SELECT {columns} FROM {AgentWorkOrder._meta.db_table} WHERE agent_work_order_id = %s",  # noqa: S608  # nosec B608  # names from the code only
             [progress.known_id(agent_work_order_id)],
         )
         found = cursor.fetchone()
