@@ -190,7 +190,7 @@ class TestPage:
         assert secret not in again
         assert secret[:12] in again
         assert "&lt;b&gt;deploy" in again
-        assert f"{timezone.now() + timedelta(days=30):ends on <time datetime=\"%Y-%m-%d}" in again
+        assert f'{timezone.now() + timedelta(days=30):ends on <time datetime="%Y-%m-%d}' in again
         assert "<b>deploy" not in again
         assert "\u202e" not in ApiKey.objects.get().name
         days = (ApiKey.objects.get().expires_at or timezone.now()) - timezone.now()

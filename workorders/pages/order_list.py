@@ -133,7 +133,7 @@ def _search(query: WorkOrderQuery, page_number: int) -> tuple[StatusCounts, list
     of_status = "WHERE status = %s" if query.status else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH found (id, status, created_at) AS MATERIALIZED ({sql}), "
+            f"WITH found (id, status, created_at) AS MATERIALIZED ({sql}), "  # noqa: S608  # nosec B608  # the ORM's SQL
             f"page AS (SELECT id FROM found {of_status} ORDER BY created_at DESC, id DESC LIMIT %s OFFSET %s) "
             "SELECT status, COUNT(*) FROM found GROUP BY status UNION ALL SELECT '', id FROM page",
             [
