@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db import OperationalError, connection
@@ -322,6 +323,15 @@ class TestDatabase:
             name="host:1:1", host="host", version="0", share=2, started_at=now, last_beat_at=now
         )
         assert only(diagnosis.database(), "workers").message.startswith("1 at work")
+
+    def test_somebody_can_sign_in(self, settings: LazySettings) -> None:
+        assert only(diagnosis.database(), "sign-in").mark is Mark.OK
+        settings.WORKORDERS_AUTH = "required"
+        found = only(diagnosis.database(), "sign-in")
+        assert found.mark is Mark.WARNING
+        assert "createsuperuser" in found.hint
+        User.objects.create_user("ann")
+        assert "1 account" in only(diagnosis.database(), "sign-in").message
 
 
 class TestSettings:

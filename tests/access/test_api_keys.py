@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from tests.api.conftest import BODY, Api, problem
 from tests.factories import make_order
-from workorders import api_keys
+from workorders import api_keys, redaction
 from workorders.models import AgentWorkOrder, ApiKey, WorkOrderTransition
 
 pytestmark = pytest.mark.django_db
@@ -151,6 +151,11 @@ def test_only_the_hash_is_stored(ann: User) -> None:
     assert len(row["secret_sha256"]) == 64
     assert secret.startswith(f"{row['prefix']}_")
     assert len({key_of(ann) for _ in range(20)}) == 20
+
+
+def test_a_key_in_a_text_is_masked(ann: User) -> None:
+    secret = key_of(ann)
+    assert secret[13:] not in redaction.redact(f"use {secret} please")
 
 
 def test_use_is_noted_once_a_minute(api: Api, ann: User) -> None:

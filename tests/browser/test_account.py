@@ -34,7 +34,7 @@ def findings(visit: Visit, what: str) -> list[str]:
     found = []
     for width, scheme in SETTINGS:
         visit.page.set_viewport_size({"width": width, "height": 900})
-        visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         found += [f"{what}, {width} px, {scheme}: {it}" for it in [*visit.too_wide(), *visit.axe()]]
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.checks import WARNING, CheckMessage, run_checks
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -136,7 +137,7 @@ def database() -> list[Finding]:
         found = [ok("database", f"{kind} {version} answers"), _migrations()]
         if connection.vendor == "sqlite":
             found.append(_sqlite_version(connection.get_database_version(), version, _journal_mode()))
-        found.append(_workers())
+        found += [_workers(), _accounts()]
     except (DatabaseError, InterfaceError) as error:
         hint = "Check DATABASE_URL, and that the database server runs and lets this machine in."
         return [failed("database", f"{kind} does not answer: {_first_line(error)}", hint)]
@@ -180,6 +181,20 @@ def _workers() -> Finding:
         return ok("workers", "not known before the migrations are applied")
     words = f"{alive} at work now" if alive else "none at work now; `serve` or `qcluster` starts them"
     return ok("workers", words)
+
+
+def _accounts() -> Finding:
+    """Somebody must be able to sign in, where that is asked for."""
+    if settings.WORKORDERS_AUTH == "none":
+        return ok("sign-in", "nobody signs in; only this machine is served")
+    try:
+        number = User.objects.filter(is_active=True).count()
+    except DatabaseError:
+        return ok("sign-in", "not known before the migrations are applied")
+    if not number:
+        hint = "Make the first one: `uv run manage.py createsuperuser`."
+        return warning("sign-in", "People must sign in, and there is no account.", hint)
+    return ok("sign-in", f"required; {number} account{'' if number == 1 else 's'}")
 
 
 def settings_findings() -> list[Finding]:
