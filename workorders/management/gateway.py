@@ -47,7 +47,7 @@ class GatewayKeeper:
         """For agents of this host, also where the gateway listens on every address."""
         assert self._listener is not None
         host, port = self._listener.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104  # compared, not bound
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def keep(self) -> None:

@@ -17,7 +17,7 @@ class CredentialKind(StrEnum):
     """Which credential a run's agent held; empty: none at all."""
 
     NONE = ""
-    GATEWAY_TOKEN = "gateway_token"  # the word, not a secret
+    GATEWAY_TOKEN = "gateway_token"  # noqa: S105  # nosec B105  # the word, not a secret
     PROVIDER_KEY = "provider_key"
 
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from django.db import models
 from django.db.models import Q
 
-TOKEN_PREFIX = "wo-step-"  # no secret: what every token starts with, so that a leaked one is recognised
+TOKEN_PREFIX = "wo-step-"  # noqa: S105  # nosec B105  # no secret: what every token starts with, so that a leaked one is recognised
 
 
 def new_step_token() -> str:
