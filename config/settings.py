@@ -221,6 +221,10 @@ WORKORDERS_GATEWAY_PUBLIC_URL = env.gateway_public_url
 WORKORDERS_GATEWAY_URL = (
     ""  # where this host's gateway listens; set by the cluster before it starts its workers
 )
+WORKORDERS_DISK_FLOOR_BYTES = env.disk_floor_mb * 1_000_000
+WORKORDERS_KEEP_HOMES_DAYS = env.keep_homes_days
+WORKORDERS_KEEP_MIRRORS_DAYS = env.keep_mirrors_days
+WORKORDERS_KEEP_LOGS_DAYS = env.keep_logs_days
 WORKORDERS_ALLOW_LOCAL_REPOSITORIES = env.allow_local_repositories
 WORKORDERS_GITHUB_HOST = env.github_host
 WORKORDERS_GITHUB_GIT_BASE_URL = env.git_base_url

@@ -97,6 +97,7 @@ class SweepScope:
     Look first and ask afterwards: what is seen before `active_identifiers()` (sandboxes of orders that are not
     finished, on any host) or `identifiers_at_work_here()` (those a step on this host holds now) is called, and is
     not among them, belongs to nobody. The other way round a place made in between would be taken for a leftover.
+    `may_remove` is asked of a place that belongs to nobody; False: it holds work that is nowhere else.
     """
 
     data_dir: Path
@@ -105,6 +106,7 @@ class SweepScope:
     active_identifiers: Callable[[], frozenset[str]]
     identifiers_at_work_here: Callable[[], frozenset[str]]
     dry_run: bool = False
+    may_remove: Callable[[str], bool] = lambda _identifier: True
 
 
 class OrphanSweeper(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandboxes import process
+from sandboxes.disk import free_bytes, in_units
 from sandboxes.errors import ExpectedError, ProgramMissing
 from sandboxes.findings import Finding, failed, ok, warning
 from sandboxes.git import find_git
@@ -113,8 +114,11 @@ def check_agent_in_isolation(argv: Sequence[str], settings: IsolationSettings) -
     )
 
 
-def check_data_folder(folder: Path) -> list[Finding]:
-    """Write access, permissions and free space; the folder is made where it is missing."""
+def check_data_folder(folder: Path, *, floor_bytes: int = LEAST_FREE_BYTES) -> list[Finding]:
+    """Write access, permissions and free space; the folder is made where it is missing.
+
+    Below `floor_bytes` no agent is started.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -127,7 +131,11 @@ def check_data_folder(folder: Path) -> list[Finding]:
                 "Give it to the server's account (`chown`), or choose another with WORKORDERS_DATA_DIR.",
             )
         ]
-    return [ok("data folder", f"{folder} can be written"), _permissions(folder), _free_space(folder)]
+    return [
+        ok("data folder", f"{folder} can be written"),
+        _permissions(folder),
+        _free_space(folder, floor_bytes),
+    ]
 
 
 def _permissions(folder: Path) -> Finding:
@@ -141,17 +149,21 @@ def _permissions(folder: Path) -> Finding:
     )
 
 
-def _free_space(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
-    words = f"{free / 1024**3:.1f} GiB free"
+def _free_space(folder: Path, floor_bytes: int) -> Finding:
+    free = free_bytes(folder)
+    words = f"{in_units(free)} free"
     hint = (
-        "Every running order needs a checkout of its repository: free some space or move WORKORDERS_DATA_DIR."
+        "Every running order needs a checkout of its repository: free some space (`manage.py prune` says what is "
+        "old) or move WORKORDERS_DATA_DIR."
     )
-    if free < LEAST_FREE_BYTES:
-        return failed("disk space", f"{words} in {folder}.", hint)
+    if free < floor_bytes:
+        least = in_units(floor_bytes)
+        return failed(
+            "disk space", f"{words} in {folder}; no agent is started below {least}, orders wait.", hint
+        )
     if free < COMFORTABLE_FREE_BYTES:
         return warning("disk space", f"{words} in {folder}.", hint)
-    return ok("disk space", words)
+    return ok("disk space", f"{words}; orders wait below {in_units(floor_bytes)}")
 
 
 def _fails_alike_outside(argv: Sequence[str], settings: IsolationSettings, inside: ProcessResult) -> bool:

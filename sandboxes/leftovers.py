@@ -8,10 +8,10 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 from sandboxes import guard, process
 from sandboxes.base import SweepScope
+from sandboxes.disk import discard, remove_tree
 from sandboxes.isolation import isolated_argv
 from sandboxes.mirror import exclusive_lock
 from sandboxes.process import ProcessLimits
@@ -67,7 +67,8 @@ def _remove_worktrees(scope: SweepScope) -> list[str]:
     """Only names are read here; what an agent could have written is touched by an isolated command alone."""
     found = [path for clone in _children(scope.data_dir / "clones") for path in _worktrees_of(clone)]
     active = scope.active_identifiers() if found else frozenset()
-    orphans = [path for path in found if path.name not in active]
+    kept = {folder.name for folder in _children(scope.data_dir / "sandboxes")}
+    orphans = [path for path in found if path.name not in active | kept]
     if not scope.dry_run:
         for path in orphans:
             _drop_worktree(scope, path.parent.parent, path.name)
@@ -109,22 +110,23 @@ def _remove_workspaces(scope: SweepScope) -> list[str]:
     active = scope.active_identifiers()
     orphans = [folder for folder in found if folder.name not in active]
     if not scope.dry_run:
+        orphans = [folder for folder in orphans if scope.may_remove(folder.name)]
         for folder in orphans:
-            trash = scope.data_dir / "trash" / f"{folder.name}-{uuid4().hex}"
-            trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # another pass was faster
-                folder.rename(trash)
+            discard(folder, scope.data_dir / "trash")
         for folder in _children(scope.data_dir / "trash"):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
     return [f"workspace {folder.name}" for folder in orphans]
 
 
 def _remove_transfers(scope: SweepScope) -> list[str]:
-    """Bundles and quarantines on their way when their worker died; a living worker's are younger."""
+    """Bundles and quarantines on their way when their worker died: of nobody at work here, or too old."""
     removed = []
-    for path in (*_children(scope.data_dir / "outbox"), *_children(scope.data_dir / "quarantine")):
+    found = (*_children(scope.data_dir / "outbox"), *_children(scope.data_dir / "quarantine"))
+    at_work = {identifier[-11:] for identifier in scope.identifiers_at_work_here()} if found else set()
+    for path in found:
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > TRANSFER_SECONDS:
+            old = time.time() - path.stat().st_mtime > TRANSFER_SECONDS
+            if old or (path.name.startswith("wo-") and path.name[:11] not in at_work):
                 removed.append(f"transfer {path.name}")
                 if not scope.dry_run:
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

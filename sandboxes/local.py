@@ -7,15 +7,14 @@ path inside.
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from sandboxes import process
 from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.disk import discard
 from sandboxes.errors import SandboxError
 from sandboxes.git import find_git
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
@@ -377,10 +376,7 @@ class LocalSandbox:
     def _discard(self) -> None:
         """Rename first, so that a half-removed folder is never taken for a place to work."""
         if self._root.exists():
-            trash = self.spec.data_dir / "trash" / uuid4().hex
-            trash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._root.rename(trash)
-            _remove_tree(trash)
+            discard(self._root, self.spec.data_dir / "trash")
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -388,18 +384,6 @@ def _is_plain_file(path: Path) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _remove_tree(path: Path) -> None:
-    """Also folders that an agent locked or nested deeper than Python can follow; links are not followed."""
-    with suppress(RecursionError):
-        shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        process.run(
-            ("sh", "-c", 'chmod -R u+rwx -- "$1"; exec rm -rf -- "$1"', "sh", str(path)),
-            env={"PATH": "/usr/bin:/bin"},
-            limits=ProcessLimits(total_seconds=_SMALL_SECONDS),
-        )
 
 
 def _tail(result: CommandExecutionResult) -> str:

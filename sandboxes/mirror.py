@@ -142,7 +142,8 @@ class RepositoryMirror:
             raise BundleRejected(f"The sandbox left no bundle: {error.strerror}.") from error
         if size > BUNDLE_LIMIT_BYTES:
             raise BundleRejected(f"The bundle has {size} bytes, over the limit of {BUNDLE_LIMIT_BYTES}.")
-        quarantine = self._quarantine_root / uuid4().hex
+        # named after the order, so that recovery knows whose it is when its worker died
+        quarantine = self._quarantine_root / f"{keep_as.rpartition('/')[2]}-{uuid4().hex}"
         (quarantine / "pack").mkdir(mode=0o700, parents=True)
         try:
             with bundle.open("rb", buffering=0) as file:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from multiprocessing.context import ForkContext, ForkProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -22,7 +23,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 from django_q.cluster import Sentinel
-from django_q.models import OrmQ, Schedule
+from django_q.models import OrmQ, Schedule, Task
 from django_q.signals import post_spawn
 from django_q.tasks import async_task
 
@@ -58,6 +59,16 @@ def run_short_task(function: str, *arguments: int | str) -> None:
 def waiting_tickets() -> int:
     """Messages nobody has taken yet; one that a dead worker took does not count."""
     count: int = OrmQ.objects.filter(lock__lte=timezone.now()).count()
+    return count
+
+
+def forget_old(before: datetime, *, dry_run: bool = False) -> int:
+    """Results of short tasks and tickets that nobody took, from before a time; how many."""
+    old = (Task.objects.filter(stopped__lt=before), OrmQ.objects.filter(lock__lt=before))
+    count: int = sum(rows.count() for rows in old)
+    if not dry_run:
+        for rows in old:
+            rows.delete()
     return count
 
 

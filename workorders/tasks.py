@@ -17,6 +17,7 @@ from sandboxes.errors import ExpectedError
 from workorders import queue, services, wiring
 from workorders.workflow_engine import lease, recovery, workers
 from workorders.workflow_engine.recorder import DatabaseThread
+from workorders.workflow_engine.retention import prune_when_due
 from workorders.workflow_engine.supervisor import Supervisor
 
 _STARTED = timezone.now()
@@ -90,8 +91,12 @@ def _take_slot(folder: Path, cluster: int, count: int) -> Slot | None:
 def recover() -> None:
     """The recovery schedule."""
     recovery.recover(
-        settings.WORKORDERS_DATA_DIR, wiring.isolation_settings(), settings.WORKORDERS_SANDBOX_PROVIDERS
+        settings.WORKORDERS_DATA_DIR,
+        wiring.isolation_settings(),
+        settings.WORKORDERS_SANDBOX_PROVIDERS,
+        may_remove=wiring.may_remove_sandbox,
     )
+    prune_when_due(wiring.engine_parts(), wiring.retention())
 
 
 def verify_repository(repository_pk: int) -> None:

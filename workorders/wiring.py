@@ -28,8 +28,10 @@ from workorders.model_gateway.upstream import (
     Upstream,
     parse_custom_headers,
 )
+from workorders.workflow_engine import salvage
 from workorders.workflow_engine.crash_points import parse_crash_points
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
+from workorders.workflow_engine.retention import Retention
 
 VERIFY_SECONDS = 15.0
 OPEN_ISSUES = 50
@@ -155,6 +157,7 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             agent_silence_seconds=settings.WORKORDERS_AGENT_SILENCE_SECONDS,
             model_access=model_access(),
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
+            disk_floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES,
         ),
         git=trusted_git(),
         repositories=GitHubRepositoryClient(gh),
@@ -164,6 +167,19 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
         remote_for=remote_for,
         crash_point=parse_crash_points(settings.WORKORDERS_CRASH_AT),
     )
+
+
+def retention() -> Retention:
+    return Retention(
+        homes_days=settings.WORKORDERS_KEEP_HOMES_DAYS,
+        mirrors_days=settings.WORKORDERS_KEEP_MIRRORS_DAYS,
+        logs_days=settings.WORKORDERS_KEEP_LOGS_DAYS,
+    )
+
+
+def may_remove_sandbox(sandbox_identifier: str) -> bool:
+    """Asked before a place that no live order owns is removed: what was left in it is brought into git first."""
+    return salvage.may_remove(engine_parts(), sandbox_identifier)
 
 
 def _decimal(value: float | None) -> Decimal | None:

@@ -495,6 +495,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "fail_step": lambda journal, plan: journal.fail_step(plan, Passing("Away.")),
     "finish_cancelled": lambda journal, _plan: journal.finish_cancelled(),
     "wait": lambda journal, plan: journal.wait(plan, Wait(WaitingReason.DISK_FULL, "Full.")),
+    "postpone": lambda journal, _plan: journal.postpone(Wait(WaitingReason.DISK_FULL, "Full.")),
     "put_back": lambda journal, _plan: journal.put_back("Stopped."),
 }
 

@@ -62,7 +62,12 @@ def checks() -> tuple[Check, ...]:
         Check("agent login", agent_login),
         Check("isolation", lambda: check_isolation(isolation), in_background=True),
         Check("agent in isolation", lambda: check_agent_in_isolation(argv, isolation), in_background=True),
-        Check("data folder", lambda: check_data_folder(settings.WORKORDERS_DATA_DIR)),
+        Check(
+            "data folder",
+            lambda: check_data_folder(
+                settings.WORKORDERS_DATA_DIR, floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES
+            ),
+        ),
         Check("database", database),
         Check("settings", settings_findings),
         Check("queue", queue_settings),

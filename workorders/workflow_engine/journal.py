@@ -100,6 +100,11 @@ class StepPlan:
     cancel_requested: bool
     runs: tuple[PhaseRun, ...]
 
+    @property
+    def tries(self) -> int:
+        """What a retry rule counts: attempts that ended by themselves. A worker's death is not the step's failure."""
+        return self.attempt - self.workers_lost
+
 
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
@@ -258,6 +263,14 @@ class StepJournal:
 
         plan, self._run_pk = self._transaction(begin)
         return plan
+
+    def postpone(self, wait: Wait) -> bool:
+        """Put an agent's step back before it has begun; False for one that needs no agent, which may begin."""
+        plan = self._transaction(lambda: plan_step(self.claim.lock()))
+        if plan.kind is StepKind.DELIVERY or plan.cancel_requested:
+            return False
+        self.wait(plan, wait)
+        return True
 
     # --- the step's run ---
 
@@ -493,7 +506,7 @@ class StepJournal:
     def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
         """Close the run; the order is tried again after a pause, or waits, where that may help, else it failed."""
 
-        decision = decide(error, attempt=plan.attempt, waited=plan.waited)
+        decision = decide(error, attempt=plan.tries, waited=plan.waited)
         if isinstance(decision, Wait):
             self.wait(plan, decision)
             return
@@ -601,15 +614,16 @@ class StepJournal:
                 return
             close_lost_runs(order)
             until = None if wait.seconds is None else database_now() + timedelta(seconds=wait.seconds)
-            record_order_event(
-                order,
-                "workflow_step_waiting",
-                level="warning",
-                phase=plan.phase,
-                waiting_reason=wait.reason,
-                waiting_until=until.isoformat() if until else None,
-                message=message[:2000],
-            )
+            if order.waiting_reason != wait.reason:  # said once, however often it was looked again
+                record_order_event(
+                    order,
+                    "workflow_step_waiting",
+                    level="warning",
+                    phase=plan.phase,
+                    waiting_reason=wait.reason,
+                    waiting_until=until.isoformat() if until else None,
+                    message=message[:2000],
+                )
             self.claim.write(
                 claim_owner="",
                 lease_expires_at=None,

@@ -7,6 +7,7 @@ itself decides nothing; the commits do.
 import time
 from contextlib import nullcontext
 
+from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError
 from sandboxes.process import finishing_within
 from workorders.agent_executor.base import AgentRunResult
@@ -22,6 +23,7 @@ from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import decide
+from workorders.workflow_engine.space import became_full
 from workorders.workflow_engine.workplace import Place, Workplace
 
 MAX_WORKERS_LOST = 3
@@ -46,6 +48,7 @@ class Orchestrator:
         self._plan = plan
         self._workplace = Workplace(parts, journal, log, plan)
         self._publisher = Publisher(parts, journal, log, control, plan, self._workplace)
+        self._place: Place | None = None  # where an agent may have left what is not in git yet
 
     def run(self) -> None:
         """To the step's recorded end. Raises `LeaseLost`, after which nothing more was written."""
@@ -66,8 +69,14 @@ class Orchestrator:
         except ExpectedError as error:
             if self._control.cause is not None:
                 self._stopped()
+            elif says_disk_full(error):
+                self._waits(became_full(self._parts.settings))
             else:
                 self._failed(error, time.monotonic() - started)
+        except OSError as error:
+            if not says_disk_full(error):
+                raise
+            self._waits(became_full(self._parts.settings))
 
     def _crash_point(self, name: str) -> None:
         self._parts.crash_point(name, self._plan.order.git_branch_name)
@@ -75,7 +84,7 @@ class Orchestrator:
     def _stopped(self) -> None:
         match self._control.cause:
             case StopCause.CANCEL:
-                self._workplace.remove()
+                self._remove_place()
                 self._journal.finish_cancelled()
             case StopCause.DRAIN:
                 self._log.info("workflow_step_put_back", phase=self._plan.phase)
@@ -92,7 +101,7 @@ class Orchestrator:
         self._journal.wait(self._plan, wait)
 
     def _failed(self, error: ExpectedError, seconds: float) -> None:
-        decision = decide(error, attempt=self._plan.attempt, waited=self._plan.waited)
+        decision = decide(error, attempt=self._plan.tries, waited=self._plan.waited)
         if isinstance(decision, Wait):
             self._waits(decision)
             return
@@ -105,8 +114,25 @@ class Orchestrator:
             duration_seconds=round(seconds, 2),
         )
         if decision is None:
-            self._workplace.remove()
+            self._remove_place()
         self._journal.fail_step(self._plan, error)
+
+    def _remove_place(self) -> None:
+        """Unless it holds work that could not be brought into git: that stays, and the order's log says so."""
+        if self._place is not None:
+            try:
+                with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
+                    head = self._workplace.take_commits(self._place, final=True)
+            except (ExpectedError, OSError) as error:
+                self._log.warning(
+                    "sandbox_kept",
+                    sandbox_identifier=self._place.sandbox.sandbox_identifier,
+                    reason=f"The agent's work in it could not be brought into git: {error}",
+                )
+                return
+            if head is not None:
+                self._log.info("sandbox_work_kept", git_commit_sha=head)
+        self._workplace.remove()
 
     def _deliver(self) -> None:
         self._require_living_workers()
@@ -133,6 +159,7 @@ class Orchestrator:
         found = inspector.adoptable()
         if found is None:
             self._control.check()
+            self._place = place
             agent = AgentStep(self._parts, self._journal, log, self._control, plan, self._workplace)
             found = self._inspect(place, inspector, agent.run(place))
         else:
@@ -165,6 +192,7 @@ class Orchestrator:
             raise StepStopped
         with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
             head = self._workplace.take_commits(place, final=True) or place.start_sha
+        self._place = None
         progress = inspector.progress(head)
         for commit in progress.commits_of(self._plan.phase):
             self._log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])

@@ -18,7 +18,10 @@ from workorders.workflow_engine.crash_points import CrashPoints
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Times in seconds. `share` is how many steps one process runs side by side."""
+    """Times in seconds. `share` is how many steps one process runs side by side.
+
+    Below `disk_floor_bytes` of free space in the data folder no agent is started.
+    """
 
     data_dir: Path
     commands_dir: Path
@@ -33,6 +36,7 @@ class EngineSettings:
     agent_silence_seconds: float
     model_access: ModelAccess = field(default_factory=ModelAccess)
     agent_budget_usd: Decimal | None = None
+    disk_floor_bytes: int = 0
 
 
 @dataclass(frozen=True)

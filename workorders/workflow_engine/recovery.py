@@ -4,7 +4,7 @@ Nothing is failed here: an order whose worker died simply becomes claimable when
 """
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -40,13 +40,18 @@ class RecoveryReport:
 
 
 def recover(
-    data_dir: Path, isolation: IsolationSettings, providers: ProviderSettings, *, dry_run: bool = False
+    data_dir: Path,
+    isolation: IsolationSettings,
+    providers: ProviderSettings,
+    *,
+    dry_run: bool = False,
+    may_remove: Callable[[str], bool] = lambda _identifier: True,
 ) -> RecoveryReport:
-    """One whole pass; safe at any time and on any number of hosts."""
+    """One whole pass; safe at any time and on any number of hosts. `may_remove` as in `SweepScope`."""
     report = RecoveryReport(
         tickets_issued=issue_missing_ticket(dry_run=dry_run),
         orders_cancelled=_finish_abandoned_cancels(dry_run),
-        leftovers=sweep_here(data_dir, isolation, providers, dry_run=dry_run),
+        leftovers=sweep_here(data_dir, isolation, providers, dry_run=dry_run, may_remove=may_remove),
     )
     if not dry_run:
         _forget_old_rows()
@@ -62,7 +67,12 @@ def recover(
 
 
 def sweep_here(
-    data_dir: Path, isolation: IsolationSettings, providers: ProviderSettings, *, dry_run: bool = False
+    data_dir: Path,
+    isolation: IsolationSettings,
+    providers: ProviderSettings,
+    *,
+    dry_run: bool = False,
+    may_remove: Callable[[str], bool] = lambda _identifier: True,
 ) -> tuple[str, ...]:
     """What no live order owns, removed from this host and from what it can reach."""
     return sweep_orphans(
@@ -73,6 +83,7 @@ def sweep_here(
             active_identifiers=active_identifiers,
             identifiers_at_work_here=identifiers_at_work_here,
             dry_run=dry_run,
+            may_remove=may_remove,
         )
     )
 

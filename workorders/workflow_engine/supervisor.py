@@ -24,6 +24,7 @@ from workorders.workflow_engine.orchestrator import Orchestrator
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
 from workorders.workflow_engine.retries import fault
+from workorders.workflow_engine.space import shortage
 
 logger = structlog.get_logger("workorders")
 _CLAIM_SECONDS = 0.1  # for work that another host queued; the doorbell tells of this host's
@@ -147,6 +148,8 @@ class Supervisor:
         claim = step.claim
         journal = StepJournal(claim, self._database, self._buffer)
         try:
+            if (wait := shortage(self._settings)) and journal.postpone(wait):
+                return
             plan = journal.begin()
             log = StepLogger(claim.pk, plan.context, self._buffer)
             try:

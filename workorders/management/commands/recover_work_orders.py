@@ -23,6 +23,7 @@ class Command(BaseCommand):
             wiring.isolation_settings(),
             settings.WORKORDERS_SANDBOX_PROVIDERS,
             dry_run=dry_run,
+            may_remove=wiring.may_remove_sandbox,
         )
         would = "would be " if dry_run else ""
         self.stdout.write(f"tickets {would}issued: {report.tickets_issued}")

@@ -1,0 +1,92 @@
+"""Disk space below a folder, and deletion that a crash cannot leave half done: rename to the trash, then remove.
+
+Knows folders and sizes, not what they are for.
+"""
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from sandboxes import process
+from sandboxes.process import ProcessLimits
+
+_REMOVE_SECONDS = 120.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary account may still write there; of the nearest folder that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def tree_bytes(path: Path) -> int:
+    """Disk space of a file or folder; links are not followed, and what vanishes meanwhile counts nothing."""
+    try:
+        seen = path.lstat()
+    except OSError:
+        return 0
+    total = seen.st_blocks * 512
+    if path.is_dir() and not path.is_symlink():
+        with suppress(OSError), os.scandir(path) as entries:
+            total += sum(tree_bytes(Path(entry.path)) for entry in entries)
+    return total
+
+
+def newest_change(path: Path) -> float:
+    """When something right in a folder was last made or removed, or a file written; 0 where it is gone."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def discard(path: Path, trash: Path) -> None:
+    """Out of sight at once, then removed; what a crash leaves in the trash goes with the next pass."""
+    trash.mkdir(mode=0o700, parents=True, exist_ok=True)
+    away = trash / f"{path.name}-{uuid4().hex}"
+    with suppress(FileNotFoundError):  # another pass was faster
+        path.rename(away)
+        remove_tree(away)
+
+
+def remove_tree(path: Path) -> None:
+    """Also folders that an agent locked or nested deeper than Python can follow; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        with suppress(RecursionError):
+            shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            process.run(
+                ("sh", "-c", 'chmod -R u+rwx -- "$1"; exec rm -rf -- "$1"', "sh", str(path)),
+                env={"PATH": "/usr/bin:/bin"},
+                limits=ProcessLimits(total_seconds=_REMOVE_SECONDS),
+            )
+    else:
+        path.unlink(missing_ok=True)
+
+
+def says_disk_full(error: BaseException) -> bool:
+    """Whether a failure, or what it was made from, is a full disk; programs say it in words only."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return True
+        if any(words in str(seen).lower() for words in _FULL_WORDS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def in_units(size: int) -> str:
+    """`1.5 GB`: as people read sizes."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

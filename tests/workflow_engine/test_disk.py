@@ -1,0 +1,322 @@
+"""The disk governor: nothing starts without space, what is old goes, and what is in no git stays."""
+
+import errno
+import json
+import os
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from sandboxes.disk import discard, in_units, says_disk_full, tree_bytes
+from tests.factories import make_order
+from tests.fakes.git_http import branches, git
+from tests.workflow_engine.engine import finished, local_order, running_engine, starts, wait_until
+from workorders import services, wiring
+from workorders.models import AgentWorkOrder
+from workorders.workflow_engine import retention, salvage, space
+from workorders.workflow_engine.recovery import recover
+from workorders.workflow_engine.retention import Retention, prune, prune_when_due
+from workorders.workflow_engine.workplace import Place, Workplace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Usage = namedtuple("Usage", "total used free")
+EVERYTHING_OLD = Retention(homes_days=1, mirrors_days=1, logs_days=1)
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says how many bytes are free."""
+    now = [10**12]
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(10**12, 0, now[0]))
+    monkeypatch.setattr(space, "LOOK_AGAIN_SECONDS", 0.3)
+
+    def say(size: int) -> None:
+        now[0] = size
+
+    return say
+
+
+def age(path: Path, days: float = 100) -> None:
+    then = time.time() - days * 86400
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (then, then), follow_symlinks=False)
+
+
+def aged(order: AgentWorkOrder, days: int = 100) -> None:
+    AgentWorkOrder.objects.filter(pk=order.pk).update(updated_at=timezone.now() - timedelta(days=days))
+
+
+def head_of(data_dir: Path, order: AgentWorkOrder) -> str:
+    """The order's newest commit that this host's mirror keeps."""
+    [mirror] = (data_dir / "mirrors").glob("*/*.git")
+    return git("for-each-ref", "--format=%(objectname)", salvage.kept_ref(str(order)), folder=mirror)
+
+
+def mirror_of(data_dir: Path) -> Path:
+    [mirror] = (data_dir / "mirrors").glob("*/*.git")
+    return mirror
+
+
+# --- the floor ---
+
+
+def test_nothing_starts_below_the_floor_and_it_goes_on_by_itself(
+    engine_settings: LazySettings, tmp_path: Path, free: Callable[[int], None]
+) -> None:
+    free(5_000_000)
+    order = local_order(tmp_path)
+    with running_engine():
+        waiting = wait_until(order, lambda row: row.waiting_reason == "disk_full")
+        assert "5.0 MB are free" in waiting.waiting_message
+        time.sleep(1)  # it looks again more than once
+        assert starts(tmp_path) == []
+        free(2_000_000_000)
+        done = finished(order)
+    assert (done.status, done.waiting_reason) == ("completed", "")
+    assert done.log_entries.filter(event="workflow_step_waiting").count() == 1
+    assert [run.attempt for run in done.phase_runs.all()] == [1, 1]
+
+
+def test_a_delivery_gives_space_back_and_is_let_through(
+    engine_settings: LazySettings, tmp_path: Path, free: Callable[[int], None]
+) -> None:
+    order = local_order(tmp_path, f"agent: run touch {tmp_path}/full; sleep 1")
+    with running_engine():
+        wait_until(order, lambda _row: (tmp_path / "full").exists())
+        free(1000)
+        assert finished(order).status == "completed"
+
+
+def test_a_disk_that_becomes_full_in_a_step_is_a_wait_and_no_attempt(
+    engine_settings: LazySettings,
+    tmp_path: Path,
+    free: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take, failures = Workplace.take_commits, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def take_or_fail(self: Workplace, place: Place, *, final: bool = False) -> str | None:
+        if final and failures:
+            raise failures.pop()
+        return take(self, place, final=final)
+
+    monkeypatch.setattr(Workplace, "take_commits", take_or_fail)
+    order = local_order(tmp_path)
+    with running_engine():
+        waiting = wait_until(order, lambda row: row.waiting_reason == "disk_full")
+        assert "became full" in waiting.waiting_message
+        done = finished(order)
+    assert done.status == "completed"
+    assert {run.attempt for run in done.phase_runs.all()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError(122, "Disk quota exceeded"), True),
+        (RuntimeError("fatal: write error: No space left on device"), True),
+        (OSError(13, "Permission denied"), False),
+        (ValueError("space"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_failures(error: Exception, full: bool) -> None:
+    assert says_disk_full(error) is full
+    wrapped = RuntimeError("The workspace could not be made.")
+    wrapped.__cause__ = error
+    assert says_disk_full(wrapped) is full
+
+
+# --- work is never lost with a place ---
+
+
+def test_what_a_cancelled_order_left_is_brought_into_git_and_a_retry_goes_on_from_it(
+    engine_settings: LazySettings, tmp_path: Path
+) -> None:
+    order = local_order(tmp_path, "agent: leave notes.txt\nagent: sleep 60")
+    data_dir = tmp_path / "data"
+    with running_engine():
+        [place] = wait_until_place(order, data_dir)
+        wait_until(order, lambda _row: (place / "notes.txt").exists())
+        AgentWorkOrder.objects.filter(pk=order.pk).update(cancel_requested_at=timezone.now())
+        assert finished(order).status == "cancelled"
+        assert not place.exists()
+        kept = head_of(data_dir, order)
+        assert git("show", f"{kept}:notes.txt", folder=mirror_of(data_dir)) == "left uncommitted"
+    assert branches(tmp_path / "remote.git").keys() == {"main"}, "nothing is pushed of a cancelled order"
+
+
+def wait_until_place(order: AgentWorkOrder, data_dir: Path) -> list[Path]:
+    wait_until(order, lambda _row: bool(list((data_dir / "sandboxes").glob("*/*/.git"))))
+    return [path.parent for path in (data_dir / "sandboxes").glob("*/*/.git")]
+
+
+def interrupted(tmp_path: Path, data_dir: Path, **values: object) -> tuple[AgentWorkOrder, Path]:
+    """An order whose worker is gone and whose place holds work that is in no git."""
+    order = local_order(tmp_path, "agent: leave notes.txt\nagent: sleep 60", **values)
+    with running_engine():
+        [place] = wait_until_place(order, data_dir)
+        wait_until(order, lambda _row: (place / "notes.txt").exists())
+    AgentWorkOrder.objects.filter(pk=order.pk).update(
+        status="cancelled", claimable_at=None, claim_owner="", lease_expires_at=None
+    )
+    order.refresh_from_db()
+    return order, place
+
+
+@pytest.mark.parametrize("sandbox_type", ["git_branch", "git_worktree"])
+def test_recovery_takes_the_work_before_it_removes_the_place(
+    engine_settings: LazySettings, tmp_path: Path, sandbox_type: str
+) -> None:
+    data_dir = tmp_path / "data"
+    order, place = interrupted(tmp_path, data_dir, sandbox_type=sandbox_type)
+    sweep(data_dir)
+    assert not place.exists()
+    assert (
+        git("show", f"{head_of(data_dir, order)}:notes.txt", folder=mirror_of(data_dir)) == "left uncommitted"
+    )
+
+
+def test_what_cannot_be_taken_stays_until_a_person_gives_it_up(
+    engine_settings: LazySettings, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    order, place = interrupted(tmp_path, data_dir)
+    (place / ".git" / "HEAD").write_text("broken")
+    for _ in range(2):
+        sweep(data_dir)
+        assert (place / "notes.txt").exists()
+    out = StringIO()
+    with pytest.raises(CommandError, match="cancel it first"):
+        call_command("prune", "--discard-work", str(make_order()), stdout=out)
+    call_command("prune", "--discard-work", str(order), "--dry-run", stdout=out)
+    assert place.exists()
+    call_command("prune", "--discard-work", str(order), stdout=out)
+    assert not place.exists()
+    assert f"place with its work git-branch-{order}" in out.getvalue()
+
+
+def sweep(data_dir: Path) -> None:
+    settings = wiring.engine_parts().settings
+    recover(data_dir, settings.isolation, settings.providers, may_remove=wiring.may_remove_sandbox)
+
+
+# --- retention ---
+
+
+def complete(tmp_path: Path) -> AgentWorkOrder:
+    order = local_order(tmp_path)
+    with running_engine():
+        return finished(order)
+
+
+def test_prune_removes_what_is_old_and_says_how_much(engine_settings: LazySettings, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    order, parts = complete(tmp_path), wiring.engine_parts()
+    home = data_dir / "homes" / order.expected_sandbox_identifier
+    (home / "big").write_bytes(b"x" * 100_000)
+    day = data_dir / "logs" / "agent_work_orders" / "2020-01-01"
+    day.mkdir(parents=True)
+    [removed] = prune(parts, EVERYTHING_OLD).removed
+    assert (removed.what, removed.name) == ("log files", "logs/agent_work_orders/2020-01-01")
+    assert home.exists()
+    assert mirror_of(data_dir).exists()
+    assert not day.exists()
+
+    aged(order)
+    age(home)
+    age(mirror_of(data_dir))
+    dry = prune(parts, EVERYTHING_OLD, dry_run=True)
+    assert home.exists()
+    assert {item.what for item in dry.removed} == {"agent's home", "repository", "log entries"}
+    assert dry.size_bytes > 100_000
+    report = prune(parts, EVERYTHING_OLD)
+    assert [item.what for item in report.removed] == [item.what for item in dry.removed]
+    assert not home.exists()
+    assert not list((data_dir / "mirrors").glob("*/*.git"))
+    assert list((data_dir / "trash").iterdir()) == []
+    assert not order.log_entries.exists()
+    assert order.phase_runs.exists()
+    assert prune(parts, EVERYTHING_OLD).removed == ()
+
+    services.prompt_agent_work_order(agent_work_order_id=str(order), prompt_text="More, please", by="test")
+    with running_engine():  # what is needed again is made again
+        assert finished(order).status == "completed"
+
+
+def test_a_mirror_with_commits_that_are_nowhere_else_stays(
+    engine_settings: LazySettings, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    order, _place = interrupted(tmp_path, data_dir)
+    sweep(data_dir)
+    aged(order)
+    age(mirror_of(data_dir))
+    report = prune(wiring.engine_parts(), EVERYTHING_OLD)
+    assert mirror_of(data_dir).exists()
+    assert len(report.kept) == 1
+    assert str(order) in report.kept[0]
+
+
+def test_zero_days_keep_for_ever(engine_settings: LazySettings, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    order = complete(tmp_path)
+    aged(order)
+    age(data_dir)
+    report = prune(wiring.engine_parts(), Retention(0, 0, 0, queue_days=0))
+    assert report.removed == ()
+
+
+def test_active_orders_keep_everything(engine_settings: LazySettings, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    order = complete(tmp_path)
+    aged(order)
+    age(data_dir)
+    AgentWorkOrder.objects.filter(pk=order.pk).update(
+        status="running", updated_at=timezone.now() - timedelta(days=99)
+    )
+    kinds = {item.what for item in prune(wiring.engine_parts(), EVERYTHING_OLD, dry_run=True).removed}
+    assert not kinds & {"agent's home", "repository", "log entries"}
+
+
+def test_it_runs_at_most_once_an_hour(engine_settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = wiring.engine_parts()
+    assert prune_when_due(parts, EVERYTHING_OLD) is not None
+    assert prune_when_due(parts, EVERYTHING_OLD) is None
+    monkeypatch.setattr(retention, "_EVERY_SECONDS", 0.0)
+    assert prune_when_due(parts, EVERYTHING_OLD) is not None
+
+
+def test_the_command_as_json(engine_settings: LazySettings) -> None:
+    out = StringIO()
+    call_command("prune", "--dry-run", "--json", stdout=out)
+    assert json.loads(out.getvalue())["dry_run"] is True
+
+
+def test_discard_survives_what_agents_leave(tmp_path: Path) -> None:
+    folder, trash = tmp_path / "place", tmp_path / "trash"
+    locked = folder / "locked"
+    locked.mkdir(parents=True)
+    (locked / "file").write_text("x" * 10_000)
+    (folder / "link").symlink_to(tmp_path)
+    os.mkfifo(folder / "fifo")
+    locked.chmod(0o000)
+    assert tree_bytes(folder) > 0
+    discard(folder, trash)
+    discard(folder, trash)  # another pass was faster
+    assert list(trash.iterdir()) == []
+    assert tmp_path.exists()
+
+
+def test_sizes_in_words() -> None:
+    assert [in_units(size) for size in (0, 999, 1500, 123_456_789, 2_500_000_000)] == [
+        *("0 bytes", "999 bytes", "1.5 kB", "123 MB", "2.5 GB")
+    ]
