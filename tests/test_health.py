@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
@@ -50,6 +51,13 @@ def test_not_ready_without_a_live_worker(client: Client) -> None:
     assert ready(client) == (503, {"database": True, "migrations": True, "workers": False})
     beat(16)
     assert ready(client)[0] == 503
+
+
+@pytest.mark.parametrize("isolation", ["bubblewrap", "none"])
+def test_it_says_whether_agents_are_isolated(client: Client, isolation: str, settings: LazySettings) -> None:
+    settings.WORKORDERS_AGENT_ISOLATION = isolation
+    assert client.get("/readyz").json()["isolation"] == isolation
+    assert ("Agents run without isolation" in client.get("/").content.decode()) is (isolation == "none")
 
 
 def test_ready(client: Client) -> None:

@@ -106,6 +106,7 @@ TOKENS = {
     "PyPI token": ["pypi-AgEIcHlwaS5vcmc" + "Ab12" * 20],
     "Hugging Face token": ["hf_" + "AbCd" * 9],
     "Work Orders key": ["wok_ab2cd3ef_" + "aB3-_" * 8 + "xyz"],
+    "step token": ["wo-step-" + "Ab1-_" * 8 + "xyz"],
     "E2B key": ["e2b_" + "0123456789" * 4],
     "private key": ["-----BEGIN OPENSSH PRIVATE KEY-----\n" + "b3BlbnNzaC1rZXktdjEA\n" * 4],
     "password in a URL": ["//", "://someone:hunter2hunter2@"],

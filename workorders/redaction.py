@@ -62,6 +62,7 @@ SHAPES = (
     Shape("PyPI token", "pypi-", rf"{_START}pypi-AgE[A-Za-z0-9_-]{{50,}}"),
     Shape("Hugging Face token", "hf_", rf"{_START}hf_[A-Za-z0-9]{{34,64}}"),
     Shape("Work Orders key", "wok_", rf"{_START}wok_[a-z2-7]{{8}}_[A-Za-z0-9_-]{{43}}"),
+    Shape("step token", "wo-step-", rf"{_START}wo-step-[A-Za-z0-9_-]{{40,64}}"),
     Shape("E2B key", "e2b_", rf"{_START}e2b_[0-9a-f]{{40}}"),
     Shape(
         "private key",
