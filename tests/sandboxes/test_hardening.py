@@ -14,6 +14,7 @@ from sandboxes.hardening import close_folder
 from sandboxes.isolation import IsolationSettings, bounded_argv
 from tests.sandboxes.test_isolation import isolated
 from tests.support import require_program
+from workorders.management.web import web_server_argv
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK = "cat /proc/$1/environ /proc/$1/mem 2>/dev/null | head -c 10000; ls /proc/$1/fd 2>/dev/null"
@@ -61,6 +62,39 @@ def test_an_undumpable_process_shows_nothing(protected: bool) -> None:
         os.killpg(child.pid, 9)
         child.wait(10)
         child.stdout.close()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "import manage; sys.argv = ['manage.py', 'check']; manage.main()",
+        "import runpy; runpy.run_path('config/gunicorn.py')['on_starting'](None); said()",
+        "import config.wsgi; said()",
+        "import config.asgi; said()",
+    ],
+)
+def test_every_way_into_the_server_makes_it_undumpable(entry: str, tmp_path: Path) -> None:
+    script = f"""
+import sys
+import django.core.management
+from sandboxes.hardening import is_dumpable
+def said(*_arguments):
+    print("dumpable" if is_dumpable() else "closed")
+django.core.management.execute_from_command_line = said
+{entry}
+"""
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
+        "WORKORDERS_SECRET_KEY": "for-this-test-only-for-this-test-only-0123456789",
+        "WORKORDERS_DATA_DIR": str(tmp_path / "data"),
+    }
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(
+        argv, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "closed\n", done.stderr
+    assert f"--config={ROOT / 'config' / 'gunicorn.py'}" in web_server_argv("127.0.0.1", 8000)
 
 
 def test_it_can_be_dumpable_for_a_moment() -> None:

@@ -72,7 +72,7 @@ mkfifo pipe; mkfifo specs/pipe.md; mkdir -p deep; (cd deep; for n in $(seq 60); 
 mkdir -p nested/sub; (cd nested; git init -q .; git commit -q --allow-empty -m Nested
   git config core.fsmonitor "touch $1"; printf '#!/bin/sh\\ntouch %s\\n' "$1" > .git/hooks/post-index-change
   chmod 755 .git/hooks/post-index-change)
-mkdir many; (cd many; seq 4000 | while read n; do echo "$n" > "f$n"; done); git add -f many link root up
+mkdir many; (cd many; seq 1500 | while read n; do echo "$n" > "f$n"; done); git add -f many link root up
 git update-index --add --cacheinfo "160000,$(git rev-parse HEAD),submodule"; git commit -qm Files
 printf '\\033]0;title\\007\\n' > 'bad\\nname'; chmod 000 deep """,
     "the folder itself": """
