@@ -178,6 +178,7 @@ class RemoteSandbox:
                 )
             if done.code:
                 raise SandboxError(f"The checkout in the sandbox failed: {done.words}")
+            self._change_marker = done.stdout.strip()[-100:]
         except (GitError, OSError) as error:
             raise SandboxError(f"The sandbox could not be filled: {error}") from error
         finally:
@@ -191,7 +192,8 @@ class RemoteSandbox:
                 return False
             with self._machine() as machine:
                 said = machine.run(scripts.CLAIM, self._own("idle"), self.workspace)
-                if said.code or said.stdout.split() != [self.spec.start_sha, self.spec.start_sha]:
+                *shas, self._change_marker = said.stdout.split() or [""]
+                if said.code or shas != [self.spec.start_sha, self.spec.start_sha]:
                     return False
                 machine.put({self._own("trailers"): self._trailers_text()})
         except SandboxError:
@@ -230,15 +232,9 @@ class RemoteSandbox:
         return True
 
     def get_current_state(self) -> SandboxState:
+        """The mark is as the last command, or the one that runs now, has left it."""
         state = self._look()
-        if not state.exists or self._running:
-            return _with_marker(state, self._change_marker)
-        try:
-            with self._machine() as machine:
-                said = machine.run('stat -c %s-%.9Y "$1"', f"{self.workspace}/.git/logs/HEAD")
-        except SandboxVanished:
-            return _with_marker(state, "")
-        return _with_marker(state, said.stdout.strip() if said.code == 0 else "")
+        return _with_marker(state, self._change_marker if state.exists else "")
 
     def holds_session(self, session_id: str) -> bool:
         try:

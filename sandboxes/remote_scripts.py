@@ -24,10 +24,12 @@ chmod 755 .git/hooks/prepare-commit-msg
 rm -f -- "$8" "$9" "${10}"
 printf 'create refs/heads/%s %s\\ncreate refs/remotes/origin/%s %s\\n' "$4" "$6" "$5" "$7" | git update-ref --stdin
 git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules
+stat -c %s-%.9Y .git/logs/HEAD
 """
 
 # 1 job · 2 seconds after which it ends even if nobody listens any more. Says the process to watch.
 START = """cd -- "$1" || exit 1
+for old in ../*; do [ "$(basename -- "$old")" = "$(basename -- "$1")" ] || rm -rf -- "$old"; done
 setsid bash -c 'trap : TERM
 timeout -k 5 "$2" bash "$1/command" < "$1/stdin" > "$1/out" 2> "$1/err"
 code=$?; echo "$code" > "$1/code.new"; mv -- "$1/code.new" "$1/code"' bash "$1" "$2" < /dev/null > /dev/null 2>&1 &
@@ -51,6 +53,7 @@ while :; do
   fi
   if [ -n "$over" ]; then
     code=$(cat "$job/code")
+    echo "m $(stat -c %s-%.9Y "$5" 2> /dev/null)"
     kill -9 -1 2> /dev/null
     echo "e $(tail -c 65536 "$job/err" | base64 -w 0)"
     echo "x $code"
@@ -96,5 +99,5 @@ for name in .claude/projects/*/*.jsonl; do [ ! -f "$name" ] || basename -- "$nam
 """
 
 # 1 mark · 2 workspace. Says where the last step ended and where HEAD is, and uses the mark up.
-CLAIM = """cat -- "$1" && rm -f -- "$1" && git -C "$2" rev-parse HEAD
+CLAIM = """cat -- "$1" && rm -f -- "$1" && git -C "$2" rev-parse HEAD && stat -c %s-%.9Y "$2/.git/logs/HEAD"
 """

@@ -6,6 +6,7 @@ import pytest
 
 from sandboxes.providers import ProviderSettings
 from tests.contracts import services
+from tests.fakes.dagger import FakeDagger
 from tests.fakes.e2b import FakeE2B
 
 
@@ -18,3 +19,14 @@ def e2b_service() -> Iterator[FakeE2B]:
 @pytest.fixture
 def e2b_providers(e2b_service: FakeE2B) -> Iterator[ProviderSettings]:
     yield from services.e2b_providers(e2b_service)
+
+
+@pytest.fixture(scope="session")
+def dagger_engine() -> Iterator[FakeDagger]:
+    with FakeDagger() as engine:
+        yield engine
+
+
+@pytest.fixture
+def dagger_providers(dagger_engine: FakeDagger, monkeypatch: pytest.MonkeyPatch) -> ProviderSettings:
+    return services.dagger_providers(dagger_engine, monkeypatch)

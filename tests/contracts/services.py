@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxes.kinds import SandboxType
-from sandboxes.providers import E2BSettings, ProviderSettings
+from sandboxes.providers import DaggerSettings, E2BSettings, ProviderSettings
+from tests.fakes.dagger import FakeDagger
 from tests.fakes.e2b import API_KEY, FakeE2B
 
 REAL = os.environ.get("WO_CONTRACT_REAL", "")
@@ -19,10 +20,10 @@ def real(name: str) -> str:
 
 def provider_settings(request: pytest.FixtureRequest, kind: SandboxType) -> ProviderSettings:
     """Settings that lead to the service of a sandbox type; it is started on first use."""
-    if kind is SandboxType.E2B:
-        settings: ProviderSettings = request.getfixturevalue("e2b_providers")
-        return settings
-    return ProviderSettings()
+    if kind not in {SandboxType.E2B, SandboxType.DAGGER}:
+        return ProviderSettings()
+    settings: ProviderSettings = request.getfixturevalue(f"{kind}_providers")
+    return settings
 
 
 def stand_in_settings(service: FakeE2B) -> ProviderSettings:
@@ -42,3 +43,15 @@ def e2b_providers(service: FakeE2B) -> Iterator[ProviderSettings]:
         sandbox_url=real("E2B_SANDBOX_URL"),
     )
     yield ProviderSettings(owner="contract", e2b=e2b)
+
+
+def dagger_providers(engine: FakeDagger, monkeypatch: pytest.MonkeyPatch) -> ProviderSettings:
+    """The SDK finds the session by its own variables."""
+    if REAL != SandboxType.DAGGER:
+        for name, value in engine.environment.items():
+            monkeypatch.setenv(name, value)
+        return ProviderSettings(owner="contract", dagger=DaggerSettings(image=engine.images[0]))
+    for name in ("DAGGER_SESSION_PORT", "DAGGER_SESSION_TOKEN", "_EXPERIMENTAL_DAGGER_RUNNER_HOST"):
+        if value := real(name):
+            monkeypatch.setenv(name, value)
+    return ProviderSettings(owner="contract", dagger=DaggerSettings(image=real("WORKORDERS_DAGGER_IMAGE")))

@@ -40,12 +40,16 @@ COMBINATIONS: tuple[tuple[SandboxType, Isolation], ...] = (
     (SandboxType.GIT_WORKTREE, "bubblewrap"),
     (SandboxType.GIT_WORKTREE, "none"),
     (SandboxType.E2B, "machine"),
+    (SandboxType.DAGGER, "machine"),
 )
 LOCAL = tuple(combination for combination in COMBINATIONS if combination[1] != "machine")
 REMOTE = tuple(combination for combination in COMBINATIONS if combination[1] == "machine")
 ISOLATED = tuple(combination for combination in COMBINATIONS if combination[1] == "bubblewrap")
 EVERYWHERE = pytest.mark.parametrize("yard", COMBINATIONS, indirect=True, ids="-".join)
 LOCALLY = pytest.mark.parametrize("yard", LOCAL, indirect=True, ids="-".join)
+ATTACHABLE = pytest.mark.parametrize(
+    "yard", [item for item in COMBINATIONS if item[0] != SandboxType.DAGGER], indirect=True, ids="-".join
+)
 ELSEWHERE = pytest.mark.parametrize("yard", REMOTE, indirect=True, ids=lambda item: item[0])
 WHERE_ISOLATED = pytest.mark.parametrize("yard", ISOLATED, indirect=True, ids=lambda item: item[0])
 
@@ -462,7 +466,16 @@ class TestWriteFile:
             sandbox.write_file("README.md/x", b"x")
 
 
-@EVERYWHERE
+@pytest.mark.parametrize("yard", [(SandboxType.DAGGER, "machine")], indirect=True, ids="-".join)
+def test_a_dagger_container_is_never_attached_to(yard: Yard) -> None:
+    """Its engine may have forgotten it; whoever comes next starts from the commits."""
+    sandbox = yard.ready()
+    sandbox.mark_idle(yard.base)
+    assert sandbox.handle
+    assert not yard.make().attach(sandbox.handle)
+
+
+@ATTACHABLE
 class TestAttach:
     def test_only_where_a_step_ended(self, yard: Yard) -> None:
         sandbox = yard.ready()

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 _INIT = Path(__file__).with_name("machine_init.py")
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
 _PYTHON = Path(sys.executable).resolve()
 _CHUNK = 65536
 # A parent-death signal follows the thread that forked, so machines are started by one that never ends.
@@ -86,7 +86,7 @@ class Machine:
             "--hostname",
             "machine",
         ]
-        for name in _SYSTEM:
+        for name in SYSTEM_FOLDERS:
             path = Path(name)
             if path.is_symlink():
                 argv += ["--symlink", str(path.readlink()), name]

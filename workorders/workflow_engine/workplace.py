@@ -259,11 +259,12 @@ class Workplace:
         """Remove the place; the agent's HOME (its transcripts) stays for follow-ups."""
         try:
             sandbox = self._any_sandbox()  # raises where the settings refuse it by now
-            if not sandbox.get_current_state().exists:
+            if sandbox.get_current_state().exists:
+                self._crash_point("cleaning")
+                with finishing_within(_REMOVE_SECONDS):
+                    sandbox.cleanup()
+            elif sandbox.shares_host:
                 return
-            self._crash_point("cleaning")
-            with finishing_within(_REMOVE_SECONDS):
-                sandbox.cleanup()
         except (ExpectedError, OSError) as error:  # recovery removes what is left
             self._log.warning("sandbox_cleanup_failed", error=str(error))
         else:
