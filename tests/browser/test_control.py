@@ -20,7 +20,7 @@ def test_a_failed_order_says_why_and_what_to_do_and_retry_works(live: Site, visi
     live.remotes.add_repository("acme", "locked").is_private = True
     account = live.remotes.github.accounts[TOKEN]
     account.access["acme/locked"] = "none"
-    order_id = live.order("Open the lock", repository_url="acme/locked")
+    order_id = live.order("Open the lock", repository_url="acme/locked", workflow_type="agent_workflow_build")
     page = visit.page
     page.goto(f"/work-orders/{order_id}/")
     error = page.locator("#order-error")

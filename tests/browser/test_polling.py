@@ -66,7 +66,7 @@ def test_polling_ends_with_the_order(live: Site, visit: Visit) -> None:
         page.clock.fast_forward(3100)
         return page.locator("[hx-trigger~=poll]").count() == 0
 
-    visit.wait_until(is_quiet, 60, "the end of polling")
+    visit.wait_until(is_quiet, 60, "the end of polling", every=0.5)
     expect(page).to_have_title(re.compile("Completed"))
     expect(page.locator("#favicon")).to_have_attribute("href", re.compile("favicon-completed"))
     settled(page)
@@ -123,7 +123,7 @@ def updates(visit: Visit, number: int) -> None:
             visit.page.clock.fast_forward(3100)
         return news(visit) >= before + number
 
-    visit.wait_until(has_come, 40, "updates")
+    visit.wait_until(has_come, 40, "updates", every=0.3)
     settled(visit.page)
 
 
@@ -218,5 +218,5 @@ def test_every_entry_comes_once(live: Site, open_browser: Open) -> None:
         return bool(shown == [f"e{entry['sequence']}" for entry in live.server.logs(order_id)])
 
     live.until(order_id, "sandbox_cleanup_completed")
-    watching.wait_until(is_complete, 20, "all entries, each once and in order")
+    watching.wait_until(is_complete, 20, "all entries, each once and in order", every=0.3)
     expect(page).to_have_title(re.compile("Cancelled"))

@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.visits import MARKS, Visit
+from tests.browser.conftest import Open
+from tests.browser.visits import DESKTOP, MARKS, PHONE, Visit
 from tests.browser.world import Site
 
 pytestmark = MARKS
@@ -19,29 +20,34 @@ new PerformanceObserver((list) => {
 """
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_running_order_does_not_jump(live: Site, visit: Visit, width: int) -> None:
+def test_a_running_order_does_not_jump(live: Site, open_browser: Open) -> None:
+    """Watched on a desktop and on a phone at once."""
     order_id = live.order(
         "\n".join(
             ["Talk and commit", "agent[testing]: sleep 1"]
             + [
                 f"agent: {line}"
                 for number in range(3)
-                for line in (f"say Word {number}", "sleep 1", f"commit notes/{width}-{number}.txt")
+                for line in (f"say Word {number}", "sleep 1", f"commit notes/{number}.txt")
             ]
         )
     )
-    page = visit.page
-    page.set_viewport_size({"width": width, "height": 900})
-    page.add_init_script(_SHIFTS)
-    page.goto(f"/work-orders/{order_id}/")
-    expect(page.get_by_role("region", name="Git activity")).to_contain_text("commits", timeout=30_000)
-    visit.wait_until(lambda: live.server.order(order_id)["current_phase"] == "testing", 40, "the last phase")
-    page.wait_for_timeout(3500)
-    shifts: list[list[object]] = page.evaluate("window.__shifts")
+    visits = [open_browser(viewport={"width": width, "height": 900}) for width in (DESKTOP, PHONE)]
+    for visit in visits:
+        visit.page.add_init_script(_SHIFTS)
+        visit.page.goto(f"/work-orders/{order_id}/")
+    for visit in visits:
+        progress = visit.page.get_by_role("region", name="Git activity")
+        expect(progress).to_contain_text("commits", timeout=30_000)
+    visits[0].wait_until(
+        lambda: live.server.order(order_id)["current_phase"] == "testing", 40, "the last phase"
+    )
+    visits[0].page.wait_for_timeout(3500)
+    found: list[list[list[object]]] = [visit.page.evaluate("window.__shifts") for visit in visits]
     live.cancel(order_id)
-    total = sum(float(str(shift[0])) for shift in shifts)
-    assert total < 0.02, "\n".join(map(str, shifts))
+    for shifts in found:
+        total = sum(float(str(shift[0])) for shift in shifts)
+        assert total < 0.02, "\n".join(map(str, shifts))
 
 
 def weight(page: Page, address: str) -> tuple[int, dict[str, int]]:

@@ -34,6 +34,7 @@ def test_create_watch_read_and_prompt(live: Site, plain: Page) -> None:
         plain.get_by_text("Use another repository").click()
     plain.get_by_label("Another repository").fill("acme/widgets")
     plain.get_by_label("What should the agent do?").fill("Without scripts\nagent: say Nothing to click")
+    plain.locator("label[for=workflow-agent_workflow_plan]").click()
     plain.get_by_role("button", name="Create work order").click()
     plain.wait_for_url(re.compile(r"/work-orders/wo-[a-z2-7]{8}/$"))
     expect(plain.get_by_role("heading", name="Without scripts")).to_be_visible()

@@ -72,12 +72,12 @@ class Visit:
         """All answers so far whose path matches the regular expression as a whole."""
         return [answer for answer in self.answers if re.fullmatch(path, urlsplit(answer.url).path)]
 
-    def wait_until(self, look: Callable[[], bool], seconds: float, what: str) -> None:
+    def wait_until(self, look: Callable[[], bool], seconds: float, what: str, every: float = 0.1) -> None:
         """Polls while the browser goes on."""
-        for _ in range(int(seconds * 10)):
+        for _ in range(int(seconds / every)):
             if look():
                 return
-            self.page.wait_for_timeout(100)
+            self.page.wait_for_timeout(every * 1000)
         raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
 
     # --- checks of the page that is open ---

@@ -21,6 +21,7 @@ from workorders.pages.feed import FEED_KINDS
 from workorders.pages.feed_entries import AGENT_EVENTS, TOOL_EVENTS
 from workorders.pages.order import order_state, position
 from workorders.states import AgentWorkOrderStatus, PhaseRunStatus
+from workorders.templatetags.pages import moment
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
 pytestmark = pytest.mark.django_db
@@ -482,3 +483,11 @@ def test_pages_need_a_sign_in_where_the_server_asks_for_it(client: Client, setti
         answer = client.get(url(name, order))
         assert answer.status_code == 302
         assert "login" in answer["Location"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3, "3 s ago"), (65, "1 min ago"), (90_000, "1 d ago"), (-30, "in 29 s"), (-2 * 86400 - 9, "in 2 d")],
+)
+def test_times_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
+    assert text in moment(timezone.now() - timedelta(seconds=seconds))

@@ -92,23 +92,25 @@ def moment(when: datetime | None) -> SafeString | str:
     """A time as people say it, with the exact one for machines and on hover; `app.js` keeps it right."""
     if when is None:
         return "–"
-    exact, text = _exact(when), f"{_in_largest_unit(when)} ago"
-    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', when.isoformat(), exact, text)
+    passed = timezone.now() - when
+    if passed < timedelta():
+        return format_html("<time {}>in {}</time>", _exact(when), _in_largest_unit(-passed))
+    return format_html("<time {} data-ago>{} ago</time>", _exact(when), _in_largest_unit(passed))
 
 
 @register.simple_tag
 def age(when: datetime) -> SafeString:
     """How old something is."""
-    exact, text = _exact(when), _in_largest_unit(when)
-    return format_html('<time datetime="{}" title="{}" data-age>{}</time>', when.isoformat(), exact, text)
+    passed = max(timedelta(), timezone.now() - when)
+    return format_html("<time {} data-age>{}</time>", _exact(when), _in_largest_unit(passed))
 
 
-def _exact(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+def _exact(when: datetime) -> SafeString:
+    return format_html('datetime="{}" title="{}"', when.isoformat(), f"{when:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _in_largest_unit(when: datetime) -> str:
-    seconds = max(0, int((timezone.now() - when).total_seconds()))
+def _in_largest_unit(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
     units = ((86400, "d"), (3600, "h"), (60, "min"))
     return next((f"{seconds // size} {unit}" for size, unit in units if seconds >= size), f"{seconds} s")
 
