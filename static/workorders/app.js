@@ -72,9 +72,12 @@
 
   // A poll that fails says so until one gets through; anything else that fails was asked for, and gets a toast.
   const isPoll = (event) => event.detail.requestConfig?.triggeringEvent?.type === "poll";
+  const failing = new Set();
+  const tellPolls = () => { document.getElementById("offline").hidden = failing.size === 0; };
   const failed = (event, words) => {
-    if (isPoll(event)) document.getElementById("offline").hidden = false;
-    else say(words, "danger");
+    if (!isPoll(event)) return say(words, "danger");
+    failing.add(event.detail.elt.id);
+    return tellPolls();
   };
   const SILENT = "The server does not answer. Nothing is lost here; try again in a moment.";
   document.addEventListener("htmx:sendError", (event) => failed(event, SILENT));
@@ -85,7 +88,7 @@
     failed(event, `The server answered ${status}. ${advice}`);
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {
-    if (event.detail.xhr.status < 400) document.getElementById("offline").hidden = true;
+    if (event.detail.xhr.status < 400 && failing.delete(event.detail.elt.id)) tellPolls();
   });
 
   // Times: elapsed and ages go on between two polls, and clocks show the reader's own time zone.
