@@ -19,7 +19,11 @@ from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.workflow_definitions import AgentWorkflowType
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.e2e,  # whole orders, the same on every database: once is enough
+]
 LOCAL = pytest.mark.parametrize("sandbox_type", [SandboxType.GIT_BRANCH, SandboxType.GIT_WORKTREE])
 
 # Each is a shell script in the workspace; $1 is the canary, $common the folder of git's shared files.
@@ -208,6 +212,7 @@ def test_an_agent_sees_nothing_of_the_server(
     looks = [
         "env",
         "cat /proc/[0-9]*/environ | tr '\\0' '\\n'",
+        "echo PROCESSES $(ls -d /proc/[0-9]* | wc -l)",
         "cat /proc/[0-9]*/cmdline | tr '\\0' ' '",
         f"cd {tmp_path}/data; ls . sandboxes homes mirrors; ls -a {tmp_path} /tmp",
         f"cat {neighbour} {home} {tmp_path}/data/workorders.sqlite3",
@@ -232,4 +237,5 @@ def test_an_agent_sees_nothing_of_the_server(
     ):
         assert secret not in seen.replace(str(tmp_path), ""), secret
     assert "WORKORDERS_AGENT_WORK_ORDER_ID" in seen, "it did look"
+    assert int(seen.partition("PROCESSES ")[2].split()[0]) < 12
     assert "wo-neighbor" not in seen.replace(str(neighbour), "").replace(str(home), "")
