@@ -14,6 +14,7 @@ from github_app.errors import GitHubError
 from github_app.gh import REFUSALS, GhCli, parse_answer, retry_after_seconds
 from tests.fakes.github import FakeGitHub, Repository
 from tests.github_app.conftest import TOKEN
+from workorders import redaction, wiring
 
 SECONDARY = {
     "message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
@@ -38,6 +39,21 @@ def test_body_travels_as_json_on_standard_input(gh: GhCli, github: FakeGitHub, r
     text = 'Quote " and {owner} @file\nline two é 😀'
     gh.api("POST", f"repos/octo/sample/issues/{issue.number}/comments", fields={"body": text})
     assert repo.comments[0].body == text
+
+
+def test_what_is_sent_and_what_comes_back_holds_no_secret(
+    make_gh: Callable[..., GhCli], github: FakeGitHub, repo: Repository
+) -> None:
+    gh = make_gh(redact=lambda text: text.replace("a-secret", "[masked]"))
+    issue = github.add_issue(repo, "Broken")
+    path = f"repos/octo/sample/issues/{issue.number}/comments"
+    gh.api("POST", path, fields={"body": "It is a-secret."})
+    assert repo.comments[0].body == "It is [masked]."
+    github.fail("GET", "user", status=422, body={"message": "No a-secret here"})
+    with pytest.raises(GitHubError) as caught:
+        gh.api("GET", "user")
+    assert "No [masked] here" in str(caught.value)
+    assert wiring.gh_cli()._settings.redact is redaction.redact
 
 
 def test_path_is_quoted_and_placeholders_mean_nothing(gh: GhCli, github: FakeGitHub) -> None:
