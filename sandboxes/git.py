@@ -232,15 +232,15 @@ class TrustedGit:
     def remote_refs(self, remote: RemoteRepository, branches: Sequence[str]) -> RemoteRefs:
         """HEAD and the named branches. Raises the typed reasons of `errors` when the remote cannot be read."""
         patterns = ["HEAD", *(f"refs/heads/{name}" for name in branches)]
-        result = self.run(
-            "ls-remote",
-            "--symref",
-            remote.url,
-            *patterns,
-            credential=remote,
-            timeout_seconds=min(60.0, self._settings.network_seconds),
-        )
-        return _parse_ls_remote(result.stdout.decode("utf-8", "replace"))
+
+        def ask() -> str:
+            limit = min(60.0, self._settings.network_seconds)
+            arguments = ("ls-remote", "--symref", remote.url, *patterns)
+            result = self.run(*arguments, credential=remote, timeout_seconds=limit)
+            return result.stdout.decode("utf-8", "replace")
+
+        # A connection cut within the answer's headers looks to git like a remote without any refs.
+        return _parse_ls_remote(ask().strip() or ask())
 
     def default_branch_refs(
         self, remote: RemoteRepository, branches: Sequence[str]

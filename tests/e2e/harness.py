@@ -83,10 +83,13 @@ class LiveServer:
         self.start()
         return self
 
+    def command(self) -> list[str]:
+        return [sys.executable, str(ROOT / "manage.py"), "serve", f"--port={self.port}"]
+
     def start(self) -> None:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "manage.py"), "serve", f"--port={self.port}"],
+                self.command(),
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

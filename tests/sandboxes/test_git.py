@@ -768,3 +768,15 @@ def test_the_difference_is_the_changes_with_a_patch_for_each(tmp_path: Path) -> 
     assert trusted.difference(work / ".git", base=after, head=after) == ((), ())
     cut = trusted.difference(work / ".git", base=before, head=after, limit_bytes=20)
     assert cut == (changes, ())
+
+
+def test_an_answer_that_was_cut_is_not_a_remote_without_branches(tmp_path: Path) -> None:
+    """git takes headers that end early for an old server's empty list of refs, and says nothing."""
+    with FakeGitServer(tmp_path / "remotes") as server:
+        server.add_token("token")
+        server.create_repository("acme", "widgets")
+        server.fail("info/refs", drop=True)
+        remote = RemoteRepository(f"{server.base_url}/acme/widgets.git", token="token")
+        default, refs = TrustedGit(GitSettings(network_seconds=20)).default_branch_refs(remote, ["feat-x"])
+    assert default == "main"
+    assert set(refs.branches) == {"HEAD", "main"}
