@@ -496,6 +496,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "finish_cancelled": lambda journal, _plan: journal.finish_cancelled(),
     "wait": lambda journal, plan: journal.wait(plan, Wait(WaitingReason.DISK_FULL, "Full.")),
     "postpone": lambda journal, _plan: journal.postpone(Wait(WaitingReason.DISK_FULL, "Full.")),
+    "request_approval": lambda journal, _plan: journal.request_approval(HEAD, [], progress("one"), []),
     "put_back": lambda journal, _plan: journal.put_back("Stopped."),
 }
 
