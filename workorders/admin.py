@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.formats import localize
@@ -248,8 +248,23 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
 
 @admin.register(WorkerProcess)
 class WorkerProcessAdmin(ReadOnlyAdmin):
-    list_display = ["name", "host", "version", "running", "share", "started_at", "last_beat_at"]
+    list_display = ["name", "host", "version", "running", "share", "orders", "started_at", "last_beat_at"]
     search_fields = ["name", "host"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerProcess]:
+        claimed = AgentWorkOrder.objects.filter(claim_owner=OuterRef("name")).order_by("pk")
+        rows: QuerySet[WorkerProcess] = super().get_queryset(request)
+        return rows.annotate(an_order=Subquery(claimed.values("agent_work_order_id")[:1]))
+
+    @admin.display(description="orders it is at")
+    def orders(self, worker: Any) -> str:
+        """The first one as a link to all, so that the list costs one query however many there are."""
+        if not worker.an_order:
+            return _NOTHING
+        query = urlencode({"claim_owner": worker.name})
+        address = f"{reverse('admin:workorders_agentworkorder_changelist')}?{query}"
+        more = f" and {worker.running - 1} more" if worker.running > 1 else ""
+        return format_html('<a href="{}">{}</a>', address, f"{worker.an_order}{more}")
 
 
 @admin.register(ApiKey)

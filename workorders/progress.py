@@ -5,12 +5,12 @@ A constant number of queries for each value; no git, no process, no write. The f
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Annotated
 
 from django.db.models import Count, Q, QuerySet
-from django.db.models.functions import Now
 from django.urls import reverse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,6 +19,7 @@ from github_app.references import RepositoryReference
 from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
+from workorders.models.clock import database_now
 from workorders.models.logs import order_context
 from workorders.states import (
     NEEDS_DECISION,
@@ -296,9 +297,39 @@ def phases_of(runs: Iterable[PhaseRun]) -> tuple[PhaseHistoryEntry, ...]:
     return tuple(_phase_entry(phase, runs) for phase, runs in groupby(ordered, key=lambda run: run.phase))
 
 
+@dataclass(frozen=True)
+class WorkerRow:
+    """One worker process that is alive: a supervisor of steps, or a cluster's main process (`is_cluster`)."""
+
+    host: str
+    version: str
+    is_cluster: bool
+    share: int
+    running: int
+    started_at: datetime
+    last_beat_at: datetime
+
+
+def workers_alive() -> list[WorkerRow]:
+    """Worker processes that showed a sign of life just now, by the database's clock."""
+    since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
+    return [
+        WorkerRow(
+            host=row.host,
+            version=row.version,
+            is_cluster=row.name.endswith(":cluster"),
+            share=row.share,
+            running=row.running,
+            started_at=row.started_at,
+            last_beat_at=row.last_beat_at,
+        )
+        for row in WorkerProcess.objects.filter(last_beat_at__gte=since)
+    ]
+
+
 def live_workers() -> int:
     """Worker processes that showed a sign of life just now, by the database's clock."""
-    since = Now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
+    since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
     return WorkerProcess.objects.filter(last_beat_at__gte=since).count()
 
 

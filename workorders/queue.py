@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from multiprocessing.context import ForkContext, ForkProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ from django.db import connections, transaction
 from django.utils import timezone
 from django_q.cluster import Sentinel
 from django_q.models import OrmQ, Schedule, Task
+from django_q.monitor import monitor
+from django_q.pusher import pusher
 from django_q.signals import post_spawn
 from django_q.tasks import async_task
+from django_q.worker import worker
 
 from sandboxes.hardening import dumpable
 from workorders import doorbell
+from workorders.ticket_pipe import Flag, TicketPipe, Timer
 
 logger = structlog.get_logger(__name__)
 
@@ -36,8 +40,11 @@ WORK_TASK = "workorders.tasks.work"
 RECOVERY_TASK = "workorders.tasks.recover"
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 10
+STALLED_SECONDS = 60.0  # its loop turns twice a second; a database that hangs may hold it up for a while
+_TICKET_BYTES = 32 * 1024  # some twenty tickets: a busy cluster must not hold what an idle one could do
+_RESULT_BYTES = 512 * 1024
 _context: ForkContext = multiprocessing.get_context("fork")
-_draining: Event = _context.Event()
+_draining = Flag()
 
 
 def issue_ticket() -> None:
@@ -72,6 +79,14 @@ def forget_old(before: datetime, *, dry_run: bool = False) -> int:
     return count
 
 
+def oldest_waiting_ticket() -> int | None:
+    """The key of the message that nobody has taken for the longest time."""
+    found: int | None = (
+        OrmQ.objects.filter(lock__lte=timezone.now()).order_by("pk").values_list("pk", flat=True).first()
+    )
+    return found
+
+
 def ensure_schedules() -> None:
     """The recovery pass, once a minute; safe to call from every cluster that starts."""
     Schedule.objects.update_or_create(
@@ -95,17 +110,32 @@ def is_draining() -> bool:
     return _draining.is_set()
 
 
-def _die_with_parent(*, number: int = signal.SIGKILL, **_signal: Any) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+def _die_with_parent(parent: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def _die_with_sentinel() -> None:
+    sentinel = multiprocessing.parent_process()
+    assert sentinel is not None
+    assert sentinel.pid is not None
+    _die_with_parent(sentinel.pid)
 
 
 def _start_worker(**_signal: Any) -> None:
     """In each fresh worker process: end with the sentinel, and leave signals to the main process."""
-    _die_with_parent()
+    _die_with_sentinel()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 post_spawn.connect(_start_worker, dispatch_uid="workorders.queue")
+
+
+def _run_with_sentinel(function: Callable[..., None], *arguments: Any) -> None:
+    """An orphaned pusher would go on taking tickets that nobody gets."""
+    _die_with_sentinel()
+    function(*arguments)
 
 
 def _yield_to_the_web() -> None:
@@ -117,13 +147,32 @@ def _yield_to_the_web() -> None:
         Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
-def _run_sentinel(parent: int, stop: Event, start: Event, cluster_id: uuid.UUID) -> None:
+class _WorkSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no types
+    """django-q2's sentinel with queues that survive a killed worker, and no child that survives it."""
+
+    def start(self) -> None:
+        self.task_queue = TicketPipe(_TICKET_BYTES)
+        self.result_queue = TicketPipe(_RESULT_BYTES)
+        self.event_out = Flag()
+        super().start()
+
+    def spawn_worker(self) -> None:
+        self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
+
+    def spawn_pusher(self) -> Any:
+        target = partial(_run_with_sentinel, pusher)
+        return self.spawn_process(target, self.task_queue, self.event_out, self.broker)
+
+    def spawn_monitor(self) -> Any:
+        return self.spawn_process(partial(_run_with_sentinel, monitor), self.result_queue, self.broker)
+
+
+def _run_sentinel(parent: int, stop: Flag, start: Flag, cluster_id: uuid.UUID) -> None:
     """django-q2's own loop, in a session of its own: a signal to the terminal's group must not reach it."""
     os.setsid()
     _yield_to_the_web()
-    _die_with_parent()
-    if os.getppid() == parent:
-        Sentinel(stop, start, cluster_id, None, None)
+    _die_with_parent(parent)
+    _WorkSentinel(stop, start, cluster_id, None, None)
 
 
 class WorkCluster:
@@ -135,20 +184,23 @@ class WorkCluster:
     """
 
     def __init__(self) -> None:
-        self._stop: Event = _context.Event()
-        self._started: Event = _context.Event()
+        self._stop = Flag()
         self._sentinel: ForkProcess | None = None
 
     def start(self) -> None:
         _draining.clear()
         connections.close_all()  # a forked child must not share a connection
-        arguments = (os.getpid(), self._stop, self._started, uuid.uuid4())
+        arguments = (os.getpid(), self._stop, Flag(), uuid.uuid4())
         self._sentinel = _context.Process(target=_run_sentinel, args=arguments, name="workorders-sentinel")
         self._sentinel.start()
 
     @property
-    def is_alive(self) -> bool:
-        return self._sentinel is not None and self._sentinel.is_alive()
+    def trouble(self) -> str:
+        """Why it must be replaced; empty while all is well."""
+        if self._sentinel is None or not self._sentinel.is_alive():
+            return "its guard process ended"
+        silent = time.monotonic() - self._stop.beat
+        return f"its guard process has stood still for {silent:.0f} s" if silent > STALLED_SECONDS else ""
 
     def drain(self) -> None:
         """Running steps finish within the grace period or are put back; nothing new is claimed."""

@@ -16,7 +16,7 @@ import structlog
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, Max
 from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
@@ -28,6 +28,7 @@ from workorders import github_limits, queue
 from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
+from workorders.models.clock import database_now
 from workorders.models.logs import record_order_event
 from workorders.progress import known_id
 from workorders.redaction import redact
@@ -105,7 +106,7 @@ def create_agent_work_order(
             base_branch=request.base_branch or repository.default_base_branch,
             model=request.model or repository.default_model,
             created_by_id=user.pk if user else None,
-            claimable_at=timezone.now(),
+            claimable_at=database_now(),
         )
         issue = f"issue-{order.github_issue_number}-" if order.github_issue_number else ""
         order.git_branch_name = f"feat-{issue}{order.agent_work_order_id}"
@@ -225,7 +226,7 @@ def _end_wait(order: AgentWorkOrder, **changes: Any) -> None:
     AgentWorkOrder.objects.filter(pk=order.pk).update(
         **NOT_WAITING,
         **changes,
-        claimable_at=timezone.now(),
+        claimable_at=database_now(),
         version=F("version") + 1,
         updated_at=timezone.now(),
     )
@@ -466,7 +467,8 @@ def _reopen(order: AgentWorkOrder, *, by: str, reason: str) -> None:
         AgentWorkOrderStatus.PENDING,
         by=by,
         reason=reason,
-        claimable_at=timezone.now(),
+        attempts_from=order.phase_runs.aggregate(last=Max("sequence"))["last"] or 0,
+        claimable_at=database_now(),
         cancel_requested_at=None,
         error_message=None,
         error_category=None,

@@ -20,8 +20,6 @@ from workorders.workflow_engine.recorder import DatabaseThread
 from workorders.workflow_engine.retention import prune_when_due
 from workorders.workflow_engine.supervisor import Supervisor
 
-_STARTED = timezone.now()
-
 
 def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
@@ -50,6 +48,7 @@ class Slot:
 
 def _supervise(share: int) -> None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+    started_at = timezone.now()
     guard = DeadManGuard()
     process.guarded_by(guard)
     database = DatabaseThread()
@@ -61,7 +60,7 @@ def _supervise(share: int) -> None:
             owner=owner,
             draining=queue.is_draining,
             beat=lambda running: workers.record_beat(
-                owner, share=parts.settings.share, running=running, started_at=_STARTED
+                owner, share=parts.settings.share, running=running, started_at=started_at
             ),
             guard=guard,
         ).run()

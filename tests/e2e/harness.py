@@ -128,6 +128,20 @@ class LiveServer:
             self._process.kill()
             raise AssertionError(f"the server did not stop within {seconds} s\n{self.tail()}") from None
 
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def stop_group(self, number: int, seconds: float = 30) -> int:
+        """Signal the server's whole process group, as a terminal or systemd's default would; the exit code."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+        return self._process.wait(seconds)
+
+    def wait_killed(self) -> None:
+        """After a SIGKILL of the server: until it is gone."""
+        assert self._process is not None
+        assert self._process.wait(10) == -signal.SIGKILL
+
     def __exit__(self, *_exception: object) -> None:
         self.http.close()
         self.stop()

@@ -115,6 +115,9 @@ class AgentWorkOrder(models.Model):
     output_tokens = models.PositiveBigIntegerField(default=0)
     cost_is_complete = models.BooleanField(default=True, help_text="every model asked has a known price")
     attempts = models.PositiveIntegerField(default=0, help_text="agent runs so far")
+    attempts_from = models.PositiveIntegerField(
+        default=0, help_text="phase runs up to this number were before somebody retried or asked for more"
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

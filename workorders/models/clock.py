@@ -1,16 +1,49 @@
-"""The one clock that leases and beats are measured by: the database's, which all hosts share."""
+"""The one clock that leases, waits and beats are measured by: the database's, which all hosts share.
 
-from datetime import datetime
+SQLite has none of its own, and serves one host: there it is the time when that host started, as its first process saw
+it, plus what has passed since. So nobody's setting of the host's clock ends a lease early or makes one last.
+"""
 
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
 from django.db import connection
-from django.utils import timezone
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def database_now() -> datetime:
-    """SQLite has no other clock than its host's."""
     if connection.vendor != "postgresql":
-        return timezone.now()
+        return steady_now()
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         now: datetime = cursor.fetchone()[0]
     return now
+
+
+def steady_now() -> datetime:
+    """This host's time, unmoved by changes of its clock since it started."""
+    started = _started_at(settings.WORKORDERS_DATA_DIR / "run", _BOOT_ID.read_text().strip())
+    return started + timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+@lru_cache(maxsize=4)
+def _started_at(folder: Path, boot_id: str) -> datetime:
+    """When the host started, as the first process that asked believed; the same answer for all processes since."""
+    path = folder / f"clock-{boot_id}"
+    if not path.exists():
+        believed = datetime.now(UTC) - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = folder / f"clock-{boot_id}.{os.getpid()}-{time.monotonic_ns()}"
+        fresh.write_text(believed.isoformat())
+        try:
+            os.link(fresh, path)  # whoever is first decides
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return datetime.fromisoformat(path.read_text())

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, transaction
 from django.utils import timezone
 
+from workorders.errors import LeaseLost
 from workorders.models.fields import RedactedJSONField
 
 if TYPE_CHECKING:
@@ -77,13 +79,23 @@ def order_context(order: "AgentWorkOrder") -> dict[str, Any]:
     }
 
 
-def append_log_events(order_pk: int, events: Sequence[LogEvent]) -> None:
-    """Append events to one order's log. The order's row is locked, which makes numbers follow commits."""
+def append_log_events(order_pk: int, events: Sequence[LogEvent], *, claim_epoch: int | None = None) -> None:
+    """Append events to one order's log. The order's row is locked, which makes numbers follow commits.
+
+    With `claim_epoch` only while no later claim was made. Raises `LeaseLost`.
+    """
     if not events:
         return
     orders = WorkOrderLog._meta.get_field("agent_work_order").related_model._default_manager
     with transaction.atomic():
-        last = orders.select_for_update().values_list("log_sequence", flat=True).get(pk=order_pk)
+        rows = orders.select_for_update().filter(pk=order_pk)
+        if claim_epoch is not None:
+            rows = rows.filter(claim_epoch=claim_epoch)
+        last = rows.values_list("log_sequence", flat=True).first()
+        if last is None and claim_epoch is None:
+            raise ObjectDoesNotExist(f"order {order_pk}")
+        if last is None:
+            raise LeaseLost(f"order {order_pk} epoch {claim_epoch}")
         WorkOrderLog.objects.bulk_create(
             WorkOrderLog(
                 agent_work_order_id=order_pk,

@@ -1,5 +1,6 @@
 """Health for load balancers and supervisors: `/healthz` that the process answers, `/readyz` that it can work."""
 
+from dataclasses import asdict
 from functools import lru_cache
 
 import structlog
@@ -33,14 +34,16 @@ def healthz(_request: HttpRequest) -> JsonResponse:
 
 @never_cache
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 where an order could be accepted and worked on now, else 503 and which check fails."""
+    """200 where an order could be accepted and worked on now, else 503 and which check fails; who works."""
+    alive: list[progress.WorkerRow] = []
     checks = {"database": False, "migrations": False, "workers": False}
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         checks["database"] = True
         checks["migrations"] = _migrations_applied()
-        checks["workers"] = progress.live_workers() > 0
+        alive = progress.workers_alive()
+        checks["workers"] = bool(alive)
     except _MigrationsMissing:
         pass
     except (DatabaseError, InterfaceError) as error:
@@ -51,6 +54,7 @@ def readyz(_request: HttpRequest) -> JsonResponse:
             "status": "ready" if is_ready else "not ready",
             "checks": checks,
             "isolation": settings.WORKORDERS_AGENT_ISOLATION,
+            "workers": [asdict(worker) for worker in alive],
         },
         status=200 if is_ready else 503,
     )

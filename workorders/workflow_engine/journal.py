@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F
 from django.utils import timezone
 
 from github_app.models import Repository
@@ -127,8 +127,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     if kind is StepKind.DELIVERY:
         last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
         same = [run for run in same if run.sequence > last_work]
-    reopened = _reopened_at(order) if same else None
-    recent = [run for run in same if reopened is None or run.started_at >= reopened]
+    recent = [run for run in same if run.sequence > order.attempts_from]
     lost = sum(_lost_its_worker(run) for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
     sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
@@ -155,13 +154,6 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         cancel_requested=order.cancel_requested_at is not None,
         runs=runs,
     )
-
-
-def _reopened_at(order: AgentWorkOrder) -> datetime | None:
-    """When somebody last retried it or asked for more; attempts count from then."""
-    reopenings = order.transitions.filter(to_status=AgentWorkOrderStatus.PENDING)
-    at: datetime | None = reopenings.aggregate(at=Max("at"))["at"]
-    return at
 
 
 def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from workorders.models.clock import database_now
 from workorders.states import ACTIVE
 
 _HOST_PATIENCE = timedelta(minutes=10)
+_TOO_FAR = timedelta(hours=2)  # the longest lease is one hour
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,15 @@ def this_host() -> str:
 
 
 def _claimable(now: datetime, host: str) -> Q:
-    """Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere."""
-    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=now)
-    here = Q(preferred_host__in=["", host]) | Q(claimable_at__lte=now - _HOST_PATIENCE)
-    return Q(status__in=ACTIVE, claimable_at__lte=now) & free & here
+    """Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere.
+
+    A lease in a future that none can reach is of another boot of a host whose clock was wrong (SQLite).
+    """
+    ended = Q(lease_expires_at__lte=now) | Q(lease_expires_at__gt=now + _TOO_FAR)
+    free = Q(lease_expires_at__isnull=True) | ended
+    by = now if connection.vendor == "postgresql" else max(now, timezone.now())
+    here = Q(preferred_host__in=["", host]) | Q(claimable_at__lte=by - _HOST_PATIENCE)
+    return Q(status__in=ACTIVE, claimable_at__lte=by) & free & here
 
 
 def has_claimable_steps(host: str = "") -> bool:

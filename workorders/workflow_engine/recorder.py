@@ -18,6 +18,7 @@ import structlog
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.utils import timezone
 
+from workorders.errors import LeaseLost
 from workorders.models.logs import LogEvent, append_log_events
 
 logger = structlog.get_logger("workorders")
@@ -96,6 +97,7 @@ class LogBuffer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._entries: dict[int, list[LogEvent]] = defaultdict(list)
+        self._epochs: dict[int, int | None] = {}
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._wake = threading.Event()
@@ -103,8 +105,10 @@ class LogBuffer:
         self._thread = threading.Thread(target=self._run, name="log-buffer", daemon=True)
         self._thread.start()
 
-    def add(self, order_pk: int, event: LogEvent) -> None:
+    def add(self, order_pk: int, event: LogEvent, *, claim_epoch: int | None = None) -> None:
+        """With `claim_epoch` it is written only while no later claim of the order was made."""
         with self._lock:
+            self._epochs[order_pk] = claim_epoch
             self._entries[order_pk].append(event)
         self._wake.set()
 
@@ -134,7 +138,10 @@ class LogBuffer:
         """Write one order's events and take them off the list, batch by batch."""
         while batch := events[:_MAX_BATCH]:
             try:
-                self._database.call(partial(append_log_events, order_pk, batch))
+                append = partial(append_log_events, order_pk, batch, claim_epoch=self._epochs.get(order_pk))
+                self._database.call(append)
+            except LeaseLost:  # the order's log is another worker's by now; ours has it in the process's log
+                logger.warning("log_events_fenced", order_pk=order_pk, count=len(batch))
             except (OperationalError, InterfaceError):
                 raise
             except Exception:  # these can never be written; other steps' events must not wait behind them
@@ -173,8 +180,11 @@ class LogBuffer:
 class StepLogger:
     """An order's log inside a step: to the process's log and file at once, to the table in batches."""
 
-    def __init__(self, order_pk: int, context: dict[str, Any], buffer: LogBuffer) -> None:
+    def __init__(
+        self, order_pk: int, context: dict[str, Any], buffer: LogBuffer, claim_epoch: int | None = None
+    ) -> None:
         self._order_pk = order_pk
+        self._claim_epoch = claim_epoch
         self._buffer = buffer
         self._logger = logger.bind(**context)
 
@@ -189,4 +199,6 @@ class StepLogger:
 
     def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         getattr(self._logger, level)(event, **fields)
-        self._buffer.add(self._order_pk, LogEvent(timezone.now(), level, event, fields))
+        self._buffer.add(
+            self._order_pk, LogEvent(timezone.now(), level, event, fields), claim_epoch=self._claim_epoch
+        )

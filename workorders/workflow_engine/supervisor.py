@@ -151,7 +151,7 @@ class Supervisor:
             if (wait := shortage(self._settings)) and journal.postpone(wait):
                 return
             plan = journal.begin()
-            log = StepLogger(claim.pk, plan.context, self._buffer)
+            log = StepLogger(claim.pk, plan.context, self._buffer, claim.epoch)
             try:
                 with controlled_by(step.control):
                     Orchestrator(self._parts, journal, log, step.control, plan).run()

@@ -1,8 +1,6 @@
 """`qcluster`: workers alone. Overrides django-q2's command, whose main process can hang when it is stopped."""
 
-import os
 import signal
-import socket
 import time
 from argparse import ArgumentParser
 from types import FrameType
@@ -10,50 +8,13 @@ from typing import Any
 
 import structlog
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections
-from django.utils import timezone
 
 from workorders import queue
 from workorders.management.gateway import GatewayKeeper
-from workorders.workflow_engine import recovery, workers
+from workorders.management.housekeeping import Housekeeper
 
 logger = structlog.get_logger("workorders")
-_RESTART_SECONDS = 2.0
-_BEAT_SECONDS = 2.0
-
-
-class Beat:
-    """Keeps this cluster's row in the registry fresh, and the queue from running dry of tickets.
-
-    A database that is away is waited out.
-    """
-
-    def __init__(self, gateway: GatewayKeeper) -> None:
-        self._gateway = gateway
-        self._name = f"{socket.gethostname()}:{os.getpid()}:cluster"
-        self._started_at = timezone.now()
-        self._next = 0.0
-
-    def when_due(self) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _BEAT_SECONDS
-        try:
-            share = queue.describe()["workers"]
-            gateway = (self._gateway.url, self._gateway.state())
-            workers.record_beat(
-                self._name, share=share, running=0, started_at=self._started_at, gateway=gateway
-            )
-            recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
-        except DatabaseError as error:
-            logger.warning("worker_beat_failed", error=str(error)[:300])
-            connections.close_all()
-
-    def forget(self) -> None:
-        try:
-            workers.forget_worker(self._name)
-        except DatabaseError as error:
-            logger.warning("worker_beat_failed", error=str(error)[:300])
+_RESTART_SECONDS = 1.0
 
 
 def _open_gateway() -> GatewayKeeper:
@@ -84,24 +45,36 @@ class Command(BaseCommand):
         queue.set_workers(options["workers"])
         queue.ensure_schedules()
         gateway = _open_gateway()
+        housekeeper = Housekeeper(gateway)
         cluster = queue.WorkCluster()
         cluster.start()
+        housekeeper.start()
         logger.info("cluster_started", gateway=gateway.url, **queue.describe())
-        beat = Beat(gateway)
         while not self.signals:
             time.sleep(0.1)
             gateway.keep()
-            beat.when_due()
-            if not cluster.is_alive:
-                logger.error("cluster_restarted", reason="its guard process ended")
-                time.sleep(_RESTART_SECONDS)
-                cluster = queue.WorkCluster()
-                cluster.start()
+            standstill = "no task is taken from the queue" if housekeeper.queue_stands_still else ""
+            if trouble := cluster.trouble or standstill:
+                cluster = self._replaced(cluster, housekeeper, trouble)
         logger.info("cluster_stopping")
         cluster.stop(within_seconds=queue.stop_budget_seconds(), hurry=lambda: self.signals > 1)
         gateway.stop()
-        beat.forget()
+        housekeeper.stop()
         logger.info("cluster_stopped")
+
+    def _replaced(
+        self, cluster: queue.WorkCluster, housekeeper: Housekeeper, reason: str
+    ) -> queue.WorkCluster:
+        """A new cluster for one that has died or stands still; running steps are put back where that still works."""
+        logger.error("cluster_restarted", reason=reason)
+        cluster.stop(within_seconds=queue.stop_budget_seconds(), hurry=lambda: self.signals > 0)
+        time.sleep(_RESTART_SECONDS)
+        fresh = queue.WorkCluster()
+        with housekeeper.paused():
+            housekeeper.forget_queue()
+            if not self.signals:
+                fresh.start()
+        return fresh
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.signals += 1

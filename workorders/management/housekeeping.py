@@ -1,0 +1,109 @@
+"""What a cluster's main process does beside watching its children: beats, tickets, and sweeping this host.
+
+In a thread, because a database or a disk that hangs must not keep the main process from hearing a signal.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
+
+from sandboxes.errors import ExpectedError
+from sandboxes.providers import ProviderSettings
+from workorders import queue, wiring
+from workorders.management.gateway import GatewayKeeper
+from workorders.models.clock import database_now
+from workorders.workflow_engine import recovery, workers
+
+logger = structlog.get_logger("workorders")
+BEAT_SECONDS = 2.0
+SWEEP_SECONDS = 60.0
+STUCK_SECONDS = 90.0
+_PAUSE_SECONDS = 10.0
+_THIS_HOST_ONLY = ProviderSettings()  # what runs elsewhere is the recovery schedule's, once for all hosts
+_WHATEVER_MAY_BE_AWAY = (DatabaseError, InterfaceError, OSError, ExpectedError)
+
+
+class Housekeeper:
+    """Keeps this cluster's row in the registry fresh, the queue from running dry of tickets, and the host clean."""
+
+    def __init__(self, gateway: GatewayKeeper) -> None:
+        self._gateway = gateway
+        self._name = f"{socket.gethostname()}:{os.getpid()}:cluster"
+        self._busy = threading.Lock()
+        self._ended = threading.Event()
+        self._next_sweep = 0.0
+        self._waiting: tuple[int, float] | None = None
+        self._started_at: datetime | None = None
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Between two passes: a process may be forked now, for no lock and no connection is in use."""
+        held = self._busy.acquire(timeout=_PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            if held:
+                self._busy.release()
+
+    @property
+    def queue_stands_still(self) -> bool:
+        """Whether the same message has waited for so long that this cluster can't be taking any."""
+        waiting = self._waiting
+        return waiting is not None and time.monotonic() - waiting[1] > STUCK_SECONDS
+
+    def forget_queue(self) -> None:
+        self._waiting = None
+
+    def stop(self) -> None:
+        """Take the row away; a database that is away keeps it until it grows old."""
+        self._ended.set()
+        with self.paused():
+            self._carefully(lambda: workers.forget_worker(self._name))
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            with self._busy:
+                if not self._ended.is_set():
+                    self._carefully(self._pass)
+            self._ended.wait(BEAT_SECONDS)
+
+    def _pass(self) -> None:
+        self._started_at = self._started_at or database_now()
+        share = queue.describe()["workers"]
+        gateway = (self._gateway.url, self._gateway.state())
+        workers.record_beat(self._name, share=share, running=0, started_at=self._started_at, gateway=gateway)
+        recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
+        oldest = queue.oldest_waiting_ticket()
+        if oldest is None:
+            self._waiting = None
+        elif self._waiting is None or self._waiting[0] != oldest:
+            self._waiting = (oldest, time.monotonic())
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + SWEEP_SECONDS
+            swept = recovery.sweep_here(
+                settings.WORKORDERS_DATA_DIR, wiring.isolation_settings(), _THIS_HOST_ONLY
+            )
+            if swept:
+                logger.info("host_swept", leftovers=list(swept))
+
+    @staticmethod
+    def _carefully(act: Callable[[], None]) -> None:
+        """Whatever is away now is looked at again in the next pass. No connection is kept, see `paused`."""
+        try:
+            act()
+        except _WHATEVER_MAY_BE_AWAY as error:
+            logger.warning("housekeeping_failed", error=str(error)[:300])
+        finally:
+            connections.close_all()
