@@ -156,9 +156,7 @@ def test_a_cluster_killed_whole_and_workers_stopped_beyond_their_lease(
     killed_at = time.monotonic()
     server.start()
     for order_id in ids_of(orders):
-        wait_for(
-            lambda order_id=order_id: server.events(order_id).count("agent_message") >= 2, 60, "takeover"
-        )
+        until_running(server, order_id, times=2)
     takeover = time.monotonic() - killed_at
 
     stopped = supervisors(server)

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workorders', '0003_api_keys'),
+        ('workorders', '0007_push_approval'),
     ]
 
     operations = [
