@@ -21,7 +21,7 @@ from workorders.workflow_engine.crash_points import POINTS
 
 pytestmark = pytest.mark.e2e
 SCRIPTED = f"{sys.executable} {Path(__file__).with_name('scripted_agent.py')}"
-LEASE = 4
+LEASE = 6
 TAKEOVER_SECONDS = LEASE + 10
 # Two places for each order, in different steps where possible: a step that loses its worker three times has failed.
 PLACES = (
