@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workorders', '0007_push_approval'),
+        ('workorders', '0008_model_gateway'),
     ]
 
     operations = [
