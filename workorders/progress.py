@@ -147,6 +147,9 @@ class PhaseHistoryEntry(_Value):
     sandbox_start_seconds: float | None = Field(
         description="until its last place to work was ready; null: none was opened"
     )
+    model_credential: Annotated[str | None, Known] = Field(
+        description="what its last agent held: gateway_token, provider_key; null: nothing"
+    )
     status: PhaseRunStatus = Field(description="how its last run stands")
 
 
@@ -394,7 +397,14 @@ def _log_entry(order: AgentWorkOrder, row: WorkOrderLog) -> LogEntry:
 
 def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
     runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=AGENT_RUNS).only(
-        "phase", "sequence", "status", "started_at", "completed_at", "commits", "sandbox_start_seconds"
+        "phase",
+        "sequence",
+        "status",
+        "started_at",
+        "completed_at",
+        "commits",
+        "sandbox_start_seconds",
+        "model_credential",
     )
     return phases_of(runs)
 
@@ -413,4 +423,5 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
         attempts=sum(run.status != PhaseRunStatus.INTERRUPTED for run in every),
         status=PhaseRunStatus(last.status),
         sandbox_start_seconds=last.sandbox_start_seconds,
+        model_credential=last.model_credential,
     )

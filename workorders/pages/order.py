@@ -74,6 +74,11 @@ class OrderState:
         return ((self.order.execution_completed_at or timezone.now()) - started).total_seconds()
 
     @property
+    def model_credential(self) -> str:
+        """What the last agent held to reach the model; empty before the first, or where it held nothing."""
+        return next((phase.model_credential for phase in reversed(self.phases) if phase.model_credential), "")
+
+    @property
     def failed_phase(self) -> PhaseLine | None:
         return next((phase for phase in self.phases if phase.status == "failed"), None)
 

@@ -30,6 +30,7 @@ class PhaseLine:
     commits: int = 0
     attempts: int = 0
     error: str = ""
+    model_credential: str = ""
 
     @property
     def seconds(self) -> float | None:
@@ -74,6 +75,8 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
         "completed_at",
         "commits",
         "error_message",
+        "sandbox_start_seconds",
+        "model_credential",
     )
     runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
     agent_runs = [run for run in runs if run.kind in AGENT_RUNS]
@@ -100,6 +103,7 @@ def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun) -> PhaseLine:
         ended_at=last.completed_at,
         commits=entry.commits,
         attempts=entry.attempts,
+        model_credential=last.model_credential,
         error=last.error_message if entry.status == "failed" else "",
     )
 
