@@ -34,7 +34,10 @@ EXCUSES = frozenset({"worker_lost", "github_unavailable", "github_rate_limited",
 
 @dataclass(frozen=True)
 class ChaosOptions:
-    """`faults` is the chance of each kind of fault at each step; given up after `timeout_seconds` without progress."""
+    """`faults` is the chance of each kind of fault at each step; given up after `timeout_seconds` without progress.
+
+    Times tell of the machine, too: where others use it, they are printed and not judged.
+    """
 
     orders: int
     workers: int = 4
@@ -44,6 +47,7 @@ class ChaosOptions:
     lease_seconds: int = 10
     timeout_seconds: float = 240
     silence_seconds: int = 45
+    judge_times: bool = True
 
 
 @dataclass
@@ -295,11 +299,12 @@ class _Run:
         limit = self.options.lease_seconds + TAKEOVER_EXTRA_SECONDS
         found = takeovers(server, disruptions.hits, self.markers)
         summary.lines.append(("takeover", f"{_spread(found)}, limit {limit:.0f} s"))
-        if percentile(found, 0.95) > limit:
+        judged = self.options.judge_times
+        if judged and percentile(found, 0.95) > limit:
             summary.broken.append(f"takeover p95 {percentile(found, 0.95):.1f} s is over {limit:.0f} s")
         cancels = [cancel.seconds for cancel in self.cancels if cancel.seconds is not None]
         summary.lines.append(("cancel", f"{_spread(cancels)}, limit {CANCEL_LIMIT_SECONDS:.0f} s"))
-        if cancels and max(cancels) > CANCEL_LIMIT_SECONDS:
+        if judged and cancels and max(cancels) > CANCEL_LIMIT_SECONDS:
             summary.broken.append(f"a cancel took {max(cancels):.1f} s")
         summary.lines.append(("agents", f"{witness.started}, of which {_counted(witness.kinds())}"))
         summary.lines.append(("overlaps", str(len(witness.overlaps))))

@@ -12,12 +12,19 @@ __all__ = ["database_url"]  # the fixture of the end-to-end tests
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.timeout(300)
-def test_the_law_holds_after_a_short_chaos(tmp_path: Path, database_url: str) -> None:  # a fixture
+@pytest.mark.timeout(600)
+def test_the_law_holds_after_a_short_chaos(tmp_path: Path, database_url: str) -> None:
     require_program("gh")
     require_program("bwrap")
     options = ChaosOptions(
-        orders=6, workers=3, seed="ci", faults=0.15, lease_seconds=12, silence_seconds=8, timeout_seconds=120
+        orders=6,
+        workers=3,
+        seed="ci",
+        faults=0.15,
+        lease_seconds=12,
+        silence_seconds=20,
+        timeout_seconds=200,
+        judge_times=False,  # other tests run beside it
     )
     said: list[str] = []
     summary = run_chaos(tmp_path, options, database_url, tell=said.append)
