@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,21 @@ import pytest
 from workorders.ticket_pipe import Flag, TicketPipe, Timer
 
 fork = multiprocessing.get_context("fork")
+MakePipe = Callable[[int], TicketPipe]
+
+
+@pytest.fixture
+def make_pipe() -> Iterator[MakePipe]:
+    made: list[TicketPipe] = []
+
+    def make(buffer_bytes: int) -> TicketPipe:
+        made.append(TicketPipe(buffer_bytes))
+        return made[-1]
+
+    yield make
+    for pipe in made:
+        pipe.close()
+        assert (pipe.empty(), pipe.qsize()) == (True, 0)
 
 
 def started(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -20,8 +35,8 @@ def started(function: Callable[..., Any], *arguments: Any) -> Any:
     return child
 
 
-def test_a_reader_killed_while_it_waits_holds_up_nobody() -> None:
-    tickets, answers = TicketPipe(32 * 1024), TicketPipe(32 * 1024)
+def test_a_reader_killed_while_it_waits_holds_up_nobody(make_pipe: MakePipe) -> None:
+    tickets, answers = make_pipe(32 * 1024), make_pipe(32 * 1024)
 
     def read() -> None:
         for item in iter(tickets.get, "STOP"):
@@ -41,8 +56,8 @@ def test_a_reader_killed_while_it_waits_holds_up_nobody() -> None:
     assert (tickets.empty(), tickets.qsize()) == (True, 0)
 
 
-def test_a_writer_waits_for_room_and_goes_on() -> None:
-    tickets = TicketPipe(8 * 1024)
+def test_a_writer_waits_for_room_and_goes_on(make_pipe: MakePipe) -> None:
+    tickets = make_pipe(8 * 1024)
 
     def write() -> None:
         for number in range(200):
@@ -56,8 +71,8 @@ def test_a_writer_waits_for_room_and_goes_on() -> None:
     assert writer.exitcode == 0
 
 
-def test_a_result_too_large_for_the_kernel_is_cut_and_anything_else_is_refused() -> None:
-    results = TicketPipe(8 * 1024)
+def test_a_result_too_large_for_the_kernel_is_cut_and_anything_else_is_refused(make_pipe: MakePipe) -> None:
+    results = make_pipe(8 * 1024)
     results.put({"id": 1, "result": "y" * 1_000_000})
     cut = results.get()
     assert (cut["id"], len(cut["result"])) == (1, 2000)

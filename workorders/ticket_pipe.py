@@ -39,14 +39,16 @@ class TicketPipe:
         return pickle.loads(self._reader.recv(MAX_MESSAGE_BYTES))  # noqa: S301  # nosec B301  # from our own processes
 
     def empty(self) -> bool:
-        return not select.select([self._reader], [], [], 0)[0]
+        return self._reader.fileno() < 0 or not select.select([self._reader], [], [], 0)[0]
 
     def qsize(self) -> int:
         """Whether something waits; the kernel does not say how much."""
         return int(not self.empty())
 
     def close(self) -> None:
-        """Nothing to do: what was put is in the kernel's hands."""
+        """This process's ends; what was put stays for those who still read."""
+        self._reader.close()
+        self._writer.close()
 
     def join_thread(self) -> None:
         """Nothing to wait for."""
