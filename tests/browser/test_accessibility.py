@@ -38,7 +38,7 @@ def seen_in_all_settings(visit: Visit) -> list[str]:
     found: list[str] = []
     for width, scheme in SETTINGS:
         visit.page.set_viewport_size({"width": width, "height": 900})
-        visit.page.emulate_media(color_scheme=scheme)
+        visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         expect(visit.page.locator("html")).to_have_attribute("data-bs-theme", scheme)
         found += [f"{width} px, {scheme}: {it}" for it in [*visit.too_wide(), *visit.axe()]]
     return found
@@ -50,9 +50,30 @@ def test_page(open_browser: Open, running: str, failed: str, completed: str, nam
     visit = open_browser()
     if name in {"not found", "no such page"}:
         visit.expect("404")
-    visit.page.emulate_media(reduced_motion="reduce")
     visit.page.goto(address)
     found = seen_in_all_settings(visit)
+    assert not found, "\n".join(found)
+
+
+def test_an_order_that_waits(open_browser: Open, live: Site) -> None:
+    """For disk space, and for a person who approves."""
+    order_id = live.order("Wait for it\nagent: say I wait\nagent: sleep 900")
+    live.until(order_id, "agent_message")
+    visit = open_browser()
+    found: list[str] = []
+    for reason, heading in (("disk_full", "Waiting"), ("approval_required", "Approve commit")):
+        live.sql(
+            "UPDATE workorders_agentworkorder SET waiting_reason = ?, waiting_message = 'It says why.', "
+            "approval_sha = ?, approval_paths = ? WHERE agent_work_order_id = ?",
+            reason,
+            "b" * 40,
+            '[{"path": ".github/workflows/ci.yml", "commit_sha": "' + "b" * 40 + '"}]',
+            order_id,
+        )
+        visit.page.goto(f"/work-orders/{order_id}/")
+        expect(visit.page.get_by_text(heading).first).to_be_visible()
+        found += seen_in_all_settings(visit)
+    live.cancel(order_id)
     assert not found, "\n".join(found)
 
 
