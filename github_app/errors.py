@@ -116,3 +116,8 @@ class GhNotLoggedIn(GitHubError):
 
     category = "gh_not_logged_in"
     advice = "Set GH_TOKEN for the server, or run `gh auth login` as the server's user."
+
+
+def may_be_done(error: GitHubError) -> bool:
+    """Whether GitHub may have done what was asked for although this is what came back."""
+    return isinstance(error, GitHubUnavailable | GitHubAnswerInvalid)

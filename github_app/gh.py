@@ -8,7 +8,7 @@ Knows nothing of pull requests or issues.
 import email.utils
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -335,3 +335,12 @@ def understand[Model: BaseModel](model: type[Model], value: object) -> Model:
         raise GitHubAnswerInvalid(
             f"GitHub's answer lacks what is needed: {places or 'an object'}."
         ) from error
+
+
+def look_again[Found](look: Callable[[], Found | None], pauses: Sequence[float]) -> Found | None:
+    """What `look` finds, after each of the pauses; None where it never does."""
+    for pause in pauses:
+        time.sleep(pause)
+        if (found := look()) is not None:
+            return found
+    return None

@@ -4,12 +4,13 @@ GitHub has no idempotency key, so a comment carries an invisible marker, is look
 again after a failure that may have come too late. Writes no rows.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel
 
-from github_app.errors import GitHubError, GitHubNotFound, IssueNotFound
-from github_app.gh import PER_PAGE, GhCli, understand
+from github_app.errors import GitHubError, GitHubNotFound, IssueNotFound, may_be_done
+from github_app.gh import PER_PAGE, GhCli, look_again, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue
 
@@ -56,8 +57,10 @@ class _CommentAnswer(BaseModel):
 class GitHubIssueClient:
     """Issues on GitHub. `number` is an issue's number as `parse_issue_number` gives it."""
 
-    def __init__(self, gh: GhCli) -> None:
+    def __init__(self, gh: GhCli, look_again_seconds: Sequence[float] = (0.0,)) -> None:
+        """`look_again_seconds`: the pauses before each look for a comment that may have been posted."""
         self._gh = gh
+        self._look_again = look_again_seconds
 
     def read_issue(self, reference: RepositoryReference, number: str) -> GitHubIssue:
         """The issue, its body cut at 64 KiB with a visible mark. May raise `IssueNotFound`."""
@@ -75,20 +78,36 @@ class GitHubIssueClient:
                 break
         return tuple(found[:limit])
 
-    def comment_on_issue(self, reference: RepositoryReference, number: str, *, body: str, marker: str) -> str:
+    def comment_on_issue(
+        self,
+        reference: RepositoryReference,
+        number: str,
+        *,
+        body: str,
+        marker: str,
+        asked_before: bool = False,
+        about_to_post: Callable[[], None] = lambda: None,
+    ) -> str:
         """Posts the comment unless it is there, and returns its address.
 
-        `marker` is an HTML comment that no other comment ends with; it is added where `body` lacks it. Raises
-        `GitHubError`; calling again after a retryable one is safe.
+        `marker` is an HTML comment that no other comment ends with; it is added where `body` lacks it.
+        `asked_before`: an earlier request's answer was lost, so that it is looked for more than once.
+        `about_to_post` is called just before the request, and may raise. Raises `GitHubError`; calling again after
+        a retryable one is safe.
         """
-        if found := self._find_comment(reference, number, marker):
+
+        def look() -> str | None:
+            return self._find_comment(reference, number, marker)
+
+        if found := look_again(look, self._look_again) if asked_before else look():
             return found
+        about_to_post()
         try:
             text = _with_marker(body, marker)
             answer = self._gh.api("POST", f"{_path(reference, number)}/comments", fields={"body": text})
             return understand(_CommentAnswer, answer).html_url
         except GitHubError as error:
-            if error.retryable and (found := self._find_comment(reference, number, marker)):
+            if may_be_done(error) and (found := look_again(look, self._look_again)):
                 return found
             raise
 

@@ -4,10 +4,19 @@ GitHub allows one open pull request per head and base, but answers a repeated re
 dropped connection says nothing; so this looks before it acts and after it fails. Writes no rows.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 from pydantic import BaseModel
 
-from github_app.errors import GitHubError, GitHubNotFound, GitHubRejected, RepositoryNotFound
-from github_app.gh import GhCli, understand
+from github_app.errors import (
+    GitHubError,
+    GitHubNotFound,
+    GitHubRejected,
+    RepositoryNotFound,
+    may_be_done,
+)
+from github_app.gh import GhCli, look_again, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubPullRequest, PullRequestState
 
@@ -36,6 +45,7 @@ class _PullRequestAnswer(BaseModel):
     state: str
     merged_at: str | None = None
     draft: bool = False
+    body: str | None = None
     head: _End
     base: _End
 
@@ -55,14 +65,20 @@ class _PullRequestAnswer(BaseModel):
             state=state,
             is_draft=self.draft,
             head_sha=self.head.sha,
+            pull_request_body=self.body or "",
         )
 
 
 class GitHubPullRequestClient:
-    """Pull requests on GitHub, from branches of the repository itself."""
+    """Pull requests on GitHub, from branches of the repository itself.
 
-    def __init__(self, gh: GhCli) -> None:
+    `look_again_seconds` are the pauses before each look for something that may have been done: GitHub's lists can be
+    some seconds old.
+    """
+
+    def __init__(self, gh: GhCli, look_again_seconds: Sequence[float] = (0.0,)) -> None:
         self._gh = gh
+        self._look_again = look_again_seconds
 
     def find_pull_request(self, reference: RepositoryReference, head_branch: str) -> GitHubPullRequest | None:
         """The branch's pull request: the open one, else the newest merged one, else the newest closed one."""
@@ -81,6 +97,12 @@ class GitHubPullRequestClient:
         ]
         return min(own, key=lambda it: (_PREFERENCE.index(it.state), -it.pull_request_number), default=None)
 
+    def find_pull_request_again(
+        self, reference: RepositoryReference, head_branch: str
+    ) -> GitHubPullRequest | None:
+        """The same with patience, for one that may have been opened a moment ago."""
+        return look_again(lambda: self.find_pull_request(reference, head_branch), self._look_again)
+
     def ensure_pull_request(
         self,
         reference: RepositoryReference,
@@ -91,15 +113,24 @@ class GitHubPullRequestClient:
         body: str,
         draft: bool,
         head_sha: str = "",
+        known_number: int | None = None,
+        asked_before: bool = False,
+        about_to_post: Callable[[], None] = lambda: None,
     ) -> tuple[GitHubPullRequest, bool]:
         """The branch's pull request, and whether this call created it.
 
         A merged or closed one counts, so that what a person has dealt with does not come up again; with
-        `head_sha` it counts only for that commit, so that a follow-up on the branch gets a new one. `draft`
-        is dropped where the repository's plan has no drafts. Raises `GitHubError`; calling again after a
-        retryable one is safe.
+        `head_sha` a merged one counts only for that commit, so that a follow-up on the branch gets a new one.
+        `known_number`: the one seen earlier. `asked_before`: an earlier request's answer was lost, so that it is
+        looked for more than once. `about_to_post` is called just before the request that creates it, and may raise.
+        `draft` is dropped where the repository's plan has no drafts. Raises `GitHubError`; calling again after
+        a retryable one is safe.
         """
-        if found := self._adoptable(reference, head_branch, head_sha):
+
+        def look() -> GitHubPullRequest | None:
+            return self._adoptable(reference, head_branch, head_sha, known_number)
+
+        if found := look_again(look, self._look_again) if asked_before else look():
             return found, False
         fields = {
             "title": _title(title),
@@ -108,11 +139,13 @@ class GitHubPullRequestClient:
             "base": base_branch,
             "draft": draft,
         }
+        about_to_post()
         try:
             return self._create(reference, fields), True
         except GitHubError as error:
-            may_exist = error.retryable or "already exists" in str(error)
-            if may_exist and (found := self._adoptable(reference, head_branch, head_sha)):
+            if (may_be_done(error) or "already exists" in str(error)) and (
+                found := look_again(look, self._look_again)
+            ):
                 return found, False
             raise
 
@@ -123,6 +156,7 @@ class GitHubPullRequestClient:
         *,
         title: str | None = None,
         body: str | None = None,
+        state: Literal["open", "closed"] | None = None,
     ) -> GitHubPullRequest:
         """Sets what is given and leaves the rest; the same call twice changes nothing more."""
         fields: dict[str, object] = {}
@@ -130,19 +164,29 @@ class GitHubPullRequestClient:
             fields["title"] = _title(title)
         if body is not None:
             fields["body"] = _fit(body)
+        if state is not None:
+            fields["state"] = state
         answer = self._gh.api("PATCH", f"{_path(reference)}/{number}", fields=fields)
         return understand(_PullRequestAnswer, answer).value()
 
-    def _adoptable(
-        self, reference: RepositoryReference, branch: str, head_sha: str
-    ) -> GitHubPullRequest | None:
+    def read_pull_request(self, reference: RepositoryReference, number: int) -> GitHubPullRequest | None:
+        """None where GitHub shows no such one."""
         try:
-            found = self.find_pull_request(reference, branch)
-        except GitHubNotFound as error:
-            raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
-        if found and found.state != "open" and head_sha and found.head_sha != head_sha:
+            answer = self._gh.api("GET", f"{_path(reference)}/{number}")
+        except GitHubNotFound:
             return None
-        return found
+        return understand(_PullRequestAnswer, answer).value()
+
+    def _adoptable(
+        self, reference: RepositoryReference, branch: str, head_sha: str, known_number: int | None
+    ) -> GitHubPullRequest | None:
+        found = self.read_pull_request(reference, known_number) if known_number else None
+        if found is None or found.head_branch != branch or _is_past(found, head_sha):
+            try:
+                found = self.find_pull_request(reference, branch)
+            except GitHubNotFound as error:
+                raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
+        return None if found is None or _is_past(found, head_sha) else found
 
     def _create(self, reference: RepositoryReference, fields: dict[str, object]) -> GitHubPullRequest:
         try:
@@ -152,6 +196,11 @@ class GitHubPullRequestClient:
                 raise
             answer = self._gh.api("POST", _path(reference), fields={**fields, "draft": False})
         return understand(_PullRequestAnswer, answer).value()
+
+
+def _is_past(found: GitHubPullRequest, head_sha: str) -> bool:
+    """Merged before the commit came; it takes no more."""
+    return found.state == "merged" and bool(head_sha) and found.head_sha != head_sha
 
 
 def _path(reference: RepositoryReference) -> str:

@@ -44,6 +44,7 @@ class GitHubPullRequest(_Value):
     state: PullRequestState
     is_draft: bool = False
     head_sha: str = ""
+    pull_request_body: str = ""
 
 
 class GitHubIssue(_Value):

@@ -34,7 +34,7 @@ def rich_order() -> AgentWorkOrder:
 
 
 def rows() -> None:
-    rich_order()
+    rich_order().effects.create(kind="comment", key="#1")
     number = IdempotencyRecord.objects.count()
     IdempotencyRecord.objects.create(
         endpoint="x", key=str(number), body_sha256="", response_status=200, response_body={}
@@ -53,8 +53,8 @@ def cost(client: Client, path: str) -> int:
     return len(captured)
 
 
-def test_all_eight_are_there() -> None:
-    assert len(MODELS) == 8
+def test_all_nine_are_there() -> None:
+    assert len(MODELS) == 9
 
 
 @pytest.mark.parametrize("model", MODELS)

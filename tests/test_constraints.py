@@ -16,6 +16,7 @@ from workorders.models import (
     AgentWorkOrder,
     ApiKey,
     IdempotencyRecord,
+    OutsideEffect,
     WorkOrderCommit,
     WorkOrderFile,
     WorkOrderLog,
@@ -83,6 +84,15 @@ def same_issue() -> None:
         OpenIssue.objects.create(repository=place, position=1, number=1, title=title)
 
 
+def effect(**values: Any) -> OutsideEffect:
+    fields = {
+        "agent_work_order": AgentWorkOrder.objects.first() or make_order(),
+        "kind": "comment",
+        "key": "#1",
+    }
+    return OutsideEffect.objects.create(**{**fields, **values})
+
+
 def same_rate_limit() -> None:
     for _ in range(2):
         GitHubRateLimit.objects.create(host="github.com", token_fingerprint="a", not_before=NOW)
@@ -138,6 +148,9 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "log_sequence_unique": [same_log_number],
     "commit_position": [same_commit_position],
     "file_position": [same_file_position],
+    "effect_once": [lambda: [effect() for _ in range(2)]],
+    "effect_state_known": [lambda: effect(state="lost", sent_at=NOW)],
+    "effect_asked_for_has_time": [lambda: effect(state="sent")],
     "rate_limit_once": [same_rate_limit],
     "open_issue_once": [same_issue],
     "open_issue_is_number": [

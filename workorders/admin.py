@@ -22,6 +22,7 @@ from workorders.models import (
     AgentWorkOrder,
     ApiKey,
     IdempotencyRecord,
+    OutsideEffect,
     PhaseRun,
     WorkerProcess,
     WorkOrderLog,
@@ -117,7 +118,7 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
     ]
     date_hierarchy = "created_at"
     actions = ["retry", "cancel", "go_on", "approve"]
-    readonly_fields = ["pull_request", "phases", "prompts_queued", "history", "latest_log"]
+    readonly_fields = ["pull_request", "phases", "outside", "prompts_queued", "history", "latest_log"]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Asked by Django for the actions below."""
@@ -173,6 +174,11 @@ class AgentWorkOrderAdmin(ReadOnlyAdmin):
         columns = ("sequence", "kind", "phase", "attempt", "status", "started_at", "completed_at", "commits")
         return _latest(order.phase_runs.all(), columns, "phaserun", order)
 
+    @admin.display(description="effects outside")
+    def outside(self, order: AgentWorkOrder) -> SafeString:
+        columns = ("kind", "key", "state", "requests", "number", "sent_at", "confirmed_at")
+        return _latest(order.effects.all(), columns, "outsideeffect", order)
+
     @admin.display(description="prompts")
     def prompts_queued(self, order: AgentWorkOrder) -> SafeString:
         columns = ("created_at", "by", "status", "prompt_text")
@@ -227,6 +233,24 @@ class AgentPromptAdmin(ReadOnlyAdmin):
     list_filter = ["status"]
     list_select_related = ["agent_work_order"]
     search_fields = ["agent_work_order__agent_work_order_id", "prompt_text"]
+    ordering = ["-pk"]
+
+
+@admin.register(OutsideEffect)
+class OutsideEffectAdmin(ReadOnlyAdmin):
+    list_display = [
+        "agent_work_order",
+        "kind",
+        "key",
+        "state",
+        "settled",
+        "requests",
+        "sent_at",
+        "confirmed_at",
+    ]
+    list_filter = ["kind", "state", "settled"]
+    list_select_related = ["agent_work_order"]
+    search_fields = ["agent_work_order__agent_work_order_id", "address"]
     ordering = ["-pk"]
 
 

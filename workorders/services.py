@@ -29,10 +29,18 @@ from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, 
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.clock import database_now
+from workorders.models.effect import open_pull_requests
 from workorders.models.logs import record_order_event
 from workorders.progress import known_id
 from workorders.redaction import redact
-from workorders.states import ACTIVE, NEEDS_DECISION, RETRYABLE, AgentWorkOrderStatus, WaitingReason
+from workorders.states import (
+    ACTIVE,
+    NEEDS_DECISION,
+    RETRYABLE,
+    AgentWorkOrderStatus,
+    EffectState,
+    WaitingReason,
+)
 from workorders.workflow_definitions import AgentWorkflowType
 
 logger = structlog.get_logger(__name__)
@@ -155,21 +163,41 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
 
 
 def cancel_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrder:
-    """Cancel now where nothing runs, else ask the worker, which ends the agent first. Raises `ConflictError`."""
+    """Cancel now where nothing runs, else ask the worker, which ends the agent first. Raises `ConflictError`.
+
+    Also raised in the moment between asking GitHub for the pull request and the order's completion: what this
+    acknowledges leaves no pull request open.
+    """
     with transaction.atomic():
         order = _locked(agent_work_order_id)
         if order.status not in ACTIVE:
             raise ConflictError(f"The work order is already {order.status}.")
+        withdrawal = open_pull_requests(order)
         if order.cancel_requested_at is None:
+            if _is_held(order) and withdrawal.exclude(state=EffectState.UNKNOWN).exists():
+                raise ConflictError(
+                    "The order's pull request is being opened at this moment, and the order completes; "
+                    "close the pull request on GitHub instead."
+                )
             AgentWorkOrder.objects.filter(pk=order.pk).update(
                 cancel_requested_at=timezone.now(), version=F("version") + 1, updated_at=timezone.now()
             )
             record_order_event(order, "agent_work_order_cancel_requested", by=by)
             order.refresh_from_db()
         if not order.claim_owner:
-            order.finish_cancelled(by=by)
+            if not withdrawal.exists():
+                order.finish_cancelled(by=by)
+            else:  # a worker closes the pull request that may be there, and then says so
+                AgentWorkOrder.objects.filter(pk=order.pk).update(**NOT_WAITING, claimable_at=timezone.now())
+                order.refresh_from_db()
+                queue.issue_ticket()
         queue.wake_supervisors()
     return order
+
+
+def _is_held(order: AgentWorkOrder) -> bool:
+    """A living worker has the order's step."""
+    return order.lease_expires_at is not None and order.lease_expires_at > database_now()
 
 
 def retry_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrder:

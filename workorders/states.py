@@ -90,6 +90,28 @@ class Wait:
     seconds: float | None = None
 
 
+class EffectKind(StrEnum):
+    """What the server does outside itself for an order."""
+
+    PUSH = "push"
+    PULL_REQUEST = "pull_request"
+    PULL_REQUEST_UPDATE = "pull_request_update"
+    COMMENT = "comment"
+
+
+class EffectState(StrEnum):
+    """`unknown`: asked for, and the answer was lost; looked for before it is ever asked for again.
+
+    `undone`: taken back, because the order was cancelled.
+    """
+
+    PLANNED = "planned"
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    UNKNOWN = "unknown"
+    UNDONE = "undone"
+
+
 S = AgentWorkOrderStatus
 LEGAL_MOVES: dict[AgentWorkOrderStatus, frozenset[AgentWorkOrderStatus]] = {
     S.PENDING: frozenset({S.RUNNING, S.CANCELLED, S.FAILED}),
@@ -101,6 +123,8 @@ LEGAL_MOVES: dict[AgentWorkOrderStatus, frozenset[AgentWorkOrderStatus]] = {
 ACTIVE = frozenset({S.PENDING, S.RUNNING})
 FINISHED = frozenset({S.COMPLETED, S.FAILED, S.CANCELLED})
 RETRYABLE = frozenset({S.FAILED, S.CANCELLED})
+# A pull request in one of these may be there, or be there in a moment.
+MAY_BE_THERE = frozenset({EffectState.SENT, EffectState.CONFIRMED, EffectState.UNKNOWN})
 STEP_DONE = frozenset({PhaseRunStatus.SUCCEEDED, PhaseRunStatus.NO_CHANGE_NEEDED})
 
 if set(WAITING_WORDS) != set(WaitingReason):

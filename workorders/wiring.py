@@ -35,6 +35,7 @@ from workorders.workflow_engine.retention import Retention
 
 VERIFY_SECONDS = 15.0
 OPEN_ISSUES = 50
+LOOK_AGAIN_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)  # GitHub's lists may be seconds old
 
 
 def gh_cli(*, timeout_seconds: float = 20.0, database: Database | None = None) -> GhCli:
@@ -161,8 +162,8 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
         ),
         git=trusted_git(),
         repositories=GitHubRepositoryClient(gh),
-        issues=GitHubIssueClient(gh),
-        pull_requests=GitHubPullRequestClient(gh),
+        issues=GitHubIssueClient(gh, LOOK_AGAIN_SECONDS),
+        pull_requests=GitHubPullRequestClient(gh, LOOK_AGAIN_SECONDS),
         parse_reference=reference_of,
         remote_for=remote_for,
         crash_point=parse_crash_points(settings.WORKORDERS_CRASH_AT),

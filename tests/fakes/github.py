@@ -106,7 +106,8 @@ class Repository:
 class Fault:
     """What goes wrong with requests that match, `times` often, after the first `skip` of them.
 
-    `execute`: what was asked for is done first. Then a delay, and a dropped connection or an answer.
+    `execute`: what was asked for is done first. Then a delay, and a dropped connection or an answer. `stale`: a
+    list's answer is a moment old and lacks its newest item.
     """
 
     method: str
@@ -119,6 +120,7 @@ class Fault:
     delay_seconds: float = 0
     execute: bool = False
     skip: int = 0
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,10 +242,13 @@ class FakeGitHub:
         delay_seconds: float = 0,
         execute: bool = False,
         skip: int = 0,
+        stale: bool = False,
     ) -> Fault:
         """Programs a fault for requests whose path (without /api/v3) matches the regular expression."""
         pattern = re.compile(path)
-        fault = Fault(method, pattern, times, status, headers or {}, body, drop, delay_seconds, execute, skip)
+        fault = Fault(
+            method, pattern, times, status, headers or {}, body, drop, delay_seconds, execute, skip, stale
+        )
         self.faults.append(fault)
         return fault
 
@@ -499,6 +504,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = 0, None
         if fault is None or fault.execute or (fault.status is None and not fault.drop):
             status, body = self._carry_out(github, path, query, raw, token)
+        if fault is not None and fault.stale and isinstance(body, list) and body:
+            body = sorted(body, key=lambda item: item["id"])[:-1]
         if fault is not None and fault.delay_seconds:
             time.sleep(fault.delay_seconds)
         if fault is not None and fault.status is not None:

@@ -406,12 +406,14 @@ def test_an_order_with_a_waiting_prompt_goes_on_after_its_delivery() -> None:
     assert fresh(third).status == Status.COMPLETED
 
 
-def test_a_cancel_after_the_delivery_is_too_late() -> None:
+def test_a_cancel_that_was_acknowledged_before_the_end_wins() -> None:
     journal, _plan = delivering()
     want_cancel(journal)
-    journal.finish_order(PUSHED)
+    assert journal.finish_order(PUSHED) is False
+    assert fresh(journal).status == Status.RUNNING
+    journal.finish_cancelled()
     order = fresh(journal)
-    assert (order.status, order.cancel_requested_at) == (Status.COMPLETED, None)
+    assert (order.status, order.cancel_requested_at) == (Status.CANCELLED, None)
     assert order.transitions.filter(to_status__in=["completed", "cancelled"]).count() == 1
 
 
@@ -490,13 +492,15 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     ),
     "budget_refused": lambda journal, _plan: journal.budget_refused(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),
+    "plan_push": lambda journal, _plan: journal.plan_push(HEAD),
+    "fenced": lambda journal, _plan: journal.fenced(lambda order: order.pk),
     "finish_step": lambda journal, _plan: finish(journal),
     "finish_order": lambda journal, _plan: journal.finish_order(PUSHED),
     "fail_step": lambda journal, plan: journal.fail_step(plan, Passing("Away.")),
+    "request_approval": lambda journal, _plan: journal.request_approval(HEAD, [], progress("one"), []),
     "finish_cancelled": lambda journal, _plan: journal.finish_cancelled(),
     "wait": lambda journal, plan: journal.wait(plan, Wait(WaitingReason.DISK_FULL, "Full.")),
     "postpone": lambda journal, _plan: journal.postpone(Wait(WaitingReason.DISK_FULL, "Full.")),
-    "request_approval": lambda journal, _plan: journal.request_approval(HEAD, [], progress("one"), []),
     "put_back": lambda journal, _plan: journal.put_back("Stopped."),
 }
 

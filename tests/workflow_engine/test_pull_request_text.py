@@ -16,6 +16,7 @@ from workorders.workflow_engine.pull_request_text import (
     issue_comment,
     pull_request_body,
     pull_request_title,
+    renewed_body,
 )
 from workorders.workflow_engine.pull_request_text import (
     TestNumbers as Numbers,  # pytest takes Test… for its own
@@ -122,14 +123,28 @@ def test_the_body_has_every_part_in_order() -> None:
         "| Implementation | 3 | 2 | 0 min 5 s |",
         "4 files changed, 30 lines added, 2 removed.",
         "## Tests\n\n7 passed, 0 failed (`test_results.json`).",
-        "\n## Checklist\n\n- [ ] I read it\n",
         "\nCloses #42\n",
-        "<sub>Work order `wo-abcd2345`</sub>\n",
+        "<sub>Work order `wo-abcd2345`</sub>\n<!-- work-order: end -->",
+        "\n## Checklist\n\n- [ ] I read it\n",
     ]
     places = [body.find(part) for part in parts]
     assert -1 not in places, parts[places.index(-1)]
     assert places == sorted(places)
     assert "WARNING" not in body
+
+
+def test_a_renewed_text_keeps_what_people_wrote_around_ours() -> None:
+    first = pull_request_body(FULL)
+    edited = f"Before.\r\n{first.replace('[ ]', '[x]')}After."
+    fresh = pull_request_body(replace(FULL, files_changed=9, request="<!-- work-order: end --> gone?"))
+    renewed = renewed_body(edited, fresh)
+    assert renewed.startswith("Before.\n<!-- work-order: begin -->")
+    assert renewed.endswith("- [x] I read it\nAfter.")
+    assert "9 files changed" in renewed
+    assert "4 files changed" not in renewed
+    assert renewed_body(renewed, fresh) == renewed
+    assert renewed_body("Somebody took ours out.", fresh).startswith("Somebody took ours out.\n\n<!-- work")
+    assert "Mark this draft as ready" in renewed_body(first, fresh, still_draft=True)
 
 
 def test_absent_parts_leave_no_heading() -> None:
@@ -140,7 +155,7 @@ def test_absent_parts_leave_no_heading() -> None:
 
 def test_failing_tests_are_said_first_and_by_name() -> None:
     body = pull_request_body(replace(FULL, tests=Numbers(5, 2, ["test_bend", "test @octocat\nfixes #1"])))
-    assert body.startswith("> [!WARNING]\n> **2 tests fail.**")
+    assert body.startswith("<!-- work-order: begin -->\n> [!WARNING]\n> **2 tests fail.**")
     assert "5 passed, 2 failed" in body
     assert "- ❌ test_bend\n" in body
     assert not MENTION.search(body)
@@ -198,7 +213,7 @@ def test_other_words_stay_as_they_are(text: str) -> None:
 )
 def test_a_plan_cannot_swallow_what_follows_it(plan: str) -> None:
     body = pull_request_body(replace(FULL, plan=plan))
-    assert "<!--" not in body
+    assert body.count("<!--") == 2, "only our own marks"
     open_fence = ""
     for line in body.partition("</details>")[0].splitlines():
         if found := re.match(r"(`{3,}|~{3,})", line):

@@ -2,6 +2,7 @@
 
 from workorders.models.agent_work_order import AgentWorkOrder
 from workorders.models.api_key import ApiKey
+from workorders.models.effect import OutsideEffect
 from workorders.models.git_cache import WorkOrderCommit, WorkOrderFile
 from workorders.models.history import WorkOrderTransition
 from workorders.models.idempotency import IdempotencyRecord
@@ -18,6 +19,7 @@ __all__ = [
     "IdempotencyRecord",
     "ModelAccess",
     "ModelUsage",
+    "OutsideEffect",
     "PhaseRun",
     "WorkOrderCommit",
     "WorkOrderFile",

@@ -1,31 +1,30 @@
 """The last step: the remote has the commits, the pull request exists, the issue knows. Looks, then says so.
 
-Every effect looks before it acts and after it fails, so that running this step twice leaves one of everything.
+What is published, and how one of everything is kept, is `github_delivery`'s; here is what is said in it and what
+the order's outcome is.
 """
 
 from collections.abc import Callable
 
 from github_app.references import RepositoryReference
-from github_app.types import GitHubPullRequest
 from sandboxes.errors import PushRejected
 from sandboxes.git import RemoteRepository
 from sandboxes.mirror import RepositoryMirror
 from workorders.models import PhaseRun
 from workorders.states import STEP_DONE, AgentWorkOrderOutcome, PhaseRunStatus
 from workorders.workflow_definitions import StepKind, steps_of
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.github_delivery import GitHubDelivery
+from workorders.workflow_engine.journal import StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import says_no_change_needed
 from workorders.workflow_engine.pull_request_text import (
     PhaseSummary,
     PullRequestFacts,
     TestNumbers,
-    comment_marker,
     issue_comment,
     pull_request_body,
     pull_request_title,
 )
-from workorders.workflow_engine.recorder import StepLogger
 
 TEMPLATE_PATHS = (
     ".github/pull_request_template.md",
@@ -40,42 +39,48 @@ TEMPLATE_PATHS = (
 class Delivery:
     """Delivers one order. `check` raises when the supervisor has ended the step."""
 
-    def __init__(
-        self, parts: EngineParts, journal: StepJournal, log: StepLogger, check: Callable[[], None]
-    ) -> None:
+    def __init__(self, parts: EngineParts, github: GitHubDelivery, check: Callable[[], None]) -> None:
         self._parts = parts
-        self._journal = journal
-        self._log = log
+        self._github = github
         self._check = check
 
     def deliver(
         self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository
     ) -> AgentWorkOrderOutcome:
-        """The order's outcome, once everything that makes it true was seen. Raises `ExpectedError`s."""
+        """The order's outcome, once everything that makes it true was seen. Raises `ExpectedError`s.
+
+        An order that changed nothing gets no pull request, which could show nothing; its issue hears why.
+        """
         order = plan.order
         reference = self._parts.parse_reference(plan.repository.repository_url)
         tests = _tests(plan.runs)
         outcome = _outcome(plan, reference, tests)
-        self._require_pushed(plan, mirror, remote)
         if reference.is_local:
+            self._require_pushed(plan, mirror, remote)
             return outcome
+        point = mirror.refresh(  # another host may have worked so far
+            remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name
+        )
+        if point.branch_sha != order.head_sha:
+            self._require_pushed(plan, mirror, remote)
         facts = self._facts(plan, mirror, tests)
         self._check()
-        pull_request = self._ensure_pull_request(plan, reference, facts, draft=bool(tests and tests.failed))
+        url = self._pull_request(facts, tests) if _has_something_to_review(plan) else ""
         if order.github_issue_number:
-            self._check()
-            url = self._parts.issues.comment_on_issue(
-                reference,
-                order.github_issue_number,
-                body=issue_comment(
-                    pull_request_url=pull_request.pull_request_url, outcome=outcome, tests=tests
-                ),
-                marker=comment_marker(order.agent_work_order_id),
+            comment = issue_comment(
+                pull_request_url=url, outcome=outcome, tests=tests, reason=facts.no_change_reason
             )
-            self._parts.crash_point("commented", order.git_branch_name)
-            self._log.info("github_issue_commented", issue_number=order.github_issue_number, comment_url=url)
+            self._github.comment(order.github_issue_number, comment)
         self._require_pushed(plan, mirror, remote)
         return outcome
+
+    def _pull_request(self, facts: PullRequestFacts, tests: TestNumbers | None) -> str:
+        found = self._github.pull_request(
+            title=pull_request_title(facts),
+            body=pull_request_body(facts),
+            draft=bool(tests and tests.failed),
+        )
+        return found.pull_request_url
 
     def _require_pushed(self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
         """The remote branch is at the inspected commit; pushed again from this host's mirror where it is not."""
@@ -90,33 +95,6 @@ class Delivery:
                 advice="Restore the branch on the remote, then retry.",
             )
         mirror.push(remote, sha=order.head_sha, git_branch_name=order.git_branch_name)
-
-    def _ensure_pull_request(
-        self, plan: StepPlan, reference: RepositoryReference, facts: PullRequestFacts, *, draft: bool
-    ) -> GitHubPullRequest:
-        order = plan.order
-        pull_request, created = self._parts.pull_requests.ensure_pull_request(
-            reference,
-            head_branch=order.git_branch_name,
-            base_branch=order.base_branch,
-            title=pull_request_title(facts),
-            body=pull_request_body(facts),
-            draft=draft,
-            head_sha=order.head_sha,
-        )
-        self._parts.crash_point("pull_request_posted", order.git_branch_name)
-        self._journal.update_order(
-            github_pull_request_number=pull_request.pull_request_number,
-            github_pull_request_url=pull_request.pull_request_url,
-        )
-        self._parts.crash_point("pull_request_stored", order.git_branch_name)
-        self._log.info(
-            "github_pull_request_created" if created else "github_pull_request_found",
-            pull_request_url=pull_request.pull_request_url,
-            pull_request_number=pull_request.pull_request_number,
-            draft=pull_request.is_draft,
-        )
-        return pull_request
 
     def _facts(self, plan: StepPlan, mirror: RepositoryMirror, tests: TestNumbers | None) -> PullRequestFacts:
         order, git = plan.order, self._parts.git
@@ -155,7 +133,7 @@ def _outcome(
 ) -> AgentWorkOrderOutcome:
     if tests is not None and tests.failed:
         return AgentWorkOrderOutcome.TESTS_FAILED
-    if _no_change(plan):
+    if _no_change(plan) or not _has_something_to_review(plan):
         return AgentWorkOrderOutcome.NO_CHANGE_NEEDED
     return (
         AgentWorkOrderOutcome.BRANCH_PUSHED
@@ -164,8 +142,19 @@ def _outcome(
     )
 
 
+def _has_something_to_review(plan: StepPlan) -> bool:
+    """Files that differ from the base branch; or a pull request from before, which a follow-up has emptied."""
+    return plan.order.git_files_changed > 0 or plan.order.github_pull_request_number is not None
+
+
 def _no_change(plan: StepPlan) -> bool:
-    return any(run.status == PhaseRunStatus.NO_CHANGE_NEEDED for run in plan.runs)
+    """The implementing phase said so, and no follow-up has changed anything since."""
+    said = [run.sequence for run in plan.runs if run.status == PhaseRunStatus.NO_CHANGE_NEEDED]
+    return bool(said) and not any(
+        run.kind == StepKind.FOLLOW_UP and run.status in STEP_DONE and run.end_sha != run.start_sha
+        for run in plan.runs
+        if run.sequence > said[-1]
+    )
 
 
 def _tests(runs: tuple[PhaseRun, ...]) -> TestNumbers | None:

@@ -20,15 +20,25 @@ from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.model_gateway.access import CredentialKind
-from workorders.models import AgentPrompt, AgentWorkOrder, ModelAccess, PhaseRun, WorkOrderCommit
+from workorders.models import (
+    AgentPrompt,
+    AgentWorkOrder,
+    ModelAccess,
+    OutsideEffect,
+    PhaseRun,
+    WorkOrderCommit,
+)
 from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
+from workorders.models.effect import open_pull_requests
 from workorders.models.logs import append_log_events, order_context, record_order_event, storable
 from workorders.models.model_access import new_step_token, token_hash
 from workorders.states import (
     STEP_DONE,
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
+    EffectKind,
+    EffectState,
     PhaseRunStatus,
     PromptStatus,
     UsageSource,
@@ -229,18 +239,21 @@ class StepJournal:
 
         return self._database.call(run)
 
-    def _end(self, write: Callable[[], None]) -> None:
+    def _end[T](self, write: Callable[[], T]) -> T:
         """The step's last transaction, which also stores what it logged: whoever sees the end can read all of it."""
         if self._buffer is None:
-            self._transaction(write)
-            return
+            return self._transaction(write)
         with self._buffer.taken(self.claim.pk) as events:
 
-            def write_all() -> None:
+            def write_all() -> T:
                 append_log_events(self.claim.pk, events)
-                write()
+                return write()
 
-            self._transaction(write_all)
+            return self._transaction(write_all)
+
+    def fenced[T](self, function: Callable[[AgentWorkOrder], T]) -> T:
+        """`function(order)` in one transaction with the order's row locked, if the claim still holds."""
+        return self._transaction(lambda: function(self.claim.lock()))
 
     def begin(self) -> StepPlan:
         """What is to be done, with its run open, in one transaction; no run for an order that is being cancelled.
@@ -296,6 +309,23 @@ class StepJournal:
         def write() -> None:
             self.claim.hold()
             self._run_rows().update(**changes)
+
+        self._transaction(write)
+
+    def plan_push(self, head_sha: str) -> None:
+        """The inspected commit that is about to be pushed: what a later worker adopts, should this one die."""
+
+        def write() -> None:
+            order = self.claim.lock()
+            self._run_rows().update(planned_sha=head_sha)
+            sent = {"state": EffectState.SENT, "sent_at": timezone.now()}
+            OutsideEffect.objects.update_or_create(
+                agent_work_order=order,
+                kind=EffectKind.PUSH,
+                key=head_sha,
+                defaults={**sent, "requests": F("requests") + 1},
+                create_defaults={**sent, "requests": 1},
+            )
 
         self._transaction(write)
 
@@ -460,21 +490,29 @@ class StepJournal:
             if run.prompt_id:
                 AgentPrompt.objects.filter(pk=run.prompt_id).update(status=PromptStatus.DONE)
             store_git_cache(order.pk, progress, patches)
+            order.effects.filter(kind=EffectKind.PUSH, key=head_sha).update(
+                state=EffectState.CONFIRMED, confirmed_at=timezone.now(), settled=True
+            )
             pushed = NOTHING_TO_APPROVE if order.approval_sha else {}
             self._release(order, head_sha=head_sha, **pushed, **_statistics(progress))
 
         self._end(write)
 
-    def finish_order(self, outcome: AgentWorkOrderOutcome) -> None:
-        """`completed`: the remote has the commits and, on GitHub, the pull request was found."""
+    def finish_order(self, outcome: AgentWorkOrderOutcome) -> bool:
+        """`completed`: the remote has the commits and, on GitHub, the pull request was found.
 
-        def write() -> None:
+        False, and nothing written, where a cancel was acknowledged first: it wins.
+        """
+
+        def write() -> bool:
             order = self.claim.lock()
-            if order.prompts.filter(status=PromptStatus.QUEUED).exists():
-                self._close_run(PhaseRunStatus.SUCCEEDED)
-                self._release(order)  # somebody asked for more meanwhile
-                return
+            if order.cancel_requested_at is not None:
+                return False
             self._close_run(PhaseRunStatus.SUCCEEDED)
+            order.effects.filter(settled=False).update(settled=True)
+            if order.prompts.filter(status=PromptStatus.QUEUED).exists():
+                self._release(order)  # somebody asked for more meanwhile
+                return True
             order.move(
                 AgentWorkOrderStatus.COMPLETED,
                 by=self.claim.owner,
@@ -492,8 +530,9 @@ class StepJournal:
                 github_pull_request_url=order.github_pull_request_url,
                 git_commit_count=order.git_commit_count,
             )
+            return True
 
-        self._end(write)
+        return self._end(write)
 
     def fail_step(self, plan: StepPlan, error: ExpectedError) -> None:
         """Close the run; the order is tried again after a pause, or waits, where that may help, else it failed."""
@@ -552,15 +591,24 @@ class StepJournal:
         self._end(write)
 
     def finish_cancelled(self) -> None:
+        """The agent is gone, and so is the pull request of an unfinished delivery."""
+
         def write() -> None:
             order = self.claim.lock()
-            self._cancel(order)
+            close_open_runs(order, PhaseRunStatus.CANCELLED)
+            order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
 
         self._end(write)
 
     def _cancel(self, order: AgentWorkOrder) -> None:
+        """At once, unless there may be a pull request; then the next claim takes that back first."""
         close_open_runs(order, PhaseRunStatus.CANCELLED)
-        order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+        if not open_pull_requests(order).exists():
+            order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
+            return
+        free: dict[str, Any] = {"claim_owner": "", "lease_expires_at": None, "claimable_at": database_now()}
+        self.claim.write(**NOT_WAITING, **free)
+        queue.issue_ticket()
 
     def request_approval(
         self, sha: str, paths: Sequence[dict[str, str]], progress: GitProgress, patches: Sequence[str]

@@ -17,6 +17,7 @@ from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
 from workorders.workflow_engine.control import StepControl, StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
+from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
@@ -27,6 +28,7 @@ from workorders.workflow_engine.space import became_full
 from workorders.workflow_engine.workplace import Place, Workplace
 
 MAX_WORKERS_LOST = 3
+_WITHDRAW_SECONDS = 10.0
 _SAVE_SECONDS = 5.0  # for the commits of an agent that was stopped
 
 
@@ -49,6 +51,7 @@ class Orchestrator:
         self._workplace = Workplace(parts, journal, log, plan)
         self._publisher = Publisher(parts, journal, log, control, plan, self._workplace)
         self._place: Place | None = None  # where an agent may have left what is not in git yet
+        self._github = GitHubDelivery(parts, journal, log, control, plan)
 
     def run(self) -> None:
         """To the step's recorded end. Raises `LeaseLost`, after which nothing more was written."""
@@ -85,6 +88,8 @@ class Orchestrator:
         match self._control.cause:
             case StopCause.CANCEL:
                 self._remove_place()
+                with finishing_within(_WITHDRAW_SECONDS):
+                    self._github.withdraw()
                 self._journal.finish_cancelled()
             case StopCause.DRAIN:
                 self._log.info("workflow_step_put_back", phase=self._plan.phase)
@@ -136,10 +141,12 @@ class Orchestrator:
 
     def _deliver(self) -> None:
         self._require_living_workers()
-        delivery = Delivery(self._parts, self._journal, self._log, self._control.check)
+        delivery = Delivery(self._parts, self._github, self._control.check)
         outcome = delivery.deliver(self._plan, self._workplace.mirror, self._workplace.remote)
         self._workplace.remove()
-        self._journal.finish_order(outcome)
+        if not self._journal.finish_order(outcome):
+            self._control.stop_because(StopCause.CANCEL)
+            raise StepStopped
 
     def _require_living_workers(self) -> None:
         if self._plan.workers_lost >= MAX_WORKERS_LOST:

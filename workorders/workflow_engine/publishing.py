@@ -45,7 +45,7 @@ class Publisher:
         head, branch = found.head_sha, self._plan.order.git_branch_name
         if changes := self._needs_approval(place, head, found.progress):
             self._ask(head, changes, inspector.with_patches(found))
-        self._journal.update_run(planned_sha=head)
+        self._journal.plan_push(head)
         self._control.check()
         if head != (place.remote_sha or place.base_sha):
             place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)

@@ -7,6 +7,10 @@ from html import escape
 
 from workorders.states import AgentWorkOrderOutcome
 
+_BEGIN = "<!-- work-order: begin -->"
+_END = "<!-- work-order: end -->"
+_OURS = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+_DRAFT_NOTE = "> [!NOTE]\n> The tests pass now. Mark this draft as ready for review."
 _MAX_TITLE = 120
 _MAX_PLAN = 20_000
 _MAX_REASON = 4000
@@ -77,10 +81,10 @@ def _without_label(heading: str) -> str:
 
 
 def pull_request_body(facts: PullRequestFacts) -> str:
-    """Summary first, then plan, phases, tests; the repository's own template is kept at the end."""
+    """Summary first, then plan, phases, tests, between two marks; then the repository's own template, for people."""
     parts = []
     if facts.tests is not None and facts.tests.failed:
-        parts.append(f"> [!WARNING]\n> **{facts.tests.failed} tests fail.** This is a draft until they pass.")
+        parts.append(f"> [!WARNING]\n> **{facts.tests.failed} tests fail.** It is not ready to merge.")
     if facts.request.strip():
         parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
     if facts.no_change_reason:
@@ -92,16 +96,35 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     parts.append(_phase_table(facts))
     if facts.tests is not None:
         parts.append(_tests(facts.tests))
-    if facts.template.strip():
-        parts.append(facts.template.strip())
     if facts.issue_number and not facts.no_change_reason:
         parts.append(f"Closes #{facts.issue_number}")
     parts.append(f"<sub>Work order `{facts.agent_work_order_id}`</sub>")
-    return "\n\n".join(parts) + "\n"
+    ours = "\n\n".join(parts).replace(_BEGIN, "").replace(_END, "")
+    theirs = f"\n\n{facts.template.strip()}" if facts.template.strip() else ""
+    return f"{_BEGIN}\n{ours}\n{_END}{theirs}\n"
 
 
-def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | None) -> str:
-    """What the issue's readers learn: the link, and whether tests fail."""
+def renewed_body(current: str, fresh: str, *, still_draft: bool = False) -> str:
+    """A pull request's text with our part of it exchanged: what people wrote around it stays.
+
+    `still_draft`: a draft whose tests pass now; only a person can mark it as ready.
+    """
+    current = current.replace("\r\n", "\n")  # GitHub's own editor ends lines as Windows does
+    found = _OURS.search(fresh)
+    ours = found[0] if found else fresh
+    if still_draft:
+        ours = ours.replace(_BEGIN, f"{_BEGIN}\n{_DRAFT_NOTE}\n", 1)
+    place = _OURS.search(current)
+    if place is None:
+        return f"{current.rstrip()}\n\n{ours}\n".lstrip()
+    return current[: place.start()] + ours + current[place.end() :]
+
+
+def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | None, reason: str = "") -> str:
+    """What the issue's readers learn: the link, or why there is none, and whether tests fail."""
+    if not pull_request_url:
+        why = f"\n\n{_quoted(reason.strip()[:_MAX_REASON])}" if reason.strip() else ""
+        return f"The agent found that no change is needed, so there is no pull request.{why}"
     text = f"A pull request for this issue is ready for review: {pull_request_url}"
     if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
         text = f"A draft pull request for this issue is open: {pull_request_url} ({tests.failed} tests fail)"

@@ -21,6 +21,7 @@ from sandboxes.registry import sweep_orphans
 from workorders import queue
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
+from workorders.models.effect import open_pull_requests
 from workorders.states import ACTIVE, PhaseRunStatus
 from workorders.workflow_engine.journal import close_open_runs
 from workorders.workflow_engine.lease import has_claimable_steps
@@ -122,7 +123,7 @@ def _finish_abandoned_cancels(dry_run: bool) -> tuple[str, ...]:
     for pk in list(waiting.values_list("pk", flat=True)):
         with transaction.atomic():
             order = waiting.select_for_update().filter(pk=pk).first()
-            if order is not None:
+            if order is not None and not open_pull_requests(order).exists():  # a worker takes that back first
                 found.append(order.agent_work_order_id)
                 if not dry_run:
                     close_open_runs(order, PhaseRunStatus.CANCELLED)
