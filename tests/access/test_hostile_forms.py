@@ -206,20 +206,21 @@ def test_odd_addresses(visitor: Visitor) -> None:
     assert {address: status for address, status in found.items() if status >= 500} == {}
 
 
+# Without NUL and other control characters, with which gunicorn refuses a request itself.
 HEADERS: list[dict[str, str]] = [
-    {"Cookie": "sessionid=%00; theme=\x00; csrftoken=" + "x" * 5000},
+    {"Cookie": "sessionid=%00; theme=\xff; csrftoken=" + "x" * 5000},
     {"Cookie": "sessionid=" + "é" * 32},
-    {"Cookie": ";;;=;\x01"},
+    {"Cookie": ";;;=;"},
     {"Cookie": "messages=W1siX19qc29uX21lc3NhZ2Ui; theme=<script>"},
     {"HX-Request": "true", "HX-Current-URL": "http://[::1"},
-    {"HX-Request": "true", "HX-Current-URL": "\x00\xff", "HX-Current-URL-URI-AutoEncoded": "true"},
+    {"HX-Request": "true", "HX-Current-URL": "\xff", "HX-Current-URL-URI-AutoEncoded": "true"},
     {"HX-Request": "true", "HX-History-Restore-Request": "true", "HX-Target": "<x>", "HX-Prompt": "\xff"},
     {"Referer": "http://[::1", "Origin": "http://[::1"},
     {"If-None-Match": '"' * 5000, "If-Modified-Since": "yesterday", "Range": "bytes=9-1"},
     {"Accept": "x" * 7000, "Accept-Language": "\xff" * 600, "Accept-Encoding": "gzip;q=NaN"},
-    {"User-Agent": "\x00\xff" * 3000},
-    {"X-Forwarded-Proto": "\xff", "X-Forwarded-For": "\x00", "X-Forwarded-Host": "evil.example"},
-    {"Authorization": "Bearer \x00\xff"},
+    {"User-Agent": "\xff" * 7000},
+    {"X-Forwarded-Proto": "\xff", "X-Forwarded-For": "\xff", "X-Forwarded-Host": "evil.example"},
+    {"Authorization": "Bearer \xff"},
     {"X-HTTP-Method-Override": "DELETE", "X-Requested-With": "XMLHttpRequest"},
     {"Transfer-Encoding": "chunked", "Expect": "100-continue", "Content-Encoding": "gzip"},
 ]

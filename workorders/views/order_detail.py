@@ -10,9 +10,11 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
+from pydantic import ValidationError
 
 from workorders import services
 from workorders.errors import ConflictError, InvalidInput
+from workorders.incoming import AgentPromptRequest
 from workorders.pages.feed import FEED_KINDS, Feed
 from workorders.pages.feed import feed as feed_of
 from workorders.pages.order import order_state, position
@@ -61,7 +63,7 @@ def prompt(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
     )  # so the page polls, and can stay
     try:
         services.prompt_agent_work_order(
-            agent_work_order_id=agent_work_order_id, prompt_text=text, by=actor(request)
+            agent_work_order_id=agent_work_order_id, prompt_text=_checked(text), by=actor(request)
         )
     except (ConflictError, InvalidInput) as error:
         context = {"prompt_text": text, "prompt_error": str(error)}
@@ -107,6 +109,17 @@ def go_on(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
 def approve(request: HtmxRequest, agent_work_order_id: str) -> HttpResponse:
     service = partial(services.approve_agent_work_order, sha=request.POST.get("git_commit_sha", "")[:64])
     return _act(request, agent_work_order_id, service, "The commit is approved and will be pushed.")
+
+
+def _checked(text: str) -> str:
+    """A typed prompt, held to the API's rules; an empty one is refused by the service. Raises `InvalidInput`."""
+    if not text.strip():
+        return text
+    try:
+        return AgentPromptRequest(prompt_text=text.replace("\r\n", "\n")).prompt_text
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise InvalidInput("prompt_text", f"The prompt cannot be sent: {message}.") from error
 
 
 def _page(request: HttpRequest, order_id: str, *, status: int = 200, **context: object) -> HttpResponse:
