@@ -4,9 +4,11 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.core.validators import MaxLengthValidator
 
 from workorders.states import ApiKeyScope
 
+MAX_NAME_LENGTH = 150
 LIFETIMES = [("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("", "No end")]
 
 
@@ -24,6 +26,8 @@ class SignInForm(AuthenticationForm):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        # Django only tells the browser; Postgres refuses what django-axes would then keep of a longer one.
+        self.fields["username"].validators.append(MaxLengthValidator(MAX_NAME_LENGTH))
         _styled(self)
 
 

@@ -117,6 +117,11 @@ class TestGuessing:
     def test_an_account_that_does_not_exist_is_locked_as_well(self, client: Client) -> None:
         assert [attempt(client, "nobody").status_code for _ in range(10)] == [422] * 9 + [429]
 
+    def test_names_that_no_account_has_are_not_kept(self, client: Client) -> None:
+        for name in ("x" * 151, "9" * 5000, "a\x00b"):
+            assert attempt(client, name).status_code == 422
+        assert not AccessAttempt.objects.exists()
+
     def test_others_can_sign_in_and_the_lock_ends(self, ann: User, client: Client) -> None:
         User.objects.create_user("bob", password=PASSWORD)
         for _ in range(12):
