@@ -33,6 +33,7 @@ from tests.support import require_program
 from workorders.management import diagnosis
 from workorders.management.diagnosis import Check, examine
 from workorders.models import WorkerProcess
+from workorders.workflow_engine.workers import record_beat
 
 TOKEN = "ghp_thisIsTheTokenOfTheTests0123456789"
 SYSTEM_PATH = os.environ["PATH"]
@@ -199,22 +200,38 @@ class TestAgent:
         assert sandbox_checks.check_agent_in_isolation((str(agent),), helped).mark is Mark.OK
 
     @pytest.mark.parametrize(
-        ("command", "variables", "mark"),
+        ("command", "given", "other", "mark"),
         [
-            (("claude",), {}, Mark.FAILED),
-            (("/opt/tools/claude",), {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}, Mark.FAILED),
-            (("claude",), {"ANTHROPIC_API_KEY": "k"}, Mark.OK),
-            (("claude",), {"CLAUDE_CODE_OAUTH_TOKEN": "k"}, Mark.OK),
-            (("claude",), {"CLAUDE_CODE_USE_BEDROCK": "1"}, Mark.OK),
-            (("python", "agent.py"), {}, Mark.OK),
+            (("claude",), {}, "", Mark.FAILED),
+            (("/opt/tools/claude",), {}, "", Mark.FAILED),
+            (("claude",), {"api_key": "k"}, "", Mark.OK),
+            (("claude",), {"oauth_token": "k"}, "", Mark.OK),
+            (("claude",), {"api_key": "k"}, "CLAUDE_CODE_USE_BEDROCK", Mark.FAILED),
+            (("python", "agent.py"), {}, "CLAUDE_CODE_USE_BEDROCK", Mark.WARNING),
+            (("python", "agent.py"), {}, "", Mark.OK),
         ],
     )
-    def test_login(
-        self, settings: LazySettings, command: tuple[str, ...], variables: dict[str, str], mark: Mark
+    def test_model_credential(
+        self, settings: LazySettings, command: tuple[str, ...], given: dict[str, str], other: str, mark: Mark
     ) -> None:
         settings.WORKORDERS_AGENT_COMMAND = command
-        settings.WORKORDERS_AGENT_PROVIDER_VARIABLES = variables
-        assert diagnosis.agent_login().mark is mark
+        settings.WORKORDERS_MODEL_CREDENTIALS = given
+        settings.WORKORDERS_MODEL_CUSTOM_HEADERS = ""
+        settings.WORKORDERS_MODEL_OTHER_PROVIDER = other
+        found = diagnosis.model_credential()
+        assert found.mark is mark
+        assert not other or "LiteLLM" in found.hint
+
+    @pytest.mark.django_db
+    def test_model_gateway(self, settings: LazySettings, tmp_path: Path) -> None:
+        assert [finding.mark for finding in diagnosis.model_gateway()] == [Mark.OK, Mark.OK]
+        record_beat(
+            "me", share=1, running=0, started_at=timezone.now(), gateway=("http://127.0.0.1:9", "down")
+        )
+        settings.WORKORDERS_MODEL_PRICES = tmp_path / "missing.json"
+        gateway, prices = diagnosis.model_gateway()
+        assert (gateway.mark, prices.mark) == (Mark.FAILED, Mark.FAILED)
+        assert "127.0.0.1:9" in gateway.message
 
 
 class TestGitHub:

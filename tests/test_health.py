@@ -25,10 +25,11 @@ def forget_migrations() -> Iterator[None]:
     health._migrations_applied.cache_clear()
 
 
-def beat(seconds_ago: float) -> None:
+def beat(seconds_ago: float, gateway_state: str = "") -> None:
     now = timezone.now()
     WorkerProcess.objects.create(
         name=f"host:{seconds_ago}",
+        gateway_state=gateway_state,
         host="host",
         version="1",
         share=4,
@@ -48,7 +49,10 @@ def test_healthz_asks_nobody(client: Client, django_assert_num_queries: Any) -> 
 
 
 def test_not_ready_without_a_live_worker(client: Client) -> None:
-    assert ready(client) == (503, {"database": True, "migrations": True, "workers": False})
+    assert ready(client) == (
+        503,
+        {"database": True, "migrations": True, "workers": False, "model_gateway": True},
+    )
     beat(16)
     assert ready(client)[0] == 503
 
@@ -62,13 +66,40 @@ def test_it_says_whether_agents_are_isolated(client: Client, isolation: str, set
 
 def test_ready(client: Client) -> None:
     beat(13)
-    assert ready(client) == (200, {"database": True, "migrations": True, "workers": True})
+    assert ready(client) == (
+        200,
+        {"database": True, "migrations": True, "workers": True, "model_gateway": True},
+    )
+
+
+@pytest.mark.parametrize(
+    ("states", "is_ready"),
+    [
+        (["down"], False),
+        (["down", "ready"], True),
+        (["starting"], True),
+        (["no_credential"], True),
+        (["refused", ""], True),
+    ],
+)
+def test_a_model_gateway_that_is_down_makes_it_not_ready(
+    client: Client, states: list[str], is_ready: bool
+) -> None:
+    for seconds, state in enumerate(states, start=1):
+        beat(seconds, state)
+    response = client.get("/readyz")
+    assert (response.status_code == 200) is is_ready
+    assert response.json()["checks"]["model_gateway"] is is_ready
+    assert sorted(response.json()["model_gateways"]) == sorted(state for state in states if state)
 
 
 def test_not_ready_with_a_missing_migration(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MigrationExecutor, "migration_plan", lambda *_: ["one"])
     beat(1)
-    assert ready(client) == (503, {"database": True, "migrations": False, "workers": False})
+    assert ready(client) == (
+        503,
+        {"database": True, "migrations": False, "workers": False, "model_gateway": False},
+    )
 
 
 def test_not_ready_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +107,10 @@ def test_not_ready_without_a_database(client: Client, monkeypatch: pytest.Monkey
         raise OperationalError("gone")
 
     monkeypatch.setattr(connection, "cursor", away)
-    assert ready(client) == (503, {"database": False, "migrations": False, "workers": False})
+    assert ready(client) == (
+        503,
+        {"database": False, "migrations": False, "workers": False, "model_gateway": False},
+    )
 
 
 def test_the_positive_answer_is_kept(client: Client, django_assert_num_queries: Any) -> None:

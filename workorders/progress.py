@@ -86,6 +86,8 @@ class WorkOrderSummary(_Value):
     git_lines_added: int
     git_lines_removed: int
     cost_usd: float
+    cost_is_complete: bool = Field(description="false: a model of no known price was used, so it cost more")
+    usage_is_reported: bool = Field(description="true: some figures are an agent's own, and were not metered")
     input_tokens: int
     output_tokens: int
     attempts: int = Field(description="agent runs so far")
@@ -311,6 +313,7 @@ class WorkerRow:
     running: int
     started_at: datetime
     last_beat_at: datetime
+    gateway_state: str = ""
 
 
 def workers_alive() -> list[WorkerRow]:
@@ -325,6 +328,7 @@ def workers_alive() -> list[WorkerRow]:
             running=row.running,
             started_at=row.started_at,
             last_beat_at=row.last_beat_at,
+            gateway_state=row.gateway_state,
         )
         for row in WorkerProcess.objects.filter(last_beat_at__gte=since)
     ]
@@ -334,6 +338,13 @@ def live_workers() -> int:
     """Worker processes that showed a sign of life just now, by the database's clock."""
     since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
     return WorkerProcess.objects.filter(last_beat_at__gte=since).count()
+
+
+def gateways_of(host: str) -> list[str]:
+    """Addresses of the model gateways that live clusters of a machine keep."""
+    since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
+    rows = WorkerProcess.objects.filter(last_beat_at__gte=since, host=host).exclude(gateway_url="")
+    return list(rows.values_list("gateway_url", flat=True))
 
 
 def _row(agent_work_order_id: str) -> AgentWorkOrder:

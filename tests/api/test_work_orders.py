@@ -44,6 +44,8 @@ ADDED_FIELDS = {
     "github_pull_request_number",
     "outcome",
     "cost_usd",
+    "cost_is_complete",
+    "usage_is_reported",
     "input_tokens",
     "output_tokens",
     "attempts",

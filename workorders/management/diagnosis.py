@@ -4,6 +4,7 @@ The checks do not depend on each other. Those that wait for programs run side by
 together stay within a minute; those of the database run in the caller's thread, on its connection.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,16 +26,16 @@ from sandboxes.checks import (
     check_git,
     check_isolation,
 )
+from sandboxes.errors import ExpectedError
 from sandboxes.findings import Finding, failed, ok, warning
 from sandboxes.kinds import SandboxType
 from sandboxes.providers import ProviderSettings
 from sandboxes.registry import check_providers
 from workorders import progress, wiring
+from workorders.management.gateway import DOWN, gateway_state
 
 TOTAL_SECONDS = 60.0
 _GITHUB_SECONDS = 10.0
-_CREDENTIALS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
-_OTHER_PROVIDER = "CLAUDE_CODE_USE_"
 # isolation, permissions, SQLite
 _ASKED_HERE = frozenset({"workorders.W001", "workorders.W002", "workorders.W010"})
 _MIGRATE = "Run `uv run manage.py migrate`."
@@ -59,7 +60,8 @@ def checks() -> tuple[Check, ...]:
         Check("git", lambda: check_git(path), in_background=True),
         Check("GitHub", github, in_background=True),
         Check("agent command", lambda: check_agent_program(argv, path), in_background=True),
-        Check("agent login", agent_login),
+        Check("model credential", model_credential),
+        Check("model gateway", model_gateway),
         Check("isolation", lambda: check_isolation(isolation), in_background=True),
         Check("agent in isolation", lambda: check_agent_in_isolation(argv, isolation), in_background=True),
         Check(
@@ -116,21 +118,44 @@ def github() -> list[Finding]:
     return check_github(gh, search_path=settings.WORKORDERS_PATH, expected=expected)
 
 
-def agent_login() -> Finding:
-    """Whether there is a credential; that the model's provider accepts it shows only in a run."""
+def model_credential() -> Finding:
+    """Whether the gateway will have one; that the model's provider accepts it shows only in a run."""
+    upstream = wiring.model_upstream()
     program = Path(settings.WORKORDERS_AGENT_COMMAND[0]).name
-    if program != "claude":
-        return ok("agent login", f"not known for {program}, so not checked")
-    given = settings.WORKORDERS_AGENT_PROVIDER_VARIABLES
-    names = [name for name in _CREDENTIALS if given.get(name)]
-    names += [name for name in given if name.startswith(_OTHER_PROVIDER)]
-    if names:
-        return ok("agent login", f"{names[0]} is set")
+    needed = program == "claude"
+    if upstream.refusal:
+        kind = failed if needed else warning
+        name = settings.WORKORDERS_MODEL_OTHER_PROVIDER
+        return kind(
+            "model credential", f"{name} asks for a provider the model gateway cannot use.", upstream.refusal
+        )
+    if upstream.has_credential:
+        return ok("model credential", f"set, for {upstream.base_url}")
+    if not needed:
+        return ok("model credential", f"none; whether {program} needs one is not known")
     return failed(
-        "agent login",
+        "model credential",
         "The workers have no credential for the model.",
         "Set ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one), for the server.",
     )
+
+
+def model_gateway() -> list[Finding]:
+    """Whether this machine's gateways answer, and the prices they count with can be read."""
+    try:
+        prices = ok("model prices", f"{len(wiring.model_prices().models)} models have a known price")
+    except ExpectedError as error:
+        prices = failed("model prices", str(error), error.advice)
+    try:
+        urls = progress.gateways_of(socket.gethostname())
+    except (DatabaseError, InterfaceError):
+        return [ok("model gateway", "not known while the database does not answer"), prices]
+    silent = [url for url in urls if gateway_state(url) == DOWN]
+    if silent:
+        hint = "The worker's log says why; it is started again by itself. Restart the workers if it stays so."
+        return [failed("model gateway", f"No answer from {', '.join(silent)}.", hint), prices]
+    words = f"answers at {', '.join(urls)}" if urls else "none runs here now; `serve` or `qcluster` starts it"
+    return [ok("model gateway", words), prices]
 
 
 def database() -> list[Finding]:

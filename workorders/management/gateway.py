@@ -19,6 +19,7 @@ from sandboxes.process import Service
 logger = structlog.get_logger("workorders")
 DOWN = "down"
 _STOP_SECONDS = 5.0
+_START_SECONDS = 20.0
 _LOOK_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
@@ -58,8 +59,10 @@ class GatewayKeeper:
         self._start_process()
 
     def state(self) -> str:
-        """What the gateway says of itself: `ready`, `no_credential`, `refused`, or `down` where it does not answer."""
-        return gateway_state(self.url)
+        """What it says of itself (`ready`, `no_credential`, `refused`); without an answer `starting` or `down`."""
+        found = gateway_state(self.url)
+        starting = time.monotonic() - self._started_at < _START_SECONDS
+        return "starting" if found == DOWN and starting else found
 
     def stop(self) -> None:
         if self._service is not None:

@@ -16,6 +16,13 @@ from workorders.states import WAITING_WORDS
 from workorders.wording import counted
 
 
+def _cost(order: WorkOrderSummary) -> str | None:
+    words = f"{order.cost_usd:.4f} USD" if order.cost_usd else ""
+    if not order.cost_is_complete:
+        words = f"at least {words or 'something'} (a model's price is not known)"
+    return f"{words} (as the agent says)" if words and order.usage_is_reported else words or None
+
+
 def plain(text: str) -> str:
     """One line without control, bidirectional or other invisible characters."""
     return "".join(
@@ -44,7 +51,7 @@ def describe(order: WorkOrderSummary) -> str:
         "Branch": order.git_branch_name,
         "Commits": f"{order.git_commit_count} ({changes})" if order.git_commit_count else None,
         "Pull request": order.github_pull_request_url,
-        "Cost": f"{order.cost_usd:.4f} USD" if order.cost_usd else None,
+        "Cost": _cost(order),
         "Created": order.created_at.isoformat(timespec="seconds"),
         "Error": order.error_message,
         "Advice": order.error_advice,

@@ -114,6 +114,9 @@ class AgentWorkOrder(models.Model):
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     cost_is_complete = models.BooleanField(default=True, help_text="every model asked has a known price")
+    usage_is_reported = models.BooleanField(
+        default=False, help_text="some figures are an agent's own, and were not metered"
+    )
     attempts = models.PositiveIntegerField(default=0, help_text="agent runs so far")
     attempts_from = models.PositiveIntegerField(
         default=0, help_text="phase runs up to this number were before somebody retried or asked for more"

@@ -36,7 +36,8 @@ def healthz(_request: HttpRequest) -> JsonResponse:
 def readyz(_request: HttpRequest) -> JsonResponse:
     """200 where an order could be accepted and worked on now, else 503 and which check fails; who works."""
     alive: list[progress.WorkerRow] = []
-    checks = {"database": False, "migrations": False, "workers": False}
+    checks = {"database": False, "migrations": False, "workers": False, "model_gateway": False}
+    gateways: list[str] = []
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -44,6 +45,8 @@ def readyz(_request: HttpRequest) -> JsonResponse:
         checks["migrations"] = _migrations_applied()
         alive = progress.workers_alive()
         checks["workers"] = bool(alive)
+        gateways = [worker.gateway_state for worker in alive if worker.gateway_state]
+        checks["model_gateway"] = not gateways or any(state != "down" for state in gateways)
     except _MigrationsMissing:
         pass
     except (DatabaseError, InterfaceError) as error:
@@ -53,6 +56,7 @@ def readyz(_request: HttpRequest) -> JsonResponse:
         {
             "status": "ready" if is_ready else "not ready",
             "checks": checks,
+            "model_gateways": gateways,
             "isolation": settings.WORKORDERS_AGENT_ISOLATION,
             "workers": [asdict(worker) for worker in alive],
         },

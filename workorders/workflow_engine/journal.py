@@ -436,7 +436,9 @@ class StepJournal:
             output_tokens=result.output_tokens,
             usage_source=UsageSource.AGENT,
         )
+        reported = {"usage_is_reported": True} if cost or result.input_tokens or result.output_tokens else {}
         return {
+            **reported,
             "cost_usd": F("cost_usd") + cost,
             "input_tokens": F("input_tokens") + result.input_tokens,
             "output_tokens": F("output_tokens") + result.output_tokens,
