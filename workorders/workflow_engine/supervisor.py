@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, transaction
 
 from sandboxes.process import controlled_by
 from workorders.doorbell import Doorbell
@@ -187,9 +187,12 @@ class Supervisor:
         claims = [step.claim for step in steps]
 
         def renew() -> tuple[float, set[Claim]]:
-            asked_at = time.monotonic()  # here: the call may have waited for the database before
-            seconds = self._settings.lease_seconds
-            return asked_at, lease.renew(owner=self._owner, claims=claims, lease_seconds=seconds)
+            if not claims:
+                return time.monotonic(), set()
+            with transaction.atomic():  # waits for other writers; the lease is counted from after that
+                asked_at = time.monotonic()
+                seconds = self._settings.lease_seconds
+                return asked_at, lease.renew(owner=self._owner, claims=claims, lease_seconds=seconds)
 
         try:
             asked_at, held = self._database.call(renew)
