@@ -16,6 +16,8 @@ from workorders.models import (
     AgentWorkOrder,
     ApiKey,
     IdempotencyRecord,
+    ModelAccess,
+    ModelUsage,
     OutsideEffect,
     WorkOrderCommit,
     WorkOrderFile,
@@ -112,6 +114,25 @@ def api_key(**changes: Any) -> ApiKey:
     return row
 
 
+def model_access(**values: Any) -> ModelAccess:
+    run = make_run(make_order())
+    return ModelAccess.objects.create(
+        phase_run=run,
+        agent_work_order=run.agent_work_order,
+        token_hash="a",
+        claim_epoch=1,
+        created_at=NOW,
+        expires_at=NOW,
+        **values,
+    )
+
+
+def same_model_usage() -> None:
+    run = make_run(make_order())
+    for _ in range(2):
+        ModelUsage.objects.create(phase_run=run, model="claude", updated_at=NOW)
+
+
 VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "order_id_format": [
         order(agent_work_order_id="wo-ABCDEFGH"),
@@ -121,6 +142,7 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "order_branch_format": [order(git_branch_name="main"), order(git_branch_name="--force")],
     "order_status_known": [order(status="paused", claimable_at=None)],
     "order_sandbox_known": [order(sandbox_type="moon")],
+    "order_sandbox_state_known": [order(sandbox_state="lost at sea")],
     "order_workflow_known": [order(workflow_type="agent_workflow_dance")],
     "order_completed_has_outcome_and_commit": [
         order(status="completed", claimable_at=None, outcome="branch_pushed"),
@@ -151,6 +173,8 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "effect_once": [lambda: [effect() for _ in range(2)]],
     "effect_state_known": [lambda: effect(state="lost", sent_at=NOW)],
     "effect_asked_for_has_time": [lambda: effect(state="sent")],
+    "model_access_budget_positive": [lambda: model_access(budget_usd=0), lambda: model_access(budget_usd=-1)],
+    "model_usage_once": [same_model_usage],
     "rate_limit_once": [same_rate_limit],
     "open_issue_once": [same_issue],
     "open_issue_is_number": [
