@@ -40,17 +40,24 @@ LOOK_AGAIN_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)  # GitHub's lists may be seconds 
 
 def gh_cli(*, timeout_seconds: float = 20.0, database: Database | None = None) -> GhCli:
     """`database` runs the shared rate limit's queries where the caller's thread has no connection of its own."""
-    return GhCli(
-        GhSettings(
-            host=settings.WORKORDERS_GITHUB_HOST,
-            token=settings.GH_TOKEN,
-            home=settings.WORKORDERS_HOME,
-            search_path=settings.WORKORDERS_PATH,
-            config_dir=Path(settings.GH_CONFIG_DIR) if settings.GH_CONFIG_DIR else None,
-            timeout_seconds=timeout_seconds,
-            redact=redaction.redact,
-        ),
-        SharedRateLimit(settings.WORKORDERS_GITHUB_HOST, settings.GH_TOKEN, database),
+    gate = SharedRateLimit(settings.WORKORDERS_GITHUB_HOST, settings.GH_TOKEN, database)
+    return GhCli(gh_settings(timeout_seconds), gate)
+
+
+def gh_without_database(*, timeout_seconds: float) -> GhCli:
+    """For the doctor, which must also speak where there are no tables yet."""
+    return GhCli(gh_settings(timeout_seconds))
+
+
+def gh_settings(timeout_seconds: float) -> GhSettings:
+    return GhSettings(
+        host=settings.WORKORDERS_GITHUB_HOST,
+        token=settings.GH_TOKEN,
+        home=settings.WORKORDERS_HOME,
+        search_path=settings.WORKORDERS_PATH,
+        config_dir=Path(settings.GH_CONFIG_DIR) if settings.GH_CONFIG_DIR else None,
+        timeout_seconds=timeout_seconds,
+        redact=redaction.redact,
     )
 
 

@@ -114,7 +114,7 @@ def github() -> list[Finding]:
     expected = bool(
         settings.GH_TOKEN or settings.GH_CONFIG_DIR or not settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES
     )
-    gh = wiring.gh_cli(timeout_seconds=_GITHUB_SECONDS)
+    gh = wiring.gh_without_database(timeout_seconds=_GITHUB_SECONDS)
     return check_github(gh, search_path=settings.WORKORDERS_PATH, expected=expected)
 
 
