@@ -87,6 +87,9 @@ class LiveServer:
         return [sys.executable, str(ROOT / "manage.py"), "serve", f"--port={self.port}"]
 
     def start(self) -> None:
+        """Also again, after a test has killed it."""
+        if self._process is not None:
+            self._process.wait(10)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command(),
