@@ -135,7 +135,7 @@ class ChaosServer(LiveServer):
 
     def supervisors(self) -> list[int]:
         """Process ids of the workers that run steps, by the registry of workers."""
-        names = self.query("SELECT name FROM workorders_workerprocess WHERE name NOT LIKE '%:cluster%'")
+        names = self.query("SELECT name FROM workorders_workerprocess WHERE name NOT LIKE ?", ["%:cluster%"])
         mine = {pid for cluster in self.clusters for pid in cluster.processes()}
         found = {int(name.split(":")[1]) for (name,) in names if name.count(":") == 2}
         return sorted(found & mine)
