@@ -219,11 +219,16 @@ class RepositoryMirror:
             return
         try:
             self._git.push(self.path, remote, sha=sha, git_branch_name=git_branch_name, expected=seen)
-        except GitError:
+        except GitError as error:
             now = self._look(remote, git_branch_name)
-            if now != sha:
-                self._require_descent(now, sha, git_branch_name)
-                raise
+            if now == sha:
+                return
+            self._require_descent(now, sha, git_branch_name)
+            if now == seen and "stale info" in str(
+                error
+            ):  # git's own look was cut, and so saw no branch at all
+                raise GitError(f"git push lost its connection: {error}", retryable=True) from error
+            raise
 
     def _look(self, remote: RemoteRepository, git_branch_name: str) -> str:
         return self._git.remote_refs(remote, [git_branch_name]).branches.get(git_branch_name, "")

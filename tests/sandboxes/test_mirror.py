@@ -815,6 +815,19 @@ class TestPush:
         assert self.remote_branches(server)[BRANCH] == sha
         assert self.pushes(server) == 1
 
+    def test_a_look_that_was_cut_is_worth_another_try(self, pushing: Place, server: FakeGitServer) -> None:
+        one = pushing.work("one")
+        two = pushing.work("two", parent=one)
+        pushing.accept(pushing.bundle(REF, f"^{pushing.base}"))
+        pushing.mirror.push(pushing.remote, sha=one, git_branch_name=BRANCH, seen="")
+        server.fail("info/refs", drop=True)
+        with pytest.raises(GitError) as caught:
+            pushing.mirror.push(pushing.remote, sha=two, git_branch_name=BRANCH, seen=one)
+        assert not isinstance(caught.value, PushRejected)
+        assert caught.value.retryable
+        pushing.mirror.push(pushing.remote, sha=two, git_branch_name=BRANCH, seen=one)
+        assert self.remote_branches(server)[BRANCH] == two
+
     def test_six_at_once(self, pushing: Place, server: FakeGitServer) -> None:
         sha = pushing.work()
         pushing.accept(pushing.bundle(REF, f"^{pushing.base}"))
