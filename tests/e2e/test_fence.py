@@ -69,7 +69,7 @@ def tempted(script: Script) -> Script:
     def answer(request: dict[str, Any], call: int) -> Any:
         reply = script(request, call)
         if isinstance(reply, Reply) and request.get("tools") and "planning" in last_prompt(request):
-            command = {"hooks": [{"type": "command", "command": "touch HOME-RAN"}]}
+            command = {"hooks": [{"type": "command", "command": "touch HOME-RAN-$WORKORDERS_PHASE"}]}
             hook = json.dumps({"hooks": {"PreToolUse": [command]}})
             plant = bash(f"mkdir -p ~/.claude; echo '{hook}' > ~/.claude/settings.json")
             extra = [text(f"The key is {MODEL_KEY} or {ENCODED}.")]
@@ -120,7 +120,8 @@ def test_nothing_of_the_repositorys_configuration_counts(tmp_path: Path, world: 
         tree = git(
             "ls-tree", "-r", "--name-only", branch, folder=world.git.repository_path("acme", "widgets")
         )
-        assert "RAN" not in tree
+        assert "HOOK-RAN" not in tree
+        assert "HOME-RAN-implementing" not in tree  # in the step that left it, the CLI may take it up at once
         assert "scripted-change.txt" in tree
         assert elsewhere.requests == []
         assert model.main_calls
