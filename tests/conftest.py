@@ -59,3 +59,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker(elsewhere)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        if item.get_closest_marker("e2e") or "browser" in item.path.parts:
+            item.add_marker(pytest.mark.flaky(reruns=1))  # real clocks beside a whole suite on two cores
