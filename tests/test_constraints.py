@@ -142,7 +142,7 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "order_branch_format": [order(git_branch_name="main"), order(git_branch_name="--force")],
     "order_status_known": [order(status="paused", claimable_at=None)],
     "order_sandbox_known": [order(sandbox_type="moon")],
-    "order_sandbox_state_known": [order(sandbox_state="lost at sea")],
+    "order_sandbox_state_known": [order(sandbox_state="lost")],
     "order_workflow_known": [order(workflow_type="agent_workflow_dance")],
     "order_completed_has_outcome_and_commit": [
         order(status="completed", claimable_at=None, outcome="branch_pushed"),

@@ -116,7 +116,9 @@ def test_not_ready_without_a_database(client: Client, monkeypatch: pytest.Monkey
 def test_the_positive_answer_is_kept(client: Client, django_assert_num_queries: Any) -> None:
     beat(1)
     client.get("/readyz")
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(
+        3 if connection.vendor == "postgresql" else 2
+    ):  # there the clock is asked too
         assert client.get("/readyz").status_code == 200
 
 

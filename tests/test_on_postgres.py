@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.timeout(2400)
 def test_database_tests_pass_on_postgres(postgres_url: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests", "-m", "django_db and not e2e", "-n", "2", "-q"],
+        [sys.executable, "-m", "pytest", "tests", "-m", "django_db and not e2e", "-n", "0", "-q"],
         env={**_outer_environment(), "WORKORDERS_TEST_DATABASE_URL": postgres_url},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
