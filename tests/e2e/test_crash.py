@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def launch(tmp_path: Path, world: World, database_url: str) -> Iterator[Callable
             "WORKORDERS_AGENT_COMMAND": SCRIPTED,
             "WORKORDERS_LEASE_SECONDS": str(LEASE),
             "WORKORDERS_DRAIN_SECONDS": "2",
+            "WORKORDERS_AGENT_READ_PATHS": str(tmp_path / "shared"),
             **environment,
         }
         server = LiveServer(tmp_path / f"server{len(started)}", values, database_url)
@@ -67,6 +69,12 @@ def launch(tmp_path: Path, world: World, database_url: str) -> Iterator[Callable
     yield start
     for server in started:
         server.__exit__(None, None, None)
+
+
+def shared_flag(folder: Path) -> Path:
+    """A file that isolated agents can see, not there yet."""
+    (folder / "shared").mkdir(exist_ok=True)
+    return folder / "shared" / "go"
 
 
 def law_of(server: LiveServer, world: World) -> Law:
@@ -139,7 +147,7 @@ def test_a_cluster_killed_whole_and_workers_stopped_beyond_their_lease(
 ) -> None:
     """One server run: first everything dies at once, then after a restart both workers are paused."""
     server = launch(WORKORDERS_WORKERS="4", WORKORDERS_WORKER_PROCESSES="2")
-    flag = tmp_path / "go"
+    flag = shared_flag(tmp_path)
     request = (
         f"agent: say started\nagent: commit early.txt\nagent: run while [ ! -e {flag} ]; do sleep 0.1; done"
     )
@@ -150,7 +158,8 @@ def test_a_cluster_killed_whole_and_workers_stopped_beyond_their_lease(
 
     os.kill(server.pid, signal.SIGKILL)  # web and workers are asked to stop by the kernel then
     for pid in processes_with(str(server.data_dir)):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # its parent's death took it along
+            os.kill(pid, signal.SIGKILL)
     server.wait_killed()
     wait_for(lambda: not agent_processes(server.data_dir), 10, "the end of all agents")
     killed_at = time.monotonic()
@@ -193,7 +202,7 @@ def test_signals_and_hostile_agents(
 ) -> None:
     """SIGTERM to the whole process group under load, cancel of an agent that resists, a second signal at once."""
     server = launch(WORKORDERS_WORKERS="4", WORKORDERS_AGENT_ISOLATION=isolation)
-    flag, slept = tmp_path / "go", tmp_path / "slept"
+    flag, slept = shared_flag(tmp_path), tmp_path / "slept"
     resist = "trap '' TERM; (trap '' TERM; exec setsid sleep 300) & sleep 300; true"
     short = server.create(
         repository_url="acme/widgets",
