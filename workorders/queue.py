@@ -202,6 +202,19 @@ class WorkCluster:
         silent = time.monotonic() - self._stop.beat
         return f"its guard process has stood still for {silent:.0f} s" if silent > STALLED_SECONDS else ""
 
+    def end_worker(self, pid: int) -> bool:
+        """Kill a worker that no longer answers, so that another gets its place; only one of this cluster's own."""
+        sentinel = self._sentinel
+        try:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return False
+        if sentinel is None or parent != sentinel.pid:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return True
+
     def drain(self) -> None:
         """Running steps finish within the grace period or are put back; nothing new is claimed."""
         _draining.set()

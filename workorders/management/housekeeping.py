@@ -40,6 +40,7 @@ class Housekeeper:
         self._busy = threading.Lock()
         self._ended = threading.Event()
         self._next_sweep = 0.0
+        self.silent_workers: list[int] = []
         self._waiting: tuple[int, float] | None = None
         self._started_at: datetime | None = None
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -90,6 +91,7 @@ class Housekeeper:
             self._waiting = None
         elif self._waiting is None or self._waiting[0] != oldest:
             self._waiting = (oldest, time.monotonic())
+        self.silent_workers = workers.silent_workers(settings.WORKORDERS_LEASE_SECONDS + BEAT_SECONDS)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_SECONDS
             swept = recovery.sweep_here(

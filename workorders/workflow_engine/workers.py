@@ -1,7 +1,7 @@
 """The registry of workers: a row for each cluster and each supervising process, renewed while it lives."""
 
 import socket
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from workorders.models import WorkerProcess
@@ -36,3 +36,11 @@ def record_beat(
 def forget_worker(name: str) -> None:
     """It stopped as it should; a row without beats would look like a death."""
     WorkerProcess.objects.filter(name=name).delete()
+
+
+def silent_workers(seconds: float) -> list[int]:
+    """Process ids of this host's workers that have not been heard of for so long; their names hold them."""
+    silent = WorkerProcess.objects.filter(
+        host=socket.gethostname(), last_beat_at__lt=database_now() - timedelta(seconds=seconds)
+    ).exclude(name__endswith=":cluster")
+    return [int(name.split(":")[1]) for name in silent.values_list("name", flat=True)]

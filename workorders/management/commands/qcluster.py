@@ -53,6 +53,9 @@ class Command(BaseCommand):
         while not self.signals:
             time.sleep(0.1)
             gateway.keep()
+            for pid in housekeeper.silent_workers:  # stopped, say: its place must not stay taken
+                if cluster.end_worker(pid):
+                    logger.error("worker_replaced", reason="not heard of for longer than a lease", pid=pid)
             standstill = "no task is taken from the queue" if housekeeper.queue_stands_still else ""
             if trouble := cluster.trouble or standstill:
                 cluster = self._replaced(cluster, housekeeper, trouble)
