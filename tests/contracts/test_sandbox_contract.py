@@ -848,7 +848,7 @@ def test_locked_folders_are_removed_without_roots_powers(tmp_path: Path) -> None
     (trash / "link").symlink_to(tmp_path)
     for folder in (trash / "deep" / "er", trash / "deep", trash):
         folder.chmod(0o000)
-    script = "import sys, pathlib, sandboxes.local as local; local._remove_tree(pathlib.Path(sys.argv[1]))"
+    script = "import sys, pathlib, sandboxes.disk as it; it.remove_tree(pathlib.Path(sys.argv[1]))"
     ordinary = (require_program("bwrap"), "--dev-bind", "/", "/", "--unshare-user", "--uid", "1000")
     argv = (*ordinary, "--cap-drop", "ALL", sys.executable, "-c", script, str(trash))
     done = subprocess.run(argv, cwd=Path(__file__).parents[2], timeout=30, check=False)
