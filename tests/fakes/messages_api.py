@@ -19,10 +19,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reply:
-    """An assistant turn; it ends with `tool_use` where a block asks for a tool."""
+    """An assistant turn; it ends with `tool_use` where a block asks for a tool.
+
+    `delay_seconds` pass before it begins, `pause_seconds` between a stream's first event and the rest.
+    """
 
     blocks: Sequence[Block]
     delay_seconds: float = 0.0
+    pause_seconds: float = 0.0
     input_tokens: int = 100
     output_tokens: int = 20
 
@@ -218,6 +222,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the kernel would hold each answer's second piece back for 40 ms
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # quiet; the name is the base class's
@@ -260,26 +265,34 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.delay_seconds:
             self.server.api.closing.wait(answer.delay_seconds)
         if body.get("stream"):
-            stream = b"".join(_server_sent_events(body, answer))
-            self._send(200, "text/event-stream", stream)
+            opening, *rest = _server_sent_events(body, answer)
+            self._send(200, "text/event-stream", opening, b"".join(rest), pause_seconds=answer.pause_seconds)
         else:
             self._send_json(200, _message(body, answer))
 
     def _send_json(self, status: int, body: Json, headers: Mapping[str, str] | None = None) -> None:
-        self._send(status, "application/json", json.dumps(body).encode(), headers)
+        self._send(status, "application/json", json.dumps(body).encode(), headers=headers)
 
     def _send(
-        self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        content_type: str,
+        *parts: bytes,
+        headers: Mapping[str, str] | None = None,
+        pause_seconds: float = 0.0,
     ) -> None:
         try:
             self.send_response(status)
             self.send_header("content-type", content_type)
-            self.send_header("content-length", str(len(body)))
+            self.send_header("content-length", str(sum(map(len, parts))))
             self.send_header("request-id", "req_scripted")
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            for number, part in enumerate(parts):
+                if number and pause_seconds:
+                    self.server.api.closing.wait(pause_seconds)
+                self.wfile.write(part)
         except ConnectionError:  # the CLI was ended; nobody reads the answer
             self.close_connection = True
 
