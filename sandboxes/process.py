@@ -78,11 +78,12 @@ class ProcessResult:
 class ProcessControl:
     """Ends a running process from another thread, or from its own output callback.
 
-    `group` names those that end together, to the guard.
+    `group` names those that end together, to the guard; what ends `within` ends this one too, and not the other way.
     """
 
-    def __init__(self, group: str = "") -> None:
+    def __init__(self, group: str = "", *, within: "ProcessControl | None" = None) -> None:
         self.group = group
+        self._within = within
         self._lock = Lock()
         self._deadline: float | None = None
         self._reason = ExitReason.STOPPED
@@ -104,6 +105,8 @@ class ProcessControl:
 
     def overdue_for(self, patience_seconds: float = 0.0) -> ExitReason | None:
         """Why a command must end now, where it may take this long to end by itself."""
+        if self._within is not None and (reason := self._within.overdue_for(patience_seconds)) is not None:
+            return reason
         with self._lock:
             if self._deadline is not None and time.monotonic() >= self._deadline + patience_seconds:
                 return self._reason

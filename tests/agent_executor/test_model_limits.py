@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from workorders.agent_executor.base import AgentFailure
+from workorders.agent_executor.base import AgentFailureCategory as Category
+from workorders.agent_executor.executor import explained_by_model
 from workorders.agent_executor.model_limits import LONGEST_SECONDS, seconds_until_reset
 from workorders.agent_executor.response_parser import ResponseParser
 
@@ -50,3 +53,27 @@ def test_the_agents_own_event_says_it_best_and_only_a_rejection_counts() -> None
     found = seconds_until_reset("resets 3pm (UTC)", now=NOW, resets_at=parser.limit_resets_at)
     assert found == 900 + SLACK
     assert seconds_until_reset("", now=NOW, resets_at=10.0**14) == LONGEST_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "resets_in", "category", "seconds"),
+    [
+        (Category.RATE_LIMITED, 429, HOUR, Category.RATE_LIMITED, HOUR),
+        (Category.RATE_LIMITED, 429, None, Category.RATE_LIMITED, 60.0),
+        (Category.RATE_LIMITED, 529, None, Category.MODEL_OVERLOADED, 60.0),
+        (Category.MODEL_UNREACHABLE, 529, 20.0, Category.MODEL_OVERLOADED, 20.0),
+        (Category.REPORTED_ERROR, 429, HOUR, Category.RATE_LIMITED, HOUR),
+        (Category.NO_RESULT, 429, 10.0**9, Category.RATE_LIMITED, LONGEST_SECONDS),
+        (Category.RATE_LIMITED, 400, HOUR, Category.RATE_LIMITED, 60.0),
+        (Category.REPORTED_ERROR, 400, None, Category.REPORTED_ERROR, 60.0),
+        (Category.CANCELLED, 429, HOUR, Category.CANCELLED, 60.0),
+        (Category.TIMED_OUT, 429, HOUR, Category.TIMED_OUT, 60.0),
+    ],
+)
+def test_the_models_own_answer_counts_for_more_than_the_agents_words(
+    said: Category, status: int, resets_in: float | None, category: Category, seconds: float
+) -> None:
+    failure = AgentFailure(said, "Its words.", "Advice.", False, 60.0)
+    explained = explained_by_model(failure, status, resets_in)
+    assert (explained.category, explained.retry_after_seconds) == (category, seconds)
+    assert "Its words." in explained.message

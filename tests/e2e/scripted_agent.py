@@ -1,7 +1,8 @@
 """An agent for tests that speaks stream-json and does what the request says, line by line.
 
 The person's request holds lines such as `agent: sleep 30`, `agent: commit a.txt`, `agent: say hello`,
-`agent: run <shell>`, `agent: fail`, `agent: exit 3`; a line may start with a phase and attempt to be done only
+`agent: run <shell>`, `agent: ask <words>` (the model, until it answers anything), `agent: insist <words>` (for ever,
+whatever it answers), `agent: fail`, `agent: exit 3`; a line may start with a phase and attempt to be done only
 there: `agent[implementing#1]: fail`. What a phase must leave is committed unless `agent: nothing` is said.
 """
 
@@ -33,6 +34,11 @@ def result(text: str, *, is_error: bool = False, session: str) -> None:
     )
 
 
+def say(words: str, *, session: str) -> None:
+    content = [{"type": "text", "text": words}]
+    emit(type="assistant", message={"role": "assistant", "content": content}, session_id=session)
+
+
 def commit(path: str, content: str, message: str) -> None:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120 (fast start)
     with open(path, "a") as file:  # noqa: PTH123
@@ -49,6 +55,29 @@ def evidence(phase: str, order: str) -> None:
     else:
         results = {"passed": 2, "failed": 0, "tests": [{"name": "one", "status": "passed"}]}
         commit("test_results.json", json.dumps(results), "Test it")
+
+
+def ask(words: str) -> int:
+    """One request to the model as Claude Code sends it, again where the connection breaks; the answer's status."""
+    import http.client  # only here: the agent must start fast
+    import urllib.error
+    import urllib.request
+
+    messages = [{"role": "user", "content": words}]
+    body = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": messages, "tools": [{}]}
+    headers = {"content-type": "application/json", "x-api-key": os.environ["ANTHROPIC_API_KEY"]}
+    url = os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages"
+    while True:
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, json.dumps(body).encode(), headers)
+            ) as answer:
+                answer.read()
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.1)
 
 
 def session_of(arguments: list[str]) -> str:
@@ -73,8 +102,7 @@ def main() -> None:
         if verb == "sleep":
             time.sleep(float(rest))
         elif verb == "say":
-            content = [{"type": "text", "text": rest}]
-            emit(type="assistant", message={"role": "assistant", "content": content}, session_id=session)
+            say(rest, session=session)
         elif verb == "commit":
             commit(rest, "by request\n", f"Add {rest}")
         elif verb == "leave":
@@ -82,6 +110,12 @@ def main() -> None:
                 file.write("left uncommitted\n")
         elif verb == "run":
             subprocess.run(["sh", "-c", rest], check=False)
+        elif verb == "ask":
+            say(f"The model answered {ask(rest)}.", session=session)
+        elif verb == "insist":
+            while True:
+                ask(rest)
+                time.sleep(0.05)
         elif verb == "nothing":
             leave_evidence = False
         elif verb == "fail":

@@ -20,7 +20,7 @@ from workorders.model_gateway.usage import Usage
 from workorders.models import AgentWorkOrder, ModelAccess, ModelUsage, PhaseRun, WorkOrderLog
 from workorders.models.model_access import token_hash
 from workorders.states import UsageSource
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import ModelError, StepJournal, StepPlan
 from workorders.workflow_engine.recovery import recover
 
 pytestmark = pytest.mark.django_db
@@ -188,9 +188,15 @@ def test_a_refusal_for_the_budget_reaches_the_worker_and_the_log_once() -> None:
     assert WorkOrderLog.objects.filter(event="model_budget_exceeded").count() == 1
 
 
-def test_the_models_last_error_is_kept() -> None:
-    _journal, _plan, token = granted()
-    resets_at = timezone.now() + timedelta(hours=1)
-    LEDGER.note_error(grant_of(token), 429, resets_at)
-    access = ModelAccess.objects.get()
-    assert (access.last_error_status, access.limit_resets_at) == (429, resets_at)
+def test_the_models_last_error_reaches_the_worker_until_an_answer_follows_it() -> None:
+    journal, _plan, token = granted()
+    assert journal.last_model_error() is None
+    LEDGER.note_error(grant_of(token), 529, None)
+    assert journal.last_model_error() == ModelError(529, None)
+    LEDGER.note_error(grant_of(token), 429, timezone.now() + timedelta(hours=1))
+    error = journal.last_model_error()
+    assert error is not None
+    assert error.status == 429
+    assert 3590 < (error.resets_in_seconds or 0) <= 3600
+    LEDGER.record(grant_of(token), SPENDING)
+    assert journal.last_model_error() is None

@@ -194,8 +194,27 @@ def test_upstreams_errors_pass_unchanged(status: int) -> None:
     [(seen, resets_at)] = gateway.ledger.errors
     assert seen == status
     assert resets_at is not None
-    assert resets_at.timestamp() == 1_800_000_000
     assert gateway.ledger.spendings == []
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, {"anthropic-ratelimit-unified-status": "rejected"}, 7200),
+        (429, {"anthropic-ratelimit-unified-status": "allowed"}, 17),  # another limit than the subscription's
+        (529, {}, 17),  # overloaded, whatever the subscription's limit is
+    ],
+)
+def test_only_the_limit_that_refused_an_answer_says_when_to_come_back(
+    status: int, headers: dict[str, str], seconds: int
+) -> None:
+    reset = str(int(time.time()) + 7200)
+    told = {"retry-after": "17", "anthropic-ratelimit-unified-reset": reset, **headers}
+    with MessagesApi(always(Refusal(status, "x", "x", told))) as api, running_gateway(api.url) as gateway:
+        post(gateway)
+    [(_status, resets_at)] = gateway.ledger.errors
+    assert resets_at is not None
+    assert resets_at.timestamp() == pytest.approx(time.time() + seconds, abs=5)
 
 
 def test_a_model_that_is_away_is_a_502() -> None:
@@ -285,13 +304,22 @@ def test_who_ends_early_ends_the_request_upstream_and_pays_for_what_was_said(end
 
 
 def test_requests_of_one_step_wait_in_turn() -> None:
-    limits, slow = GatewayLimits(side_by_side=2), Reply([text("Slow.")], delay_seconds=0.3)
-    with MessagesApi(always(slow)) as api, running_gateway(api.url, limits=limits) as gateway:
+    go_on, running, counts = threading.Event(), set[int](), set[int]()
+
+    def slow(_request: object, call: int) -> Reply:
+        running.add(call)
+        counts.add(len(running))
+        assert go_on.wait(10)
+        running.discard(call)
+        return Reply([text("Slow.")])
+
+    with MessagesApi(slow) as api, running_gateway(api.url, limits=GatewayLimits(side_by_side=2)) as gateway:
         threads = [threading.Thread(target=post, args=(gateway,)) for _ in range(4)]
         for thread in threads:
             thread.start()
-        wait_for(lambda: len(api.requests) >= 2, 5, "the first two")
-        assert len(api.requests) == 2
+        wait_for(lambda: gateway.ledger.asked == 4 and len(running) >= 2, 10, "two to run and two to wait")
+        go_on.set()
         for thread in threads:
             thread.join(10)
+    assert max(counts) == 2
     assert len(gateway.ledger.spendings) == 4

@@ -303,6 +303,14 @@ class TestClocks:
         control.exit_within(60, ExitReason.STOPPED)
         assert shell("sleep 30", control=control).reason is ExitReason.LINGERED
 
+    def test_what_ends_the_outer_one_ends_the_inner_one_and_not_the_other_way(self) -> None:
+        outer = ProcessControl()
+        inner, other = ProcessControl(within=outer), ProcessControl(within=outer)
+        inner.exit_within(0, ExitReason.LINGERED)
+        assert (inner.overdue, other.overdue, outer.overdue) == (ExitReason.LINGERED, None, None)
+        outer.stop()
+        assert other.overdue is ExitReason.STOPPED
+
     def test_last_words_after_a_stop_are_kept(self) -> None:
         limits = ProcessLimits(total_seconds=0.3)
         result = shell("trap 'echo bye; exit 9' TERM; while :; do sleep 0.05; done", limits=limits)

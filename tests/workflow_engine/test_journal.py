@@ -491,6 +491,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
         CredentialKind.GATEWAY_TOKEN, budget_usd=None, lifetime_seconds=60
     ),
     "budget_refused": lambda journal, _plan: journal.budget_refused(),
+    "last_model_error": lambda journal, _plan: journal.last_model_error(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),
     "plan_push": lambda journal, _plan: journal.plan_push(HEAD),
     "fenced": lambda journal, _plan: journal.fenced(lambda order: order.pk),

@@ -27,7 +27,7 @@ from workorders.agent_executor.base import (
 )
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.command_builder import build_agent_command
-from workorders.agent_executor.model_limits import seconds_until_reset
+from workorders.agent_executor.model_limits import bounded, seconds_until_reset
 from workorders.agent_executor.response_parser import ResponseParser
 
 _DETAIL_CHARACTERS = 500
@@ -183,6 +183,10 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
     )
 )
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
+# What an agent says when it does not know, or does not tell, why the model did not answer it.
+_UNEXPLAINED = frozenset(
+    {Category.REPORTED_ERROR, Category.EXIT_CODE, Category.NO_RESULT, Category.MODEL_UNREACHABLE}
+)
 _BY_GATEWAY: tuple[tuple[str, Category], ...] = (
     ("Work Orders: the step's budget", Category.BUDGET_EXCEEDED),
     ("Work Orders: no credential for the model", Category.NOT_LOGGED_IN),
@@ -394,6 +398,23 @@ def _failure(category: Category, detail: str) -> AgentFailure:
 def budget_failure(spent_usd: Decimal) -> AgentFailure:
     """For a run that was cut off from the model, whatever it says of itself."""
     return _failure(Category.BUDGET_EXCEEDED, f"{spent_usd:.4f} USD spent")
+
+
+def explained_by_model(failure: AgentFailure, status: int, resets_in_seconds: float | None) -> AgentFailure:
+    """The failure with the model's own last answer, which counts for more than what the agent makes of it.
+
+    `status` is that answer's HTTP status, `resets_in_seconds` when it said it will serve again.
+    """
+    category = _by_status(status)
+    if category not in _PASSING or failure.category not in _UNEXPLAINED | _PASSING:
+        return failure
+    if category is not failure.category:
+        failure = replace(
+            _failure(category, failure.message), retry_after_seconds=failure.retry_after_seconds
+        )
+    if resets_in_seconds is None:
+        return failure
+    return replace(failure, retry_after_seconds=bounded(resets_in_seconds))
 
 
 def _stderr_tail(stderr: bytes) -> str:

@@ -35,16 +35,16 @@ def seconds_until_reset(text: str, *, now: datetime, resets_at: float | None = N
     """
     text = text[:4000]
     if resets_at is not None:
-        return _bounded(resets_at - now.timestamp() + _SLACK_SECONDS)
+        return bounded(resets_at - now.timestamp() + _SLACK_SECONDS)
     if found := _EPOCH.search(text):
-        return _bounded(float(found[1]) - now.timestamp() + _SLACK_SECONDS)
+        return bounded(float(found[1]) - now.timestamp() + _SLACK_SECONDS)
     if found := _RETRY_AFTER.search(text):
-        return _bounded(float(found["count"]))
+        return bounded(float(found["count"]))
     if found := _IN.search(text):
-        return _bounded(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()])
+        return bounded(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()])
     if found := _RESETS.search(text):
         at = _clock_time(found, now)
-        return None if at is None else _bounded((at - now).total_seconds() + _SLACK_SECONDS)
+        return None if at is None else bounded((at - now).total_seconds() + _SLACK_SECONDS)
     return None
 
 
@@ -77,5 +77,6 @@ def _zone(name: str | None) -> tzinfo | None:
         return UTC
 
 
-def _bounded(seconds: float) -> float:
+def bounded(seconds: float) -> float:
+    """A wait that is neither over already nor longer than any limit lasts."""
     return min(max(seconds, 1.0), LONGEST_SECONDS)

@@ -102,7 +102,10 @@ class DatabaseLedger:
         return grant
 
     def record(self, grant: Grant, spending: Spending) -> None:
-        """Add to the run and its order, whoever holds the claim by now: what was spent is spent."""
+        """Add to the run and its order, whoever holds the claim by now: what was spent is spent.
+
+        An answer that was paid for ends what an earlier error said.
+        """
         cost, usage = spending.cost_usd or Decimal(0), spending.usage
         complete = {} if spending.cost_usd is not None else {"cost_is_complete": False}
         with transaction.atomic():  # the order first, like every other writer
@@ -127,6 +130,7 @@ class DatabaseLedger:
                 **complete,
             )
             _add_to_model(grant.run_pk, spending)
+            _forget_error(grant)
 
     def refuse_for_budget(self, grant: Grant) -> None:
         """Note it for the step's worker, and once in the order's log."""
@@ -172,6 +176,11 @@ def _forget_what_the_agent_said(grant: Grant) -> None:
         output_tokens=F("output_tokens") - said.output_tokens,
     )
     PhaseRun.objects.filter(pk=said.pk).update(cost_usd=0, input_tokens=0, output_tokens=0)
+
+
+def _forget_error(grant: Grant) -> None:
+    told = ModelAccess.objects.filter(pk=grant.access_pk, last_error_status__isnull=False)
+    told.update(last_error_status=None, limit_resets_at=None)
 
 
 def _add_to_model(run_pk: int, spending: Spending) -> None:

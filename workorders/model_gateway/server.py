@@ -32,6 +32,7 @@ _METERED = "/v1/messages"
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
 _MODEL_WITHIN = 4096
 _AWAY = (DatabaseError, InterfaceError)
+_LIMIT_STATUS = "anthropic-ratelimit-unified-status"
 
 
 @dataclass(frozen=True)
@@ -290,11 +291,15 @@ def _context(grant: Grant) -> dict[str, str]:
 
 
 def _resets_at(answer: aiohttp.ClientResponse) -> datetime | None:
-    """When the limit the model told of is lifted, if it says so."""
+    """When the limit the model told of is lifted, if it says so.
+
+    Answers name a subscription's limit whether or not it is what refused them.
+    """
+    is_limit = answer.status == 429 and answer.headers.get(_LIMIT_STATUS, "rejected") == "rejected"
     reset = answer.headers.get("anthropic-ratelimit-unified-reset", "")
     wait = answer.headers.get("retry-after", "")
     with suppress(ValueError, OverflowError, OSError):
-        if reset:
+        if reset and is_limit:
             return datetime.fromtimestamp(int(reset), UTC)
         if wait:
             return datetime.now(UTC) + timedelta(seconds=float(wait))

@@ -13,9 +13,9 @@ from sandboxes.errors import ExpectedError
 from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
 from sandboxes.kinds import SandboxType
-from sandboxes.process import ExitReason
+from sandboxes.process import ExitReason, ProcessControl
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
-from workorders.agent_executor.executor import budget_failure, execute_agent_command
+from workorders.agent_executor.executor import budget_failure, execute_agent_command, explained_by_model
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import AgentCredential, CredentialKind
@@ -83,6 +83,8 @@ class AgentStep:
         self._journal = journal
         self._log = log
         self._control = control
+        # The agent's own brake: that it lingered or was cut off must not stop what the step does after it.
+        self._agent_control = ProcessControl(control.group, within=control)
         self._plan = plan
         self._workplace = workplace
         self._crash_point = partial(parts.crash_point, git_branch_name=plan.order.git_branch_name)
@@ -100,13 +102,20 @@ class AgentStep:
         )
         with self._watching(place):
             result = execute_agent_command(
-                place.sandbox, request, control=self._control, on_event=self._on_event
+                place.sandbox, request, control=self._agent_control, on_event=self._on_event
             )
         self._crash_point("agent_done")
+        result = self._explained(result)
         usage = self._journal.record_agent_run(result)
         result = _as_recorded(result, usage)
         self._log_end(result, usage)
         return result
+
+    def _explained(self, result: AgentRunResult) -> AgentRunResult:
+        if result.failure is None or (error := self._journal.last_model_error()) is None:
+            return result
+        failure = explained_by_model(result.failure, error.status, error.resets_in_seconds)
+        return replace(result, failure=failure)
 
     def _credential(self) -> AgentCredential:
         """What the agent gets to reach the model; its token is noted first, and good until the step ends."""
@@ -243,7 +252,7 @@ class AgentStep:
     def _watch_budget(self) -> None:
         """An agent that goes on after the gateway has refused it would only wait for its time to run out."""
         if self._settings.agent_budget_usd is not None and self._journal.budget_refused():
-            self._control.exit_within(_BUDGET_GRACE_SECONDS, ExitReason.STOPPED)
+            self._agent_control.exit_within(_BUDGET_GRACE_SECONDS, ExitReason.STOPPED)
 
     def _watch(self, place: Place, done: threading.Event) -> None:
         inspector = Inspector(self._parts.git, self._plan, place)

@@ -82,6 +82,14 @@ class RunUsage:
 
 
 @dataclass(frozen=True)
+class ModelError:
+    """The model's last answer to a run, where that was an error; `resets_in_seconds` is None where it did not say."""
+
+    status: int
+    resets_in_seconds: float | None
+
+
+@dataclass(frozen=True)
 class StepPlan:
     """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
 
@@ -398,6 +406,21 @@ class StepJournal:
             self.claim.lock()
             access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0)
             return access.filter(budget_refused_at__isnull=False).exists()
+
+        return self._transaction(look)
+
+    def last_model_error(self) -> ModelError | None:
+        """What the gateway heard last for this run, if it was an error."""
+
+        def look() -> ModelError | None:
+            self.claim.lock()
+            access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0).first()
+            if access is None or access.last_error_status is None:
+                return None
+            until = access.limit_resets_at
+            return ModelError(
+                access.last_error_status, (until - timezone.now()).total_seconds() if until else None
+            )
 
         return self._transaction(look)
 
