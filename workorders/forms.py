@@ -171,6 +171,7 @@ class OrderFilters(forms.Form):
     )
     sandbox = forms.ChoiceField(required=False, choices=[(item.value, item.value) for item in SandboxType])
     q = forms.CharField(required=False, max_length=MAX_SEARCH_LENGTH)
+    all = forms.BooleanField(required=False)  # also the orders that a search leaves out at first
     page = forms.IntegerField(required=False, min_value=1, max_value=10**9)
 
     def chosen(self) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class OrderFilters(forms.Form):
         known = self.cleaned_data
         return {
             name: known[name]
-            for name in ("status", "repository", "workflow", "sandbox", "q")
+            for name in ("status", "repository", "workflow", "sandbox", "q", "all")
             if known.get(name)
         }
 

@@ -14,9 +14,10 @@ from workorders import progress
 from workorders.models import AgentWorkOrder, WorkOrderTransition
 from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title
 from workorders.progress import StatusCounts, WorkOrderQuery
-from workorders.states import ACTIVE
+from workorders.states import ACTIVE, AgentWorkOrderStatus
 
 PAGE_SIZE = 25
+SEARCHED_ORDERS = 2000  # a text is looked for in each row, so that older ones are read on request
 RECENT_ORDERS = 10
 _COLUMNS = (
     "agent_work_order_id",
@@ -65,13 +66,17 @@ class OrderRow:
 
 @dataclass(frozen=True)
 class OrderList:
-    """One page of a list; `counts` are of all orders the other filters leave, by status."""
+    """One page of a list; `counts` are of all orders the other filters leave, by status.
+
+    `searched_since`: the search left out orders created before that.
+    """
 
     rows: tuple[OrderRow, ...]
     counts: StatusCounts
     number: int
     page_count: int
     total: int
+    searched_since: datetime | None = None
 
     @property
     def first(self) -> int:
@@ -104,33 +109,54 @@ def _version_query(_vendor: str) -> tuple[str, tuple[Any, ...]]:
     return sql, tuple(parameters)
 
 
-def order_list(query: WorkOrderQuery, *, page_number: int = 1) -> OrderList:
-    """The page nearest to the number asked for; `limit` and `offset` of the query are not used."""
+def order_list(query: WorkOrderQuery, *, page_number: int = 1, whole_search: bool = False) -> OrderList:
+    """The page nearest to the number asked for; `limit` and `offset` of the query are not used.
+
+    A search reads the newest `SEARCHED_ORDERS` that the other filters leave, a `whole_search` all of them.
+    """
+    searched_since = _searched_since(query) if query.q and not whole_search else None
+    found = progress.matching(query.model_copy(update={"status": None}))
+    if searched_since:
+        found = found.filter(created_at__gte=searched_since)
     if query.q:
-        counts, keys = _search(query, page_number)
+        counts, keys = _search(found, query.status, page_number)
     else:
-        counts, keys = _counts(query), None
+        counts, keys = _counts(found), []
     total = getattr(counts, query.status) if query.status else counts.total
     page_count = max(1, -(-total // PAGE_SIZE))
     number = min(max(1, page_number), page_count)
-    start = (number - 1) * PAGE_SIZE
-    page = progress.matching(query)[start : start + PAGE_SIZE]
-    if keys and number == page_number:  # found in the same pass as the counts
-        page = progress.newest_first(AgentWorkOrder.objects.filter(pk__in=keys))
-    return OrderList(_rows(page) if total else (), counts, number, page_count, total)
+    of_status = found.filter(status=query.status) if query.status else found
+    page = AgentWorkOrder.objects.filter(pk__in=keys or _keys(of_status, number, total))
+    return OrderList(_rows(progress.newest_first(page)), counts, number, page_count, total, searched_since)
 
 
-def _counts(query: WorkOrderQuery) -> StatusCounts:
-    unfiltered = progress.matching(query.model_copy(update={"status": None}))
-    by_status = unfiltered.order_by().values_list("status").annotate(number=Count("pk"))
+def _searched_since(query: WorkOrderQuery) -> datetime | None:
+    """When the oldest order that a search reads was created; None: it reads them all."""
+    filtered = progress.matching(query.model_copy(update={"status": None, "q": ""}))
+    times = list(filtered.values_list("created_at", flat=True)[SEARCHED_ORDERS - 1 : SEARCHED_ORDERS + 1])
+    return times[0] if len(times) > 1 else None
+
+
+def _counts(found: QuerySet[AgentWorkOrder]) -> StatusCounts:
+    by_status = found.order_by().values_list("status").annotate(number=Count("pk"))
     return StatusCounts(**dict(by_status))
 
 
-def _search(query: WorkOrderQuery, page_number: int) -> tuple[StatusCounts, list[int]]:
-    """The counts and the page's keys in one pass over all orders' texts, which is what a search costs."""
-    found = progress.matching(query.model_copy(update={"status": None})).order_by()
-    sql, parameters = found.values_list("pk", "status", "created_at").query.sql_with_params()
-    of_status = "WHERE status = %s" if query.status else ""
+def _keys(found: QuerySet[AgentWorkOrder], number: int, total: int) -> list[int]:
+    """The keys of a page out of `total` rows; the rows before it are skipped in an index, from the nearer end."""
+    start = (number - 1) * PAGE_SIZE
+    end = min(start + PAGE_SIZE, total)
+    keys = found.values_list("pk", flat=True)
+    return list(keys.reverse()[total - end : total - start] if start > total // 2 else keys[start:end])
+
+
+def _search(
+    found: QuerySet[AgentWorkOrder], status: AgentWorkOrderStatus | None, page_number: int
+) -> tuple[StatusCounts, list[int]]:
+    """The counts and the page's keys in one pass over the orders' texts, which is what a search costs."""
+    columns = found.order_by().values_list("pk", "status", "created_at")
+    sql, parameters = columns.query.sql_with_params()
+    of_status = "WHERE status = %s" if status else ""
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH found (id, status, created_at) AS MATERIALIZED ({sql}), "  # noqa: S608  # nosec B608  # the ORM's SQL
@@ -138,7 +164,7 @@ def _search(query: WorkOrderQuery, page_number: int) -> tuple[StatusCounts, list
             "SELECT status, COUNT(*) FROM found GROUP BY status UNION ALL SELECT '', id FROM page",
             [
                 *parameters,
-                *([query.status.value] if query.status else []),
+                *([status.value] if status else []),
                 PAGE_SIZE,
                 (max(1, page_number) - 1) * PAGE_SIZE,
             ],

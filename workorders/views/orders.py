@@ -37,11 +37,14 @@ def order_list_page(request: HtmxRequest) -> HttpResponse:
 
 def _context(filters: OrderFilters, version: str) -> dict[str, Any]:
     """Choices are called by the template, where it has a use for them."""
+    chosen = filters.chosen()
     return {
         "nav": "orders",
         "version": version,
-        "chosen": filters.chosen(),
-        "listed": order_list(filters.query(), page_number=filters.page_number()),
+        "chosen": chosen,
+        "listed": order_list(
+            filters.query(), page_number=filters.page_number(), whole_search="all" in chosen
+        ),
         "repositories": repository_choices,
         "sandboxes": sandbox_cards,
         "workflows": workflow_cards,
