@@ -202,14 +202,19 @@ class WorkCluster:
         silent = time.monotonic() - self._stop.beat
         return f"its guard process has stood still for {silent:.0f} s" if silent > STALLED_SECONDS else ""
 
-    def end_worker(self, pid: int) -> bool:
-        """Kill a worker that no longer answers, so that another gets its place; only one of this cluster's own."""
+    def processes(self) -> list[int]:
+        """The sentinel and its children, all of them this cluster's own."""
         sentinel = self._sentinel
-        try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            return False
-        if sentinel is None or parent != sentinel.pid:
+        if sentinel is None or sentinel.pid is None:
+            return []
+        children = ""
+        with suppress(OSError):  # it has just ended, or this kernel does not tell
+            children = Path(f"/proc/{sentinel.pid}/task/{sentinel.pid}/children").read_text()
+        return [sentinel.pid, *map(int, children.split())]
+
+    def end_process(self, pid: int) -> bool:
+        """Kill a process that no longer answers, so that another gets its place; only one of this cluster's own."""
+        if pid not in self.processes():
             return False
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

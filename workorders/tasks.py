@@ -27,11 +27,14 @@ def work() -> None:
         return
     # each with a step at least; one without would hand its ticket on for ever
     count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
-    slot = _take_slot(settings.WORKORDERS_DATA_DIR / "run", os.getppid(), count)
+    folder = settings.WORKORDERS_DATA_DIR / "run"
+    slot = _take_slot(folder, os.getppid(), count)
     if slot is None:
         return
+    owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
     try:
-        _supervise(wiring.share_of(slot.number))
+        with workers.signed_on(folder, owner):
+            _supervise(owner, wiring.share_of(slot.number))
     finally:
         os.close(slot.descriptor)
     if not queue.is_draining() and lease.has_claimable_steps():
@@ -46,8 +49,7 @@ class Slot:
     descriptor: int
 
 
-def _supervise(share: int) -> None:
-    owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+def _supervise(owner: str, share: int) -> None:
     started_at = timezone.now()
     guard = DeadManGuard()
     process.guarded_by(guard)

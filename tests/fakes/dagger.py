@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from uuid import uuid4
 
 from graphql import GraphQLError, GraphQLSchema, build_schema, graphql_sync
 
+from tests.fakes.lost_clients import ForgivesLostClients
 from tests.fakes.machine import SYSTEM_FOLDERS, Template, remove
 
 SCHEMA = """
@@ -298,18 +298,13 @@ class FakeDagger:
         return path
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ForgivesLostClients, ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, engine: FakeDagger) -> None:
         self.engine = engine
         super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are a part of the play."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import IO, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from tests.fakes.lost_clients import ForgivesLostClients
+
 Access = Literal["write", "read"]
 _CHUNK = 65536
 _PATH = re.compile(
@@ -176,7 +178,7 @@ def git_environment() -> dict[str, str]:
     }
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ForgivesLostClients, ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 

@@ -22,6 +22,7 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fakes import github_answers as answers
+from tests.fakes.lost_clients import ForgivesLostClients
 
 # (owner, name, branch) → commit, or None where the branch does not exist.
 BranchSha = Callable[[str, str, str], str | None]
@@ -472,7 +473,7 @@ def _text(request: Request, resource: str, key: str) -> str:
     return value
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class _Server(ForgivesLostClients, socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
 

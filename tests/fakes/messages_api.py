@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.fakes.lost_clients import ForgivesLostClients
+
 Block = dict[str, Any]
 Json = dict[str, Any]
 
@@ -214,7 +216,7 @@ def _is_messages(request: RecordedRequest) -> bool:
     return request.method == "POST" and request.path.partition("?")[0] == "/v1/messages"
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ForgivesLostClients, ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     api: MessagesApi

@@ -12,13 +12,15 @@ from django_q.models import OrmQ
 from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from tests.factories import make_order
-from tests.workflow_engine.rows import all_rows, at_once, begun, expire
+from tests.workflow_engine.rows import all_rows, at_once, begun, claim, expire
+from tests.workflow_engine.test_workers import ME, die
 from workorders import queue
 from workorders.errors import LeaseLost
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.states import FINISHED, AgentWorkOrderStatus, PhaseRunStatus
-from workorders.workflow_engine.recovery import RecoveryReport, recover
+from workorders.workflow_engine.lease import claim_steps, has_claimable_steps
+from workorders.workflow_engine.recovery import RecoveryReport, end_leases_of_the_dead, recover
 
 pytestmark = pytest.mark.django_db
 NOTHING = RecoveryReport(0, (), ())
@@ -78,6 +80,34 @@ def test_an_expired_lease_asks_for_a_worker_and_is_not_a_failure(tmp_path: Path)
     assert recover_in(tmp_path) == RecoveryReport(1, (), ())
     order.refresh_from_db()
     assert (order.status, order.phase_runs.get().status) == ("running", "running")
+
+
+# --- deaths ---
+
+
+def seconds_left(order: AgentWorkOrder) -> float:
+    order.refresh_from_db()
+    assert order.lease_expires_at is not None
+    return (order.lease_expires_at - database_now()).total_seconds()
+
+
+def test_the_steps_of_a_dead_worker_are_free_soon_and_those_of_others_are_not(tmp_path: Path) -> None:
+    lost, ending, other = make_order(), make_order(), make_order()
+    claim_steps(owner=ME, lease_seconds=900, limit=2)
+    claim(other, owner="elsewhere:17:1", lease_seconds=900)
+    soon = database_now() + timedelta(seconds=1)
+    AgentWorkOrder.objects.filter(pk=ending.pk).update(lease_expires_at=soon)
+    end_leases_of_the_dead(tmp_path)
+    assert seconds_left(lost) > 800, "nobody has died"
+    die(tmp_path / "run", ME)
+    end_leases_of_the_dead(tmp_path)
+    assert 2 < seconds_left(lost) < 10
+    assert not has_claimable_steps(), "its agents get a moment to end"
+    assert seconds_left(ending) <= 1, "no lease is lengthened"
+    assert seconds_left(other) > 800
+    before = all_rows()
+    end_leases_of_the_dead(tmp_path)
+    assert all_rows() == before, "a death is told once"
 
 
 # --- abandoned cancels ---

@@ -81,17 +81,19 @@ class Housekeeper:
             self._ended.wait(BEAT_SECONDS)
 
     def _pass(self) -> None:
+        # first, for it only reads: a worker that hangs may hold up every write
+        self.silent_workers = workers.silent_workers(settings.WORKORDERS_LEASE_SECONDS + BEAT_SECONDS)
         self._started_at = self._started_at or database_now()
         share = queue.describe()["workers"]
         gateway = (self._gateway.url, self._gateway.state())
         workers.record_beat(self._name, share=share, running=0, started_at=self._started_at, gateway=gateway)
+        recovery.end_leases_of_the_dead(settings.WORKORDERS_DATA_DIR)
         recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
         oldest = queue.oldest_waiting_ticket()
         if oldest is None:
             self._waiting = None
         elif self._waiting is None or self._waiting[0] != oldest:
             self._waiting = (oldest, time.monotonic())
-        self.silent_workers = workers.silent_workers(settings.WORKORDERS_LEASE_SECONDS + BEAT_SECONDS)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_SECONDS
             swept = recovery.sweep_here(

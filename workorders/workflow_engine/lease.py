@@ -111,6 +111,13 @@ def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[Claim
         return _among(claims, AgentWorkOrder.objects.filter(held))
 
 
+def shorten(*, owner: str, seconds: float) -> int:
+    """Let an owner's leases end in `seconds` at the latest, for it can renew none; how many were longer."""
+    end = database_now() + timedelta(seconds=seconds)
+    longer = AgentWorkOrder.objects.filter(claim_owner=owner, lease_expires_at__gt=end)
+    return longer.update(lease_expires_at=end)
+
+
 def cancel_requested(*, owner: str, claims: list[Claim]) -> set[Claim]:
     """Those of a process's claims whose orders somebody wants cancelled."""
     if not claims:

@@ -1,6 +1,7 @@
 """The recovery pass: tickets for work that has none, and removal of what no live order owns.
 
-Nothing is failed here: an order whose worker died simply becomes claimable when its lease ends.
+Nothing is failed here: an order whose worker died simply becomes claimable when its lease ends, which is soon where the
+death is seen.
 """
 
 import socket
@@ -23,12 +24,13 @@ from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
 from workorders.states import ACTIVE, PhaseRunStatus
+from workorders.workflow_engine import lease, workers
 from workorders.workflow_engine.journal import close_open_runs
-from workorders.workflow_engine.lease import has_claimable_steps
 
 logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7
 _WORKER_ROW_DAYS = 1
+_FUNERAL_SECONDS = 5.0  # its guard ends its agents meanwhile
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,19 @@ def _identifiers(orders: Iterable[AgentWorkOrder]) -> frozenset[str]:
     return frozenset(order.expected_sandbox_identifier for order in orders)
 
 
+def end_leases_of_the_dead(data_dir: Path) -> None:
+    """The steps of this host's workers that died need not wait for the whole lease."""
+    folder = data_dir / "run"
+    for name in workers.dead_workers(folder):
+        steps = lease.shorten(owner=name, seconds=_FUNERAL_SECONDS)
+        logger.warning("worker_died", worker=name, steps=steps)
+        workers.forget_worker(name)
+        workers.forget_death(folder, name)
+
+
 def issue_missing_ticket(*, dry_run: bool = False) -> int:
     """A ticket for work that has none; one is enough, for whoever takes it claims all it can."""
-    if not has_claimable_steps() or queue.waiting_tickets():
+    if not lease.has_claimable_steps() or queue.waiting_tickets():
         return 0
     if not dry_run:
         queue.issue_ticket()

@@ -1,11 +1,22 @@
-"""The registry of workers: a row for each cluster and each supervising process, renewed while it lives."""
+"""The registry of workers: a row for each cluster and each supervising process, renewed while it lives.
 
+Beside its row a supervising process holds a lock file of its name, which the kernel takes back when it dies. So a death
+is seen at once on its host, without asking a clock or a process id.
+"""
+
+import fcntl
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from workorders.models import WorkerProcess
 from workorders.models.clock import database_now
+
+_PREFIX, _SUFFIX = "worker-", ".lock"
 
 
 def _release() -> str:
@@ -44,3 +55,48 @@ def silent_workers(seconds: float) -> list[int]:
         host=socket.gethostname(), last_beat_at__lt=database_now() - timedelta(seconds=seconds)
     ).exclude(name__endswith=":cluster")
     return [int(name.split(":")[1]) for name in silent.values_list("name", flat=True)]
+
+
+@contextmanager
+def signed_on(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock of this name; who dies or fails inside leaves its file, with nobody holding it."""
+    path = _lock_of(folder, name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def dead_workers(folder: Path) -> list[str]:
+    """Names of this host's workers that died while they worked, until `forget_death`.
+
+    Other hosts' are left out: a shared folder may not tell of their locks.
+    """
+    found = folder.glob(f"{_PREFIX}{socket.gethostname()}:*{_SUFFIX}")
+    return [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in found if _is_free(path)]
+
+
+def forget_death(folder: Path, name: str) -> None:
+    _lock_of(folder, name).unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path, name: str) -> Path:
+    return folder / f"{_PREFIX}{name}{_SUFFIX}"
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

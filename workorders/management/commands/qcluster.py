@@ -12,9 +12,11 @@ from django.core.management.base import BaseCommand, CommandError
 from workorders import queue
 from workorders.management.gateway import GatewayKeeper
 from workorders.management.housekeeping import Housekeeper
+from workorders.management.stopped import StoppedProcesses
 
 logger = structlog.get_logger("workorders")
 _RESTART_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
 
 
 def _open_gateway() -> GatewayKeeper:
@@ -28,6 +30,15 @@ def _open_gateway() -> GatewayKeeper:
             "any free port."
         ) from error
     return gateway
+
+
+def end_useless(cluster: queue.WorkCluster, housekeeper: Housekeeper, stopped: StoppedProcesses) -> None:
+    """Kill processes that hold a place, a step or the database's lock and do nothing with it; others get theirs."""
+    reasons = dict.fromkeys(housekeeper.silent_workers, "not heard of for longer than a lease")
+    reasons |= dict.fromkeys(stopped.among(cluster.processes()), "stopped by a signal")
+    for pid, reason in reasons.items():
+        if cluster.end_process(pid):
+            logger.error("worker_replaced", reason=reason, pid=pid)
 
 
 class Command(BaseCommand):
@@ -50,12 +61,11 @@ class Command(BaseCommand):
         cluster.start()
         housekeeper.start()
         logger.info("cluster_started", gateway=gateway.url, **queue.describe())
+        stopped = StoppedProcesses()
         while not self.signals:
-            time.sleep(0.1)
+            time.sleep(_LOOK_SECONDS)
             gateway.keep()
-            for pid in housekeeper.silent_workers:  # stopped, say: its place must not stay taken
-                if cluster.end_worker(pid):
-                    logger.error("worker_replaced", reason="not heard of for longer than a lease", pid=pid)
+            end_useless(cluster, housekeeper, stopped)
             standstill = "no task is taken from the queue" if housekeeper.queue_stands_still else ""
             if trouble := cluster.trouble or standstill:
                 cluster = self._replaced(cluster, housekeeper, trouble)

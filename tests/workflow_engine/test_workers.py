@@ -1,0 +1,37 @@
+"""Who works and who has died: locks that end with their holders."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from workorders.workflow_engine.workers import dead_workers, forget_death, signed_on
+
+ME = f"{socket.gethostname()}:17:1"
+
+
+def die(folder: Path, name: str) -> None:
+    """Leave the lock's file with nobody holding it, as a killed process does."""
+    with pytest.raises(RuntimeError), signed_on(folder, name):
+        raise RuntimeError
+
+
+def test_a_death_is_seen_until_it_is_forgotten(tmp_path: Path) -> None:
+    with signed_on(tmp_path / "run", ME):
+        assert dead_workers(tmp_path / "run") == []
+    assert dead_workers(tmp_path / "run") == [], "it left as it should"
+    die(tmp_path / "run", ME)
+    assert dead_workers(tmp_path / "run") == [ME]
+    assert dead_workers(tmp_path / "run") == [ME]
+    forget_death(tmp_path / "run", ME)
+    assert dead_workers(tmp_path / "run") == []
+
+
+def test_other_hosts_workers_are_not_judged(tmp_path: Path) -> None:
+    die(tmp_path, "elsewhere:17:1")
+    assert dead_workers(tmp_path) == []
+
+
+def test_no_folder_and_no_file_are_no_deaths(tmp_path: Path) -> None:
+    assert dead_workers(tmp_path / "none") == []
+    forget_death(tmp_path / "none", ME)
