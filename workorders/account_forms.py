@@ -3,8 +3,11 @@
 from typing import Any
 
 from django import forms
+from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
+from django.http import HttpRequest
 
 from workorders.states import ApiKeyScope
 
@@ -32,12 +35,20 @@ class SignInForm(AuthenticationForm):
 
 
 class NewPasswordForm(PasswordChangeForm):
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, request: HttpRequest, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self._request = request
         _styled(self)
         rules = self.fields["new_password1"].help_text
         self.fields["new_password1"].help_text = ""
         self.rules = rules
+
+    def clean_old_password(self) -> str:
+        """Checked as at sign-in, so that wrong ones count and lock the account as they do there."""
+        old: str = self.cleaned_data["old_password"]
+        if authenticate(self._request, username=self.user.get_username(), password=old) is None:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return old
 
 
 class ApiKeyForm(forms.Form):

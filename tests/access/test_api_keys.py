@@ -1,6 +1,7 @@
 """API keys: shown once, kept as a hash, bounded by scope, time and their user."""
 
 import json
+import time
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -185,7 +186,9 @@ class TestPage:
         client = Client()
         client.force_login(ann)
         fields = {"name": "<b>deploy\u202e", "scope": "write", "lifetime_days": "30"}
-        answer = client.post("/account/keys/", fields)
+        sent = client.post("/account/keys/", fields)
+        assert (sent.status_code, sent.headers["Location"]) == (302, "/account/")
+        answer = client.get("/account/")
         page = answer.content.decode()
         assert answer.status_code == 200
         assert "no-store" in answer.headers["Cache-Control"]
@@ -194,12 +197,30 @@ class TestPage:
         again = client.get("/account/").content.decode()
         assert secret not in again
         assert secret[:12] in again
+        assert ApiKey.objects.count() == 1, "to load the page again makes no other key"
         assert "&lt;b&gt;deploy" in again
         assert f'{timezone.now() + timedelta(days=30):ends on <time datetime="%Y-%m-%d}' in again
         assert "<b>deploy" not in again
         assert "\u202e" not in ApiKey.objects.get().name
         days = (ApiKey.objects.get().expires_at or timezone.now()) - timezone.now()
         assert days.days in {29, 30}
+
+    def test_what_carries_a_new_key_to_its_page_is_its_makers_for_a_minute(
+        self, ann: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = Client()
+        client.force_login(ann)
+        client.post("/account/keys/", {"name": "ci", "scope": "read", "lifetime_days": "30"})
+        carried = client.cookies["new_api_key"]
+        assert carried["httponly"]
+        assert (carried["path"], carried["samesite"], carried["max-age"]) == ("/account/", "Strict", 60)
+        client.force_login(User.objects.create_user("bob"))
+        assert 'id="secret"' not in client.get("/account/").content.decode()
+        client.force_login(ann)
+        client.cookies["new_api_key"] = carried.value
+        later = time.time() + 61
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert 'id="secret"' not in client.get("/account/").content.decode()
 
     @pytest.mark.parametrize(
         "changes",

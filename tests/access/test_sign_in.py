@@ -138,6 +138,20 @@ class TestGuessing:
                 attempt(client)
             assert attempt(client, password=PASSWORD).status_code == 302
 
+    def test_wrong_old_passwords_count_as_well(self, ann: User, client: Client) -> None:
+        """Somebody at an open screen has no more guesses than at the door."""
+        client.force_login(ann)
+        new = "another long pass phrase"
+        fields = {"old_password": "wrong", "new_password1": new, "new_password2": new}
+        for _ in range(9):
+            assert client.post("/account/password/", fields).status_code == 422
+        assert client.post("/account/password/", fields).status_code == 429
+        right = {**fields, "old_password": PASSWORD}
+        assert client.post("/account/password/", right).status_code == 429
+        ann.refresh_from_db()
+        assert ann.check_password(PASSWORD)
+        assert attempt(Client(), password=PASSWORD).status_code == 429
+
     def test_the_admin_has_no_other_door(self, ann: User, client: Client) -> None:
         answer = client.get("/admin/login/?next=/admin/")
         assert (answer.status_code, answer.headers["Location"]) == (302, f"{LOGIN}?next=/admin/")

@@ -1,5 +1,8 @@
 """One person's account: password and API keys. Open to whoever is signed in, also where nobody has to."""
 
+from typing import Any
+
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import PasswordChangeForm
@@ -8,7 +11,7 @@ from django.contrib.auth.views import PasswordChangeView
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -16,6 +19,9 @@ from workorders import api_keys
 from workorders.account_forms import ApiKeyForm, NewPasswordForm
 from workorders.api_keys import ApiKeyNotFound, NewApiKey
 from workorders.errors import InvalidInput
+
+_NEW_KEY_COOKIE = "new_api_key"
+_NEW_KEY_SECONDS = 60
 
 
 class AccountRequest(HttpRequest):
@@ -28,14 +34,22 @@ class AccountRequest(HttpRequest):
 @never_cache
 @login_required
 def account(request: AccountRequest) -> HttpResponse:
-    return _page(request, ApiKeyForm())
+    """Also shows a key that was just made, this once."""
+    secret = request.get_signed_cookie(_NEW_KEY_COOKIE, max_age=_NEW_KEY_SECONDS, default=None) or ""
+    answer = _page(request, ApiKeyForm(), secret=secret)
+    if _NEW_KEY_COOKIE in request.COOKIES:
+        answer.delete_cookie(_NEW_KEY_COOKIE, path=reverse("account"), samesite="Strict")
+    return answer
 
 
 @require_POST
 @never_cache
 @login_required
 def create_key(request: AccountRequest) -> HttpResponse:
-    """Answers with the page that shows the key, this once: it is stored nowhere."""
+    """Leads to the page that shows the key, so that loading that again makes no other.
+
+    The browser that is about to show the key carries it there, for a minute; the server stores it nowhere.
+    """
     form = ApiKeyForm(request.POST)
     made = None
     if form.is_valid():
@@ -51,7 +65,17 @@ def create_key(request: AccountRequest) -> HttpResponse:
             form.add_error(error.field, str(error))
     if made is None:
         return _page(request, form, status=422)
-    return _page(request, ApiKeyForm(), made=made)
+    answer = redirect("account")
+    answer.set_signed_cookie(
+        _NEW_KEY_COOKIE,
+        made.secret,
+        max_age=_NEW_KEY_SECONDS,
+        path=reverse("account"),
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Strict",
+    )
+    return answer
 
 
 @require_POST
@@ -74,6 +98,9 @@ class ChangePassword(PasswordChangeView):
     form_class = NewPasswordForm
     success_url = reverse_lazy("account")
 
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
     def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         messages.success(self.request, "The password is changed; other sessions are signed out.")
         return super().form_valid(form)
@@ -85,13 +112,8 @@ class ChangePassword(PasswordChangeView):
 change_password = ChangePassword.as_view()
 
 
-def _page(
-    request: AccountRequest, form: ApiKeyForm, *, made: NewApiKey | None = None, status: int = 200
-) -> HttpResponse:
-    context = {
-        "nav": "account",
-        "form": form,
-        "made": made,
-        "keys": api_keys.keys_of(request.user),
-    }
+def _page(request: AccountRequest, form: ApiKeyForm, *, secret: str = "", status: int = 200) -> HttpResponse:
+    keys = api_keys.keys_of(request.user)
+    made = [NewApiKey(key, secret) for key in keys if secret.startswith(f"{key.prefix}_")]
+    context = {"nav": "account", "form": form, "made": made[0] if made else None, "keys": keys}
     return render(request, "workorders/account.html", context, status=status)
