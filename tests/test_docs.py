@@ -14,8 +14,8 @@ from django.core.management import get_commands, load_command_class
 from config.env import BASE_DIR, Environment
 from sandboxes.errors import ExpectedError
 from workorders.agent_executor.executor import FAILURES
+from workorders.models.phase_run import WORKER_LOST
 from workorders.workflow_engine.agent_step import AgentRunFailed
-from workorders.workflow_engine.journal import WORKER_LOST
 from workorders.workflow_engine.retries import RULES
 
 README = BASE_DIR / "README.md"

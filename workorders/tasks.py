@@ -25,16 +25,14 @@ def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
     if queue.is_draining():
         return
-    # each with a step at least; one without would hand its ticket on for ever
-    count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
     folder = settings.WORKORDERS_DATA_DIR / "run"
-    slot = _take_slot(folder, os.getppid(), count)
+    slot = _take_slot(folder, os.getppid())
     if slot is None:
         return
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
     try:
         with workers.signed_on(folder, owner):
-            _supervise(owner, wiring.share_of(slot.number))
+            _supervise(owner, slot)
     finally:
         os.close(slot.descriptor)
     if not queue.is_draining() and lease.has_claimable_steps():
@@ -43,19 +41,23 @@ def work() -> None:
 
 @dataclass(frozen=True)
 class Slot:
-    """One of a cluster's places for supervisors: a lock that ends with its process."""
+    """One of a cluster's places for supervisors: a lock that ends with its process.
 
-    number: int
+    Who has it runs `share` steps at once; `suspects` as in `lease.claim_steps`.
+    """
+
     descriptor: int
+    share: int
+    suspects: bool | None
 
 
-def _supervise(owner: str, share: int) -> None:
+def _supervise(owner: str, slot: Slot) -> None:
     started_at = timezone.now()
     guard = DeadManGuard()
     process.guarded_by(guard)
     database = DatabaseThread()
     try:
-        parts = wiring.engine_parts(share=share, database=database)
+        parts = wiring.engine_parts(share=slot.share, database=database)
         Supervisor(
             parts,
             database,
@@ -65,6 +67,7 @@ def _supervise(owner: str, share: int) -> None:
                 owner, share=parts.settings.share, running=running, started_at=started_at
             ),
             guard=guard,
+            suspects=slot.suspects,
         ).run()
     finally:
         process.guarded_by(None)
@@ -73,20 +76,35 @@ def _supervise(owner: str, share: int) -> None:
         workers.forget_worker(owner)
 
 
-def _take_slot(folder: Path, cluster: int, count: int) -> Slot | None:
-    """None when the cluster's supervisors are all at work."""
+def _take_slot(folder: Path, cluster: int) -> Slot | None:
+    """None when the cluster's supervisors are all at work.
+
+    Suspects get one process more, in which each runs alone; where every process runs one step anyway, none is needed.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # each with a step at least; one without would hand its ticket on for ever
+    count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
+    crowded = count < settings.WORKORDERS_WORKERS
+    if crowded and lease.has_claimable_steps(suspects=True):
+        descriptor = _lock(folder / f"supervisor-{cluster}-alone.lock")
+        if descriptor is not None:
+            return Slot(descriptor, share=1, suspects=True)
     for number in range(count):
-        descriptor = os.open(
-            folder / f"supervisor-{cluster}-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
-        return Slot(number, descriptor)
+        descriptor = _lock(folder / f"supervisor-{cluster}-{number}.lock")
+        if descriptor is not None:
+            return Slot(descriptor, wiring.share_of(number), suspects=False if crowded else None)
     return None
+
+
+def _lock(path: Path) -> int | None:
+    """An open descriptor that holds the lock; None where another has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def recover() -> None:

@@ -259,3 +259,33 @@ def test_signals_and_hostile_agents(
     server.start()
     server.completed(last, 60)
     law_of(server, world).check([*ids, last])
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_order_that_kills_its_worker_each_time_fails_alone(
+    launch: Callable[..., LiveServer], world: World
+) -> None:
+    """One process for all: the others die with it until the suspects are tried one by one."""
+    server = launch(
+        WORKORDERS_CRASH_AT="agent_running/issue-1-",
+        WORKORDERS_WORKERS="3",
+        WORKORDERS_WORKER_PROCESSES="1",
+    )
+    poison, *innocent = ids_of(
+        [
+            server.create(
+                repository_url="acme/widgets",
+                github_issue_number=str(number),
+                workflow_type="agent_workflow_plan",
+                initial_prompt=f"agent: sleep {pause}\nagent: say started",
+            )
+            for number, pause in ((1, 1), (2, 2), (3, 2))
+        ]
+    )
+    failed = server.finished(poison, 150)
+    assert (failed["status"], failed["error_category"]) == ("failed", "worker_lost")
+    assert starts_of(server, poison)["planning"] == 3
+    for order_id in innocent:
+        server.completed(order_id, 150)
+        assert starts_of(server, order_id)["planning"] > 1, "it was never aboard with the other"
+    law_of(server, world).check([poison, *innocent])

@@ -11,9 +11,11 @@ from django.db import connections
 from django.db.models import F
 
 from sandboxes.git import Commit, FileChange
-from tests.factories import make_order
+from tests.factories import make_order, make_run
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
+from workorders.models.phase_run import WORKER_LOST
+from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase
 from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.lease import Claim, claim_steps
@@ -51,6 +53,16 @@ def expire(order: AgentWorkOrder) -> None:
     """Let the lease end, as when its worker is gone."""
     past = database_now() - timedelta(seconds=1)
     AgentWorkOrder.objects.filter(pk=order.pk, lease_expires_at__isnull=False).update(lease_expires_at=past)
+
+
+def lost_workers(deaths: int, **fields: Any) -> AgentWorkOrder:
+    """A claimable order whose phase has lost so many workers; the last one left its run open."""
+    values = {"status": "running", "current_phase": "planning", "claim_epoch": deaths, **fields}
+    order = make_order(**values)
+    for attempt in range(1, deaths):
+        make_run(order, status=PhaseRunStatus.INTERRUPTED, error_category=WORKER_LOST, attempt=attempt)
+    make_run(order, status=PhaseRunStatus.RUNNING, attempt=deaths)
+    return order
 
 
 def take_over(order_pk: int, owner: str = "other:2:2") -> None:

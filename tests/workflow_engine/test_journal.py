@@ -19,6 +19,7 @@ from workorders.model_gateway.access import CredentialKind
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.models.logs import LogEvent
+from workorders.models.phase_run import WORKER_LOST
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
@@ -30,7 +31,7 @@ from workorders.states import (
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine import journal as journal_module
 from workorders.workflow_engine.agent_step import AgentRunFailed
-from workorders.workflow_engine.journal import WORKER_LOST, StepJournal, StepPlan
+from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.recorder import InlineDatabase, LogBuffer
 
 pytestmark = pytest.mark.django_db

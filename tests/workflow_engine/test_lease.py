@@ -5,12 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from tests.factories import make_order
-from tests.workflow_engine.rows import all_rows, at_once, begun, claim, expire, take_over
+from tests.factories import make_order, make_run
+from tests.workflow_engine.rows import all_rows, at_once, begun, claim, expire, lost_workers, take_over
 from workorders.errors import LeaseLost
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
-from workorders.states import FINISHED, AgentWorkOrderStatus
+from workorders.states import FINISHED, AgentWorkOrderStatus, PhaseRunStatus
+from workorders.workflow_definitions import AgentWorkflowPhase
 from workorders.workflow_engine import lease
 from workorders.workflow_engine.lease import Claim, claim_steps, has_claimable_steps
 
@@ -176,3 +177,44 @@ def test_cancel_requests_of_own_claims_are_seen() -> None:
     AgentWorkOrder.objects.filter(pk__in=wanted).update(cancel_requested_at=database_now())
     take_over(orders[1].pk)
     assert lease.cancel_requested(owner="host:1:1", claims=claims) == {claims[0]}
+
+
+# --- suspects ---
+
+
+def claimed(*, suspects: bool | None) -> set[int]:
+    found = claim_steps(owner="host:1:1", lease_seconds=30, limit=9, suspects=suspects)
+    return {item.pk for item in found}
+
+
+def test_suspects_are_claimed_by_themselves() -> None:
+    suspect, once, fresh = lost_workers(2), lost_workers(1), make_order()
+    assert has_claimable_steps(suspects=True)
+    assert claimed(suspects=False) == {once.pk, fresh.pk}
+    assert not has_claimable_steps(suspects=False)
+    assert has_claimable_steps()
+    assert claimed(suspects=True) == {suspect.pk}
+    assert not has_claimable_steps(suspects=True)
+
+
+def test_where_it_does_not_matter_suspects_are_claimed_with_others() -> None:
+    orders = {lost_workers(3).pk, make_order().pk}
+    assert claimed(suspects=None) == orders
+
+
+def test_what_another_phase_or_an_earlier_try_lost_is_no_suspicion() -> None:
+    later = lost_workers(2, current_phase=AgentWorkflowPhase.IMPLEMENTING)
+    retried = lost_workers(3, attempts_from=2)
+    assert claimed(suspects=False) == {later.pk, retried.pk}
+
+
+def test_steps_that_ended_in_another_way_are_no_suspicion() -> None:
+    order = make_order(status="running", current_phase="planning", claim_epoch=9)
+    for status in (PhaseRunStatus.FAILED, PhaseRunStatus.INTERRUPTED, PhaseRunStatus.FAILED):
+        make_run(order, status=status, error_category="github_unavailable")
+    assert claimed(suspects=False) == {order.pk}
+
+
+def test_a_suspect_that_somebody_cancels_needs_no_process_of_its_own() -> None:
+    order = lost_workers(2, cancel_requested_at=database_now())
+    assert claimed(suspects=False) == {order.pk}

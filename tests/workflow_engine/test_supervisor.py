@@ -28,10 +28,10 @@ from tests.workflow_engine.rows import all_rows, take_over
 from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
+from workorders.models.phase_run import WORKER_LOST
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import supervisor
-from workorders.workflow_engine.journal import WORKER_LOST
 from workorders.workflow_engine.recorder import DatabaseThread
 from workorders.workflow_engine.workplace import Place, Workplace
 

@@ -7,6 +7,12 @@ from workorders.models.fields import RedactedCharField, RedactedJSONField, Redac
 from workorders.states import PhaseRunStatus, UsageSource
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
+WORKER_LOST = "worker_lost"
+# What a worker leaves that dies: a run that is open when the next claim looks, which that claim then closes.
+LOST_ITS_WORKER = Q(status=PhaseRunStatus.RUNNING) | Q(
+    status=PhaseRunStatus.INTERRUPTED, error_category=WORKER_LOST
+)
+
 
 class PhaseRun(models.Model):
     """`planned_sha` is the inspected commit that is about to be pushed; `end_sha` what the remote then had."""
@@ -79,3 +85,9 @@ class PhaseRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.agent_work_order_id} {self.phase} #{self.attempt}"
+
+    @property
+    def lost_its_worker(self) -> bool:
+        """`LOST_ITS_WORKER`, for a row that was read at the next claim."""
+        closed = self.status == PhaseRunStatus.INTERRUPTED and self.error_category == WORKER_LOST
+        return closed or self.status == PhaseRunStatus.RUNNING

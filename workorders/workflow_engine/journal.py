@@ -33,6 +33,7 @@ from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
 from workorders.models.logs import append_log_events, order_context, record_order_event, storable
 from workorders.models.model_access import new_step_token, token_hash
+from workorders.models.phase_run import WORKER_LOST
 from workorders.states import (
     STEP_DONE,
     AgentWorkOrderOutcome,
@@ -57,8 +58,6 @@ from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.recorder import Database, LogBuffer
 from workorders.workflow_engine.retries import RULES, decide
-
-WORKER_LOST = "worker_lost"
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
         same = [run for run in same if run.sequence > last_work]
     recent = [run for run in same if run.sequence > order.attempts_from]
-    lost = sum(_lost_its_worker(run) for run in recent)
+    lost = sum(run.lost_its_worker for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
     sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
     failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
@@ -208,12 +207,6 @@ def _waited(runs: list[PhaseRun]) -> tuple[str, ...]:
         if run.error_category in set(WaitingReason):
             reasons.insert(0, run.error_category)
     return tuple(reasons)
-
-
-def _lost_its_worker(run: PhaseRun) -> bool:
-    """Its worker died with it; a run that is still open when the next claim looks is one of these."""
-    closed = run.status == PhaseRunStatus.INTERRUPTED and run.error_category == WORKER_LOST
-    return closed or run.status == PhaseRunStatus.RUNNING
 
 
 def close_open_runs(order: AgentWorkOrder, status: PhaseRunStatus, **changes: Any) -> None:

@@ -2,6 +2,9 @@
 
 Every claim raises the order's `claim_epoch`. Each later write of the step names epoch and owner in its WHERE
 clause (`Claim.fence`), so a process that lost its claim changes nothing.
+
+A process that dies takes all its steps along, and nobody knows which of them killed it. So an order whose phase has
+lost `SUSPECT_AFTER` workers is a suspect: its next attempt runs in a process without others, which tells.
 """
 
 import socket
@@ -10,14 +13,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
-from workorders.models import AgentWorkOrder
+from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.models.clock import database_now
+from workorders.models.phase_run import LOST_ITS_WORKER
 from workorders.states import ACTIVE
 
+SUSPECT_AFTER = 2
 _HOST_PATIENCE = timedelta(minutes=10)
 _TOO_FAR = timedelta(hours=2)  # the longest lease is one hour
 
@@ -59,8 +64,10 @@ def this_host() -> str:
     return socket.gethostname()
 
 
-def _claimable(now: datetime, host: str) -> Q:
-    """Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere.
+def _claimable(now: datetime, host: str, suspects: bool | None) -> Q:
+    """Steps that may begin now; `suspects` as in `claim_steps`.
+
+    Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere.
 
     A lease in a future that none can reach is of another boot of a host whose clock was wrong (SQLite).
     """
@@ -68,24 +75,42 @@ def _claimable(now: datetime, host: str) -> Q:
     free = Q(lease_expires_at__isnull=True) | ended
     by = now if connection.vendor == "postgresql" else max(now, timezone.now())
     here = Q(preferred_host__in=["", host]) | Q(claimable_at__lte=by - _HOST_PATIENCE)
-    return Q(status__in=ACTIVE, claimable_at__lte=by) & free & here
+    wanted = Q() if suspects is None else _suspect() if suspects else ~_suspect()
+    return Q(status__in=ACTIVE, claimable_at__lte=by) & free & here & wanted
 
 
-def has_claimable_steps(host: str = "") -> bool:
-    """For this host, unless told for which."""
-    return AgentWorkOrder.objects.filter(_claimable(database_now(), host or this_host())).exists()
+def _suspect() -> Q:
+    """Cheap columns first: who was not claimed twice has lost no two workers, and a cancel only tidies up."""
+    lost = PhaseRun.objects.filter(
+        LOST_ITS_WORKER,
+        agent_work_order=OuterRef("pk"),
+        sequence__gt=OuterRef("attempts_from"),
+        phase=OuterRef("current_phase"),
+    )
+    deaths = lost.order_by().values("agent_work_order").annotate(deaths=Count("pk"))
+    return Q(claim_epoch__gte=SUSPECT_AFTER, cancel_requested_at__isnull=True) & Q(
+        Exists(deaths.filter(deaths__gte=SUSPECT_AFTER))
+    )
 
 
-def claim_steps(*, owner: str, lease_seconds: float, limit: int) -> list[Claim]:
-    """Claim up to `limit` steps, longest waiting first. Two processes never get the same one."""
+def has_claimable_steps(host: str = "", *, suspects: bool | None = None) -> bool:
+    """For this host, unless told for which; `suspects` as in `claim_steps`."""
+    now = database_now()
+    return AgentWorkOrder.objects.filter(_claimable(now, host or this_host(), suspects)).exists()
+
+
+def claim_steps(*, owner: str, lease_seconds: float, limit: int, suspects: bool | None = None) -> list[Claim]:
+    """Claim up to `limit` steps, longest waiting first. Two processes never get the same one.
+
+    `suspects`: True for these alone, False for all others, None for both.
+    """
     host = owner.partition(":")[0]
-    if limit <= 0 or not has_claimable_steps(
-        host
-    ):  # a plain read first: looking must not take the write lock
+    # a plain read first: looking must not take the write lock
+    if limit <= 0 or not has_claimable_steps(host, suspects=suspects):
         return []
     with transaction.atomic():
         now = database_now()
-        rows = AgentWorkOrder.objects.filter(_claimable(now, host)).order_by("claimable_at", "pk")
+        rows = AgentWorkOrder.objects.filter(_claimable(now, host, suspects)).order_by("claimable_at", "pk")
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
         claims = []

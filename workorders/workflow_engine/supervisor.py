@@ -65,7 +65,7 @@ class NoGuard:
 
 
 class Supervisor:
-    """Runs until nothing is left to do for a while, or until `draining()`."""
+    """Runs until nothing is left to do for a while, or until `draining()`. `suspects`: see `lease.claim_steps`."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Supervisor:
         draining: Callable[[], bool],
         beat: Callable[[int], None],
         guard: Guard | None = None,
+        suspects: bool | None = None,
     ) -> None:
         self._parts = parts
         self._settings = parts.settings
@@ -84,6 +85,7 @@ class Supervisor:
         self._draining = draining
         self._beat = beat
         self._guard_process = guard or NoGuard()
+        self._suspects = suspects
         self._steps: dict[Claim, RunningStep] = {}
         self._lock = threading.Lock()
         self._buffer = LogBuffer(database)
@@ -126,7 +128,9 @@ class Supervisor:
         def claim_steps() -> tuple[float, list[Claim]]:
             asked_at = time.monotonic()  # here: the call may have waited for the database before
             seconds = self._settings.lease_seconds
-            return asked_at, lease.claim_steps(owner=self._owner, lease_seconds=seconds, limit=free)
+            return asked_at, lease.claim_steps(
+                owner=self._owner, lease_seconds=seconds, limit=free, suspects=self._suspects
+            )
 
         try:
             asked_at, claims = self._database.call(claim_steps)
