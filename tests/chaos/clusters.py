@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.excuses import Run
 from tests.e2e.harness import ROOT, START_SECONDS, LiveServer, wait_for
 
 Rows = list[tuple[Any, ...]]
@@ -132,6 +133,16 @@ class ChaosServer(LiveServer):
                 return list(connection.execute(sql, parameters).fetchall())
         finally:
             connection.close()
+
+    def runs(self, order_id: str) -> list[Run]:
+        """All phase runs of an order, oldest first."""
+        rows = self.query(
+            "SELECT r.kind, r.phase, r.status, r.error_category FROM workorders_phaserun r "
+            "JOIN workorders_agentworkorder o ON o.id = r.agent_work_order_id "
+            "WHERE o.agent_work_order_id = ? ORDER BY r.sequence",
+            [order_id],
+        )
+        return [Run(*row) for row in rows]
 
     def supervisors(self) -> list[int]:
         """Process ids of the workers that run steps, by the registry of workers."""

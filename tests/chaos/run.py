@@ -13,6 +13,7 @@ import httpx
 
 from tests.chaos.clusters import ChaosServer
 from tests.chaos.disruptions import Disruptions
+from tests.chaos.excuses import INFLICTED, had_its_attempts
 from tests.chaos.measures import percentile, takeovers
 from tests.chaos.outside import Dice, ShakyGit, ShakyGitHub
 from tests.chaos.witness import Witness
@@ -28,8 +29,6 @@ CANCEL_LIMIT_SECONDS = 15.0
 TAKEOVER_EXTRA_SECONDS = 10.0
 _AGENT = Path(__file__).with_name("agent.py")
 _REHEARSAL = ROOT / "workorders" / "agent_executor" / "rehearsal_agent.py"
-# An order may fail only for one of these, after the attempts that belong to it.
-EXCUSES = frozenset({"worker_lost", "github_unavailable", "github_rate_limited", "git_failed", "git_timeout"})
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class _Run:
             law = Law(server, [repository], [git.repository_path("acme", "widgets")])
             server.manage("recover_work_orders")  # as the schedule does each minute
             orders = self._law(law, summary)
-            self._orders(orders, repository.pull_requests, witness, summary)
+            self._orders(server, orders, repository.pull_requests, witness, summary)
             self._numbers(server, witness, disruptions, dice, summary)
             summary.lines.append(("wall time", f"{wall:.0f} s, {wall / len(self.ids):.1f} s an order"))
         marker = str(self.folder / "server" / "data")
@@ -253,7 +252,12 @@ class _Run:
             return [law.server.order(order_id) for order_id in self.ids]
 
     def _orders(
-        self, orders: list[Json], pull_requests: Mapping[int, object], witness: Witness, summary: Summary
+        self,
+        server: ChaosServer,
+        orders: list[Json],
+        pull_requests: Mapping[int, object],
+        witness: Witness,
+        summary: Summary,
     ) -> None:
         count = Counter(order["status"] for order in orders)
         summary.lines.append(("accepted", str(len(self.ids))))
@@ -268,7 +272,7 @@ class _Run:
             f"{order['agent_work_order_id']} failed without an excuse: {order['error_category']}: "
             f"{order['error_message']}"
             for order in failed
-            if not self._has_excuse(order, witness)
+            if not self._has_excuse(server, order, witness)
         ]
         summary.lines.append(
             ("pull requests", f"{len(pull_requests)} for {count['completed']} completed orders")
@@ -281,12 +285,14 @@ class _Run:
         ]
 
     @staticmethod
-    def _has_excuse(order: Json, witness: Witness) -> bool:
-        """An agent's failure only where the last agent that was seen of the order was a bad one."""
-        if order["error_category"] in EXCUSES:
-            return True
-        lives = [life for life in witness.lives if life.order_id == order["agent_work_order_id"]]
-        return bool(lives) and lives[-1].kind != "honest" and order["error_category"].startswith("agent_")
+    def _has_excuse(server: ChaosServer, order: Json, witness: Witness) -> bool:
+        """It was tried as often as it may be, and, where its agent failed, the last one that was seen was a bad one."""
+        order_id, category = order["agent_work_order_id"], order["error_category"]
+        if not had_its_attempts(server.runs(order_id), category):
+            return False
+        lives = [life for life in witness.lives if life.order_id == order_id]
+        bad_agent = bool(lives) and lives[-1].kind != "honest" and category.startswith("agent_")
+        return bad_agent or category in INFLICTED
 
     def _numbers(
         self,

@@ -23,11 +23,10 @@ from workorders.workflow_engine.journal import StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.recorder import StepLogger
-from workorders.workflow_engine.retries import decide
+from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.space import became_full
 from workorders.workflow_engine.workplace import Place, Workplace
 
-MAX_WORKERS_LOST = 3
 _WITHDRAW_SECONDS = 10.0
 _SAVE_SECONDS = 5.0  # for the commits of an agent that was stopped
 
@@ -149,7 +148,7 @@ class Orchestrator:
             raise StepStopped
 
     def _require_living_workers(self) -> None:
-        if self._plan.workers_lost >= MAX_WORKERS_LOST:
+        if self._plan.workers_lost >= RULES[WorkersLost.category].attempts:
             raise WorkersLost(f"The worker died {self._plan.workers_lost} times while it ran this step.")
 
     def _work(self) -> None:
