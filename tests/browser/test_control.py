@@ -21,17 +21,17 @@ def test_a_failed_order_says_why_and_what_to_do_and_retry_works(live: Site, visi
     account = live.remotes.github.accounts[TOKEN]
     account.access["acme/locked"] = "none"
     order_id = live.order("Open the lock", repository_url="acme/locked", workflow_type="agent_workflow_build")
-    page = visit.page
+    page = visit.hurry()
     page.goto(f"/work-orders/{order_id}/")
     error = page.locator("#order-error")
-    expect(error).to_be_visible(timeout=30_000)
+    expect(error).to_be_visible(timeout=90_000)
     expect(error).to_contain_text("What to do:")
     expect(page).to_have_title(re.compile("Failed"))
     expect(page.locator("#favicon")).to_have_attribute("href", re.compile("failed"))
 
     account.access["acme/locked"] = "write"
     page.get_by_role("button", name="Retry").click()
-    expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=40_000)
+    expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=90_000)
     expect(page.locator("#order-error")).to_have_count(0)
     expect(page.locator("#favicon")).to_have_attribute("href", re.compile("completed"))
 
@@ -48,7 +48,7 @@ def test_the_phase_that_failed_shows_the_agents_words(failed: str, page: Page) -
 def test_cancel_asks_first_and_a_no_changes_nothing(live: Site, visit: Visit) -> None:
     order_id = live.order(_FOREVER)
     live.until(order_id, "agent_message")
-    page = visit.page
+    page = visit.hurry()
     page.goto(f"/work-orders/{order_id}/")
     questions: list[str] = []
 
@@ -64,7 +64,7 @@ def test_cancel_asks_first_and_a_no_changes_nothing(live: Site, visit: Visit) ->
 
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("link", name="Cancel").click()
-    expect(page.locator("#order-status")).to_contain_text("cancelled", timeout=30_000)
+    expect(page.locator("#order-status")).to_contain_text("cancelled", timeout=90_000)
     expect(page.get_by_role("link", name="Cancel")).to_have_count(0)
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
     expect(page).to_have_title(re.compile("Cancelled"))
@@ -73,7 +73,7 @@ def test_cancel_asks_first_and_a_no_changes_nothing(live: Site, visit: Visit) ->
 def test_a_prompt_to_a_running_order_is_done_after_the_step(live: Site, visit: Visit) -> None:
     order_id = live.order("Start\nagent[planning]: sleep 4", workflow_type="agent_workflow_plan_build")
     live.until(order_id, "agent_session_started")
-    page = visit.page
+    page = visit.hurry()
     page.goto(f"/work-orders/{order_id}/")
     page.get_by_label("Prompt the agent").fill("Also polish them\nagent: commit polish.txt")
     page.evaluate("window.__same_page = true")
@@ -83,19 +83,19 @@ def test_a_prompt_to_a_running_order_is_done_after_the_step(live: Site, visit: V
     expect(page.get_by_role("button", name="Send")).to_be_focused()
     assert page.evaluate("window.__same_page"), "a page that polls stays where it is"
     expect(page.get_by_role("region", name="Request")).to_contain_text("Also polish them")
-    expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=40_000)
+    expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=90_000)
     expect(page.get_by_role("region", name="Git activity")).to_contain_text("polish.txt")
 
 
 def test_a_prompt_to_a_finished_order_starts_it_again(live: Site, visit: Visit) -> None:
     order_id = live.order("Start", workflow_type="agent_workflow_build")
     live.server.completed(order_id)
-    page = visit.page
+    page = visit.hurry()
     page.goto(f"/work-orders/{order_id}/")
     page.get_by_label("Prompt the agent").fill("Once more\nagent: commit more.txt")
     page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("region", name="Git activity")).to_contain_text("more.txt", timeout=40_000)
-    expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=40_000)
+    expect(page.get_by_role("region", name="Git activity")).to_contain_text("more.txt", timeout=90_000)
+    expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=90_000)
 
 
 def test_an_empty_prompt_is_refused_in_place(completed: str, visit: Visit) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.visits import MARKS, PHONE, Visit
@@ -21,7 +21,7 @@ def empty(tmp_path: Path, world: Remotes) -> Iterator[Site]:
 
 
 def first_visit(visit: Visit, empty: Site) -> None:
-    page = visit.page
+    page = visit.hurry()
     page.goto("/")
     expect(page.get_by_role("heading", name="No work orders yet")).to_be_visible()
     page.get_by_role("main").get_by_role("link", name="Connect a repository").click()
@@ -35,7 +35,7 @@ def first_visit(visit: Visit, empty: Site) -> None:
     page.get_by_role("link", name="New work order in acme/widgets").click()
     expect(page.get_by_label("Connected repository")).to_have_value(re.compile(r"\d+"))
     page.get_by_label("What should the agent do?").fill(
-        "Make the widgets round\nagent: say I measure.\nagent: sleep 4"
+        "Make the widgets round\nagent: say I measure.\nagent: sleep 1"
     )
     page.get_by_role("button", name="Create work order").click()
     page.wait_for_url(re.compile(r"/work-orders/wo-[a-z2-7]{8}/$"))
@@ -44,11 +44,11 @@ def first_visit(visit: Visit, empty: Site) -> None:
     phases = page.get_by_role("region", name="Progress").get_by_role("listitem")
     expect(phases).to_have_count(4)
     for number in range(3):
-        expect(phases.nth(number)).to_contain_text("running", timeout=30_000)
+        expect(phases.nth(number)).to_contain_text("running", timeout=90_000)
         expect(page).to_have_title(re.compile("Running"))
     expect(page.get_by_role("region", name="Activity, newest last")).to_contain_text("I measure.")
     result = page.get_by_role("region", name="Work order complete")
-    expect(result).to_be_visible(timeout=30_000)
+    expect(result).to_be_visible(timeout=90_000)
     expect(phases.filter(has_text="done")).to_have_count(4)
     expect(result).to_contain_text("all 2 passing")
     [number] = [
@@ -77,7 +77,8 @@ def test_from_nothing_to_a_pull_request(empty: Site, open_browser: Open) -> None
     first_visit(open_browser(at=empty), empty)
 
 
-def test_a_repository_nobody_can_see_says_so(page: Page) -> None:
+def test_a_repository_nobody_can_see_says_so(visit: Visit) -> None:
+    page = visit.hurry()
     page.goto("/repositories/")
     page.get_by_role("textbox", name="Repository").fill("acme/nothing-here")
     page.get_by_role("button", name="Connect & verify").click()

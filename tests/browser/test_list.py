@@ -107,7 +107,7 @@ def test_search_as_typed_keeps_the_focus(page: Page, archive: str) -> None:
 
 
 def test_a_new_order_shows_up_by_itself(live: Site, visit: Visit, archive: str) -> None:
-    page = visit.page
+    page = visit.hurry()
     page.goto("/")
     order_id = live.order("Seen without reloading\nagent: sleep 60")
     row = page.get_by_role("row").filter(has_text=order_id)

@@ -59,14 +59,16 @@ def test_an_unchanged_list_answers_nothing(running: str, visit: Visit) -> None:
 
 
 def test_polling_ends_with_the_order(live: Site, visit: Visit) -> None:
-    order_id = live.order("Short\nagent: sleep 1", workflow_type="agent_workflow_build")
+    order_id = live.order("Short", workflow_type="agent_workflow_build")
     page = watch(visit, order_id)
+    live.server.completed(order_id)
+    live.age(order_id)
 
     def is_quiet() -> bool:
         page.clock.fast_forward(3100)
         return page.locator("[hx-trigger~=poll]").count() == 0
 
-    visit.wait_until(is_quiet, 60, "the end of polling", every=0.5)
+    visit.wait_until(is_quiet, 60, "the end of polling", every=0.2)
     expect(page).to_have_title(re.compile("Completed"))
     expect(page.locator("#favicon")).to_have_attribute("href", re.compile("favicon-completed"))
     settled(page)
@@ -78,11 +80,7 @@ def test_polling_ends_with_the_order(live: Site, visit: Visit) -> None:
 
 def test_an_order_that_ended_long_ago_is_never_polled(live: Site, completed: str, visit: Visit) -> None:
     """For some seconds after the end, late log entries are still awaited."""
-    live.sql(
-        "UPDATE workorders_agentworkorder SET execution_completed_at = datetime(execution_completed_at, '-1 minute') "
-        "WHERE agent_work_order_id = ?",
-        completed,
-    )
+    live.age(completed)
     page = watch(visit, completed)
     page.clock.fast_forward(20_000)
     page.wait_for_timeout(500)

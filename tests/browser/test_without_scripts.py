@@ -25,7 +25,7 @@ def reload_until(page: Page, text: str) -> None:
         page.reload()
         return page.get_by_text(text).first.is_visible()
 
-    wait_for(look, 40, f"{text!r} on {page.url}")
+    wait_for(look, 90, f"{text!r} on {page.url}")
 
 
 def test_create_watch_read_and_prompt(live: Site, plain: Page) -> None:

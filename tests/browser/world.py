@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.conftest import TOKEN
-from tests.e2e.harness import Json, LiveServer, wait_for
+from tests.e2e.harness import SQLITE_FILE, Json, LiveServer, wait_for
 from tests.fakes.git_http import FakeGitServer
 from tests.fakes.github import FakeGitHub, Repository
 from tests.support import require_program
@@ -107,9 +107,17 @@ class Site:
 
     def sql(self, statement: str, *values: str) -> None:
         """One statement on the server's own SQLite file; much quicker than starting Django."""
-        with closing(sqlite3.connect(self.server.data_dir / "workorders.sqlite3", timeout=20)) as connection:
+        with closing(sqlite3.connect(self.server.data_dir / SQLITE_FILE, timeout=20)) as connection:
             connection.execute(statement, values)
             connection.commit()
+
+    def age(self, order_id: str) -> None:
+        """The order ended a minute earlier, so that no late log entries are awaited any more."""
+        self.sql(
+            "UPDATE workorders_agentworkorder SET execution_completed_at = "
+            "datetime(execution_completed_at, '-1 minute') WHERE agent_work_order_id = ?",
+            order_id,
+        )
 
     def shell(self, code: str) -> None:
         """Python with Django on the server's own database."""

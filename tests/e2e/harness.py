@@ -3,13 +3,17 @@
 Output goes to a file, every wait is bounded, and only processes started here are ended, by their id.
 """
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +22,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 REHEARSAL = f"{sys.executable} {ROOT / 'workorders' / 'agent_executor' / 'rehearsal_agent.py'}"
 START_SECONDS = 60.0
+SQLITE_FILE = "workorders.sqlite3"
 FINISHED = {"completed", "failed", "cancelled"}
 Json = dict[str, Any]
 
@@ -78,10 +83,18 @@ class LiveServer:
 
     def __enter__(self) -> Self:
         (self.folder / "home").mkdir(parents=True, exist_ok=True)
-        migrated = self.manage("migrate", "--verbosity=0")
-        assert migrated.returncode == 0, migrated.stderr
+        database = self.data_dir / SQLITE_FILE
+        if "DATABASE_URL" in self.environment or database.exists():
+            self.migrate()
+        else:
+            self.data_dir.mkdir(mode=0o700, exist_ok=True)
+            shutil.copy(_migrated_database(), database)
         self.start()
         return self
+
+    def migrate(self) -> None:
+        migrated = self.manage("migrate", "--verbosity=0")
+        assert migrated.returncode == 0, migrated.stderr
 
     def command(self) -> list[str]:
         return [sys.executable, str(ROOT / "manage.py"), "serve", f"--port={self.port}"]
@@ -192,6 +205,16 @@ class LiveServer:
         """Places to work, quarantines and bundles that are still there."""
         names = ("sandboxes", "quarantine", "outbox", "trash")
         return [str(path) for name in names for path in _children(self.data_dir / name)]
+
+
+@cache
+def _migrated_database() -> Path:
+    """An empty SQLite database, migrated once for all servers of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="wo-migrated-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    server = LiveServer(folder, {})
+    server.migrate()
+    return server.data_dir / SQLITE_FILE
 
 
 def _children(folder: Path) -> list[Path]:
