@@ -44,13 +44,13 @@ class RepositoryAdmin(RepositoryAdminBase):
         ("What a person must approve", {"fields": [EDITABLE]}),
     ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002  # Django's signature
         return False
 
     def get_readonly_fields(
         self,
-        request: HttpRequest,  # noqa: ARG002
-        obj: Repository | None = None,  # noqa: ARG002
+        request: HttpRequest,  # noqa: ARG002  # Django's signature
+        obj: Repository | None = None,  # noqa: ARG002  # Django's signature
     ) -> list[str]:
         return [field.name for field in Repository._meta.fields if field.name not in (*DEFAULTS, EDITABLE)]
 

@@ -39,7 +39,7 @@ class Runner:
         account = ACCOUNT if os.getuid() == 0 else None
         try:
             # inside the container, where the worker's word is what there is to run and PATH is the image's
-            child = subprocess.Popen(  # nosec B603 B607
+            child = subprocess.Popen(  # nosec B603 B607  # see above
                 ["bash", "-c", asked["script"], "bash", *asked["arguments"]],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

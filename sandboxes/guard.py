@@ -71,9 +71,9 @@ def processes_holding(path: Path) -> list[int]:
 def _open_files(folder: Path) -> list[str]:
     found = []
     with suppress(OSError):
-        for descriptor in os.listdir(folder):  # noqa: PTH208 (names alone, for every process of the machine)
+        for descriptor in os.listdir(folder):  # noqa: PTH208  # names alone, for every process of the machine
             with suppress(OSError):
-                found.append(os.readlink(f"{folder}/{descriptor}"))  # noqa: PTH115 (the same)
+                found.append(os.readlink(f"{folder}/{descriptor}"))  # noqa: PTH115  # likewise, for each of them
     return found
 
 

@@ -413,7 +413,7 @@ class TestExamination:
 
     def test_does_not_wait_for_one_that_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(diagnosis, "TOTAL_SECONDS", 0.1)
-        found = examine([Check("hangs", lambda: time.sleep(1) or ok("hangs", ""), in_background=True)])  # type: ignore[func-returns-value]
+        found = examine([Check("hangs", lambda: time.sleep(1) or ok("hangs", ""), in_background=True)])  # type: ignore[func-returns-value]  # sleep's None leads on to `ok`
         assert (found[0].mark, "No answer" in found[0].message) == (Mark.FAILED, True)
 
     @pytest.mark.parametrize(("mark", "code"), [(Mark.OK, None), (Mark.WARNING, None), (Mark.FAILED, 1)])

@@ -9,7 +9,7 @@ from github_app.errors import GitHubRateLimited
 from github_app.gh import GhCli, GhSettings
 from github_app.models import GitHubRateLimit
 from tests.fakes.github import FakeGitHub
-from tests.github_app.conftest import TOKEN, github, repo  # noqa: F401 (fixtures)
+from tests.github_app.conftest import TOKEN, github, repo  # noqa: F401  # fixtures
 from tests.support import require_program
 from workorders import github_limits
 from workorders.github_limits import SharedRateLimit
@@ -18,7 +18,7 @@ from workorders.models.clock import database_now
 pytestmark = pytest.mark.django_db
 
 
-def worker(github: FakeGitHub, tmp_path: Path, token: str = TOKEN) -> GhCli:  # noqa: F811
+def worker(github: FakeGitHub, tmp_path: Path, token: str = TOKEN) -> GhCli:  # noqa: F811  # the fixture's name
     """A worker of its own host: it shares nothing with others but the database."""
     gh = Path(require_program("gh"))
     settings = GhSettings("github.com", token, tmp_path, str(gh.parent), github.gh_config_dir)
@@ -26,7 +26,7 @@ def worker(github: FakeGitHub, tmp_path: Path, token: str = TOKEN) -> GhCli:  # 
 
 
 @pytest.mark.usefixtures("repo")
-def test_what_one_worker_is_told_all_respect(github: FakeGitHub, tmp_path: Path) -> None:  # noqa: F811
+def test_what_one_worker_is_told_all_respect(github: FakeGitHub, tmp_path: Path) -> None:  # noqa: F811  # the fixture's name
     first, second = worker(github, tmp_path), worker(github, tmp_path)
     second.api("GET", "repos/octo/sample")
     github.fail("GET", "sample", status=429, headers={"Retry-After": "120"})
@@ -49,7 +49,7 @@ def test_what_one_worker_is_told_all_respect(github: FakeGitHub, tmp_path: Path)
 
 @pytest.mark.usefixtures("repo")
 def test_the_hours_last_request_closes_the_gate_before_a_refusal(
-    github: FakeGitHub,  # noqa: F811
+    github: FakeGitHub,  # noqa: F811  # the fixture's name
     tmp_path: Path,
 ) -> None:
     cli = worker(github, tmp_path)

@@ -89,7 +89,7 @@ def test_snapshot_time_is_when_git_was_looked_at() -> None:
 def test_values_are_frozen() -> None:
     view = progress.work_order(str(make_order()))
     with pytest.raises(ValidationError):
-        view.status = "failed"  # type: ignore[misc, assignment]
+        view.status = "failed"  # type: ignore[misc, assignment]  # wrong on purpose
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ reader, and a flag is one byte of shared memory that is looked at. Only the call
 
 import errno
 import multiprocessing
-import pickle  # nosec B403
+import pickle  # nosec B403  # between our own processes only
 import select
 import socket
 import time

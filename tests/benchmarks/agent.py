@@ -9,10 +9,10 @@ import time
 STARTED = time.time()
 
 import json  # noqa: E402  # after the clock has started
-import os  # noqa: E402
-import re  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
+import os  # noqa: E402  # likewise
+import re  # noqa: E402  # likewise
+import subprocess  # noqa: E402  # likewise
+import sys  # noqa: E402  # likewise
 
 TEST_RESULTS = {"passed": 1, "failed": 0, "tests": [{"name": "bench", "status": "passed"}]}
 
@@ -38,8 +38,8 @@ def work(order: str, phase: str) -> None:
         "implementing": (f"src/{order}.txt", "a change\n"),
         "testing": ("test_results.json", json.dumps(TEST_RESULTS)),
     }[phase]
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120
-    with open(path, "w") as file:  # noqa: PTH123
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120  # pathlib costs start time
+    with open(path, "w") as file:  # noqa: PTH123  # pathlib costs start time
         file.write(text)
     subprocess.run(["git", "add", "--", path], check=True)
     subprocess.run(["git", "commit", "--quiet", "--message", f"bench: {phase} of {order}"], check=True)

@@ -40,7 +40,7 @@ def test_an_unchanged_order_answers_nothing(running: str, visit: Visit) -> None:
     visit.page.goto(f"/work-orders/{running}/")
     for number in range(1, 4):
         visit.page.clock.fast_forward(3500)
-        visit.wait_until(lambda n=number: len(polls(visit)) >= n, 10, f"poll {number}")  # type: ignore[misc]
+        visit.wait_until(lambda n=number: len(polls(visit)) >= n, 10, f"poll {number}")  # type: ignore[misc]  # mypy infers no lambda's default
     answers = [*polls(visit), *polls(visit, "feed")]
     assert {answer.status for answer in answers[-2:]} == {204}
     assert all(answer.headers.get("content-length", "0") == "0" for answer in answers if answer.status == 204)
@@ -52,7 +52,7 @@ def test_an_unchanged_list_answers_nothing(running: str, visit: Visit) -> None:
     for _ in range(5):  # orders of other tests may still be ending
         before = len(visit.answers_to("/"))
         visit.page.clock.fast_forward(3500)
-        visit.wait_until(lambda n=before: len(visit.answers_to("/")) > n, 10, "a poll")  # type: ignore[misc]
+        visit.wait_until(lambda n=before: len(visit.answers_to("/")) > n, 10, "a poll")  # type: ignore[misc]  # mypy infers no lambda's default
         if visit.answers_to("/")[-1].status == 204:
             return
     raise AssertionError([answer.status for answer in visit.answers_to("/")])

@@ -562,7 +562,7 @@ class TestLocalCleanup:
             refs = git("for-each-ref", "--format=%(refname)", folder=yard.shared_clone)
             assert "refs/heads/agent/wo-00000001" not in refs.split()
             assert "refs/heads/agent/wo-00000002" in refs.split()
-            assert os.listdir(yard.shared_clone / "worktrees") == [neighbour.sandbox_identifier]  # noqa: PTH208
+            assert os.listdir(yard.shared_clone / "worktrees") == [neighbour.sandbox_identifier]  # noqa: PTH208  # names alone
 
 
 @EVERYWHERE
@@ -713,7 +713,7 @@ kill -9 {bystander.pid}; kill -9 -1
             assert bystander.poll() is None
             pids = said(sandbox, "echo /proc/[0-9]*").split()
             assert len(pids) < 5
-            assert said(sandbox, "readlink /proc/self/ns/pid") != os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+            assert said(sandbox, "readlink /proc/self/ns/pid") != os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # a name, no path
         finally:
             bystander.kill()
             bystander.wait(5)

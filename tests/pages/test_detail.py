@@ -26,7 +26,7 @@ from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
 pytestmark = pytest.mark.django_db
 
-HTMX = {"HTTP_HX_REQUEST": "true"}
+HTMX = {"HX-Request": "true"}
 HOSTILE = "<script>alert(1)</script>\x1b[31mred\u202ereversed"
 PLANNING, IMPLEMENTING, TESTING, _ = AgentWorkflowPhase
 
@@ -374,7 +374,7 @@ def test_pages_cost_the_same_number_of_queries_whatever_they_show(client: Client
         "work-order-changes",
         "work-order-cancel",
     ):
-        counted = [queries(lambda order=order: client.get(url(name, order))) for order in (small, large)]  # type: ignore[misc]  # noqa: B023
+        counted = [queries(lambda order=order: client.get(url(name, order))) for order in (small, large)]  # type: ignore[misc]  # noqa: B023  # called at once
         assert counted[0] == counted[1] <= 9, name
 
 
@@ -393,7 +393,7 @@ def test_a_prompt_is_queued_and_the_page_says_so(client: Client) -> None:
 
 def test_a_prompt_by_htmx_leaves_a_page_that_polls_where_it_is(client: Client) -> None:
     order = make_order(status="running")
-    answer = client.post(url("work-order-prompt", order), {"prompt_text": "Do more"}, **HTMX)  # type: ignore[arg-type]
+    answer = client.post(url("work-order-prompt", order), {"prompt_text": "Do more"}, headers=HTMX)
     assert answer.status_code == 200
     assert "Do more" not in answer.content.decode()
     assert json.loads(answer["HX-Trigger"])["toast"]["message"] == "The agent will get your prompt."
@@ -402,14 +402,14 @@ def test_a_prompt_by_htmx_leaves_a_page_that_polls_where_it_is(client: Client) -
 
 def test_a_follow_up_by_htmx_loads_the_page_anew_so_that_it_polls(client: Client) -> None:
     order = make_order(status="completed")
-    answer = client.post(url("work-order-prompt", order), {"prompt_text": "Do more"}, **HTMX)  # type: ignore[arg-type]
+    answer = client.post(url("work-order-prompt", order), {"prompt_text": "Do more"}, headers=HTMX)
     assert (answer.status_code, answer["HX-Redirect"]) == (200, url("work-order", order))
 
 
 @pytest.mark.parametrize("headers", [{}, HTMX])
 def test_a_refused_prompt_keeps_its_text(client: Client, headers: dict[str, str]) -> None:
     order = make_order(status="failed")
-    answer = client.post(url("work-order-prompt", order), {"prompt_text": "<b>again"}, **headers)  # type: ignore[arg-type]
+    answer = client.post(url("work-order-prompt", order), {"prompt_text": "<b>again"}, headers=headers)
     page = answer.content.decode()
     assert answer.status_code == 422
     assert "before it had a commit" in page
@@ -443,7 +443,7 @@ def test_what_the_state_does_not_allow_becomes_a_message(client: Client, name: s
     answer = client.post(url(name, order), follow=True)
     assert answer.status_code == 200
     assert b"alert-danger" in answer.content
-    htmx = client.post(url(name, order), **HTMX)  # type: ignore[arg-type]
+    htmx = client.post(url(name, order), headers=HTMX)
     assert htmx["HX-Redirect"] == url("work-order", order)
 
 

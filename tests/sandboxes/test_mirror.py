@@ -703,7 +703,7 @@ class TestRefuses:
         (place.sandbox / "hooks" / "post-index-change").write_text("#!/bin/sh\n")
         place.accept(place.bundle(REF, f"^{place.base}"))
         assert not (place.mirror.path / "hooks").exists()
-        assert "alternates" not in os.listdir(place.mirror.path / "objects" / "info")  # noqa: PTH208
+        assert "alternates" not in os.listdir(place.mirror.path / "objects" / "info")  # noqa: PTH208  # names alone
 
 
 class TestPush:
@@ -786,7 +786,7 @@ class TestPush:
 
         def late(self: TrustedGit, *arguments: Path | RemoteRepository, **named: str) -> None:
             git("update-ref", REF, pushing.base, folder=server.repository_path("acme", "shop"))
-            honest(self, *arguments, **named)  # type: ignore[arg-type]
+            honest(self, *arguments, **named)  # type: ignore[arg-type]  # passed on as they came
 
         monkeypatch.setattr(TrustedGit, "push", late)
         with pytest.raises(PushRejected):

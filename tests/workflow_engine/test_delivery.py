@@ -452,7 +452,7 @@ def test_a_cancel_while_the_comment_waits_takes_the_pull_request_back(world: Wor
 def rate_limit_has_passed(world: World) -> None:
     """The rate limit has passed."""
     github_limits.forget("github.com")
-    world.gh._gate._free_until = 0  # type: ignore[union-attr]
+    world.gh._gate._free_until = 0  # type: ignore[union-attr]  # likewise
 
 
 def test_a_cancel_where_github_is_away_still_cancels_and_says_what_may_be_left(world: World) -> None:

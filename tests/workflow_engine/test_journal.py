@@ -144,7 +144,7 @@ def test_begin_closes_what_a_dead_worker_left_open() -> None:
 def test_begin_of_a_delivery_keeps_the_phase_on_show() -> None:
     journal, _plan = delivering()
     assert fresh(journal).current_phase is None
-    assert fresh(journal).phase_runs.last().kind == StepKind.DELIVERY  # type: ignore[union-attr]
+    assert fresh(journal).phase_runs.last().kind == StepKind.DELIVERY  # type: ignore[union-attr]  # there is one
 
 
 def test_begin_takes_the_prompt_up() -> None:
@@ -257,7 +257,7 @@ def test_a_failure_that_may_pass_is_tried_again_after_a_pause() -> None:
     assert order.claimable_at is not None
     assert 0 < (order.claimable_at - database_now()).total_seconds() <= 2.5
     assert events(journal)[-1] == "workflow_phase_retry_scheduled"
-    assert 2 <= order.log_entries.last().fields["delay_seconds"] <= 2.5  # type: ignore[union-attr]
+    assert 2 <= order.log_entries.last().fields["delay_seconds"] <= 2.5  # type: ignore[union-attr]  # there is one
     assert OrmQ.objects.count() == 1
 
 
@@ -385,7 +385,7 @@ def test_a_delivered_order_is_completed() -> None:
     assert (order.status, order.outcome, order.current_phase) == (Status.COMPLETED, PUSHED, "completed")
     assert (order.claimable_at, order.claim_owner, order.lease_expires_at) == (None, "", None)
     assert order.execution_completed_at is not None
-    assert order.phase_runs.last().status == Run.SUCCEEDED  # type: ignore[union-attr]
+    assert order.phase_runs.last().status == Run.SUCCEEDED  # type: ignore[union-attr]  # there is one
     assert events(journal)[-1] == "agent_work_order_completed"
 
 

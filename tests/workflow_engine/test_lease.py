@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_after_another_claim_the_loser_writes_nothing() -> None:
 def test_both_parts_of_the_token_count(change: dict[str, object]) -> None:
     held = claim(make_order())
     values = {"pk": held.pk, "agent_work_order_id": held.agent_work_order_id, "epoch": 1, "owner": held.owner}
-    stale = Claim(**{**values, **change})  # type: ignore[arg-type]
+    stale = Claim(**{**values, **change})  # type: ignore[arg-type]  # one of two fields
     with pytest.raises(LeaseLost):
         stale.write(base_branch="stolen")
 
@@ -163,8 +164,8 @@ def test_an_older_claim_of_the_same_owner_is_not_held_any_more() -> None:
     assert lease.renew(owner=first.owner, claims=[first, second], lease_seconds=30) == {second}
 
 
-def test_nothing_to_renew_or_to_ask_costs_no_query(django_assert_num_queries: object) -> None:
-    with django_assert_num_queries(0):  # type: ignore[operator]
+def test_nothing_to_renew_or_to_ask_costs_no_query(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
         assert lease.renew(owner="host:1:1", claims=[], lease_seconds=30) == set()
         assert lease.cancel_requested(owner="host:1:1", claims=[]) == set()
 

@@ -91,7 +91,7 @@ CLOSINGS = [
     ],
 )
 def test_the_title_is_the_first_that_says_something(changes: dict[str, object], title: str) -> None:
-    assert pull_request_title(replace(FACTS, **changes)) == title  # type: ignore[arg-type]
+    assert pull_request_title(replace(FACTS, **changes)) == title  # type: ignore[arg-type]  # a test names fields freely
 
 
 def test_a_long_title_is_cut_visibly() -> None:

@@ -135,7 +135,7 @@ class Rehearsal:
         return summary
 
     def _check(self, name: str, path: str) -> "dict[str, object]":
-        there = os.path.isfile(path)  # noqa: PTH113
+        there = os.path.isfile(path)  # noqa: PTH113  # likewise
         case: dict[str, object] = {"name": f"rehearsal::{name}", "status": "passed" if there else "skipped"}
         if not there:
             case["message"] = f"{path} is not in this checkout."
@@ -143,9 +143,9 @@ class Rehearsal:
 
     def _write(self, path: str, text: str, *, append: bool = False) -> None:
         call = self._call("Edit" if append else "Write", {"file_path": path, "content": text})
-        if folder := os.path.dirname(path):  # noqa: PTH120
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-        with open(path, "a" if append else "w", encoding="utf-8") as file:  # noqa: PTH123
+        if folder := os.path.dirname(path):  # noqa: PTH120  # likewise
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103  # likewise
+        with open(path, "a" if append else "w", encoding="utf-8") as file:  # noqa: PTH123  # likewise
             file.write(text)
         self._called(call, f"{len(text)} characters written to {path}", is_error=False)
 

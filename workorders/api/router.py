@@ -88,7 +88,7 @@ def create_agent_work_order(request: HttpRequest, payload: CreateAgentWorkOrderR
 
 
 @router.get("/agent-work-orders", response=WorkOrderPage, url_name="work-orders", summary="List work orders")
-def list_agent_work_orders(request: HttpRequest, filters: Query[WorkOrderFilters]) -> HttpResponse:  # noqa: ARG001
+def list_agent_work_orders(request: HttpRequest, filters: Query[WorkOrderFilters]) -> HttpResponse:  # noqa: ARG001  # ninja's signature
     """Newest first."""
     return json_answer(progress.work_orders(filters.to_query()))
 
@@ -122,7 +122,7 @@ def get_git_progress(request: HttpRequest, agent_work_order_id: str) -> HttpResp
 @router.get(
     "/agent-work-orders/{agent_work_order_id}/logs", response=LogPage, url_name="logs", summary="Get the log"
 )
-def get_logs(request: HttpRequest, agent_work_order_id: str, filters: Query[LogFilters]) -> HttpResponse:  # noqa: ARG001
+def get_logs(request: HttpRequest, agent_work_order_id: str, filters: Query[LogFilters]) -> HttpResponse:  # noqa: ARG001  # ninja's signature
     """Oldest first; `after` with the last sequence seen tails it."""
     page = progress.log_page(
         agent_work_order_id,
