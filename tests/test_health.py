@@ -93,6 +93,16 @@ def test_a_model_gateway_that_is_down_makes_it_not_ready(
     assert sorted(response.json()["model_gateways"]) == sorted(state for state in states if state)
 
 
+@pytest.mark.parametrize(("floor_bytes", "warnings"), [(0, []), (2**60, ["disk_floor"])])
+def test_a_disk_below_its_floor_is_a_warning_and_leaves_the_pages_in_service(
+    client: Client, floor_bytes: int, warnings: list[str], settings: LazySettings
+) -> None:
+    settings.WORKORDERS_DISK_FLOOR_BYTES = floor_bytes
+    beat(1)
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["warnings"]) == (200, warnings)
+
+
 def test_not_ready_with_a_missing_migration(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MigrationExecutor, "migration_plan", lambda *_: ["one"])
     beat(1)

@@ -23,6 +23,7 @@ from workorders.models.phase_run import WORKER_LOST
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
+    EffectState,
     PhaseRunStatus,
     PromptStatus,
     Wait,
@@ -495,6 +496,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "last_model_error": lambda journal, _plan: journal.last_model_error(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),
     "plan_push": lambda journal, _plan: journal.plan_push(HEAD),
+    "end_push": lambda journal, _plan: journal.end_push(HEAD, EffectState.UNKNOWN),
     "fenced": lambda journal, _plan: journal.fenced(lambda order: order.pk),
     "finish_step": lambda journal, _plan: finish(journal),
     "finish_order": lambda journal, _plan: journal.finish_order(PUSHED),

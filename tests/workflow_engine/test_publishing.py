@@ -10,7 +10,7 @@ from tests.workflow_engine.rows import all_rows
 from workorders import redaction, services
 from workorders.errors import ConflictError
 from workorders.models import AgentWorkOrder
-from workorders.states import WaitingReason
+from workorders.states import EffectKind, EffectState, WaitingReason
 from workorders.workflow_definitions import AgentWorkflowType
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
@@ -57,6 +57,25 @@ def test_a_known_secret_fails_the_order_and_nothing_is_pushed(tmp_path: Path) ->
     assert starts(tmp_path) == ["planning"]
     kept = git("rev-parse", f"refs/work-orders/{order}", folder=mirror_of(tmp_path))
     assert kept == order.base_sha, "a retry starts from what the remote has"
+
+
+def test_a_push_that_the_remote_refuses_is_not_left_as_sent(tmp_path: Path) -> None:
+    order = local_order(tmp_path)
+    hook = tmp_path / "remote.git" / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'not on a Friday' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with running_engine():
+        finished(order)
+    assert (order.status, order.error_category) == ("failed", "push_rejected")
+    push = order.effects.get(kind=EffectKind.PUSH)
+    assert (push.state, push.requests) == (EffectState.PLANNED, 1)
+    hook.unlink()
+    services.retry_agent_work_order(agent_work_order_id=order.agent_work_order_id, by="ann")
+    with running_engine():
+        finished(order)
+    push.refresh_from_db()
+    assert (order.status, push.state, push.requests) == ("completed", EffectState.CONFIRMED, 2)
 
 
 def test_an_agent_that_committed_a_token_may_do_it_again_without(tmp_path: Path) -> None:

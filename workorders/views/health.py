@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import lru_cache
+from shutil import disk_usage
 
 import structlog
 from django.conf import settings
@@ -27,6 +28,14 @@ def _migrations_applied() -> bool:
     return True
 
 
+def _is_disk_short() -> bool:
+    """Whether this machine's data folder is below the floor; a folder nobody can look at is the database's matter."""
+    try:
+        return disk_usage(settings.WORKORDERS_DATA_DIR).free < settings.WORKORDERS_DISK_FLOOR_BYTES
+    except OSError:
+        return False
+
+
 @never_cache
 def healthz(_request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
@@ -34,7 +43,10 @@ def healthz(_request: HttpRequest) -> JsonResponse:
 
 @never_cache
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 where an order could be accepted and worked on now, else 503 and which check fails; who works."""
+    """200 where an order could be accepted and worked on now, else 503 and which check fails; who works.
+
+    `warnings` names what makes orders wait, visibly and with all pages at hand, and so is no reason to take them away.
+    """
     alive: list[progress.WorkerRow] = []
     checks = {"database": False, "migrations": False, "workers": False, "model_gateway": False}
     gateways: list[str] = []
@@ -56,6 +68,7 @@ def readyz(_request: HttpRequest) -> JsonResponse:
         {
             "status": "ready" if is_ready else "not ready",
             "checks": checks,
+            "warnings": ["disk_floor"] if _is_disk_short() else [],
             "model_gateways": gateways,
             "isolation": settings.WORKORDERS_AGENT_ISOLATION,
             "workers": [asdict(worker) for worker in alive],

@@ -330,6 +330,17 @@ class StepJournal:
 
         self._transaction(write)
 
+    def end_push(self, head_sha: str, state: EffectState) -> None:
+        """What came back instead of the push's success; `finish_step` notes that."""
+
+        def write() -> None:
+            order = self.claim.lock()
+            order.effects.filter(kind=EffectKind.PUSH, key=head_sha, state=EffectState.SENT).update(
+                state=state
+            )
+
+        self._transaction(write)
+
     def update_order(self, **changes: Any) -> None:
         self._transaction(lambda: self.claim.write(**changes))
 

@@ -3,9 +3,9 @@
 import contextlib
 
 from github_app.protected_paths import parse_patterns
-from sandboxes.errors import ExpectedError
+from sandboxes.errors import ExpectedError, PushRejected
 from workorders import redaction
-from workorders.states import Wait, WaitingReason
+from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.control import StepControl, StepWaits
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal, StepPlan
@@ -45,11 +45,17 @@ class Publisher:
         head, branch = found.head_sha, self._plan.order.git_branch_name
         if changes := self._needs_approval(place, head, found.progress):
             self._ask(head, changes, inspector.with_patches(found))
-        self._journal.plan_push(head)
         self._control.check()
-        if head != (place.remote_sha or place.base_sha):
+        self._journal.plan_push(head)
+        if head == (place.remote_sha or place.base_sha):
+            return
+        try:
             place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
-            self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
+        except ExpectedError as error:
+            refused = isinstance(error, PushRejected)
+            self._journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
+            raise
+        self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
 
     def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
         """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
