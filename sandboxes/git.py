@@ -6,10 +6,10 @@ here ever names a folder an agent could write.
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import batched
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -36,9 +36,15 @@ PATCHES_BYTES = 8 * 1024 * 1024
 REGULAR_MODES = frozenset({"100644", "100755"})
 _STREAMED_FROM = "core.bigFileThreshold=32m"  # larger objects never come whole into git's memory
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
-# Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well.
-_LOG_FIELDS = ("%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
+# Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well. The paths
+# a commit changes follow it, as `\n:mode mode sha sha status` and the path.
+_LOG_START = b"\1"
+_LOG_FIELDS = ("%x01%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
 _LOG_FORMAT = "%x00".join(_LOG_FIELDS)
+_LOG_PATHS = ("--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames")
+MOST_COMMITS = 2000
+_NO_BLOB = "0" * 40
+_GITLINK = "160000"
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|"
@@ -76,6 +82,18 @@ class RemoteRefs:
 
 
 @dataclass(frozen=True)
+class Touched:
+    """One path that a commit changes against all of its parents. `blob`: the new content, '' where there is none.
+
+    Bytes of a path that are no UTF-8 are kept as surrogates.
+    """
+
+    commit_sha: str
+    path: str
+    blob: str
+
+
+@dataclass(frozen=True)
 class Commit:
     """One commit, as git tells it; times are RFC 3339 with offset, `trailers` in order of appearance."""
 
@@ -86,6 +104,7 @@ class Commit:
     committed_at: str
     message: str
     trailers: tuple[tuple[str, str], ...]
+    touched: tuple[Touched, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -336,21 +355,19 @@ class TrustedGit:
         return found or None
 
     def commits(
-        self, git_dir: Path, *, base: str, head: str, without: str = "", limit: int = 2000
+        self,
+        git_dir: Path,
+        *,
+        head: str,
+        base: str,
+        without: Sequence[str] = (),
+        limit: int = MOST_COMMITS,
     ) -> tuple[Commit, ...]:
-        """Commits reachable from `head`, not from `base` nor `without`; oldest first, the `limit` newest."""
-        arguments = (
-            "log",
-            "-z",
-            "--topo-order",
-            f"--max-count={limit}",
-            f"--format={_LOG_FORMAT}",
-            f"{base}..{head}",
-        )
-        exclude = (f"^{without}",) if without else ()
-        output = self.run(*arguments, *exclude, "--", git_dir=git_dir).stdout.decode("utf-8", "replace")
-        records = batched(output.split("\0")[:-1], len(_LOG_FIELDS))
-        return tuple(_parse_commit(record) for record in reversed(list(records)))
+        """Commits reachable from `head`, not from `base` nor any of `without`; oldest first, the `limit` newest."""
+        options = ("-z", "--topo-order", f"--max-count={limit}", *_LOG_PATHS, f"--format={_LOG_FORMAT}")
+        exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
+        output = self.run("log", *options, head, *exclude, "--", git_dir=git_dir).stdout
+        return tuple(reversed(list(_parse_log(output))))
 
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
@@ -439,6 +456,41 @@ def _parse_ls_remote(output: str) -> RemoteRefs:
         elif name.startswith("refs/heads/"):
             branches.setdefault(name.removeprefix("refs/heads/"), value)  # a branch "HEAD" is not the HEAD
     return RemoteRefs(default, branches)
+
+
+def reachable(sha: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
+    """The commits of the mapping that are reachable from one of them; what is not in it ends the walk."""
+    seen: set[str] = set()
+    stack = [sha]
+    while stack:
+        current = stack.pop()
+        if current in parents and current not in seen:
+            seen.add(current)
+            stack.extend(parents[current])
+    return seen
+
+
+def _parse_log(output: bytes) -> Iterator[Commit]:
+    """One by one, so that no text of an author's is taken for a start or a path."""
+    tokens = iter(output.split(b"\0")[:-1])
+    token = next(tokens, None)
+    while token is not None:
+        fields = [token.removeprefix(_LOG_START), *islice(tokens, len(_LOG_FIELDS) - 1)]
+        commit = _parse_commit([item.decode("utf-8", "replace") for item in fields])
+        touched = []
+        while (token := next(tokens, None)) is not None and not token.startswith(_LOG_START):
+            if meta := token.strip(b"\n"):  # nothing for a merge that changes no path against all its parents
+                touched.append(_parse_touched(commit.sha, meta, next(tokens)))
+        yield replace(commit, touched=tuple(touched))
+
+
+def _parse_touched(commit_sha: str, meta: bytes, path: bytes) -> Touched:
+    """`:mode mode sha sha status`; a merge has a colon, a mode and a sha more for each further parent."""
+    parents = len(meta) - len(meta.lstrip(b":"))
+    fields = meta.lstrip(b":").decode().split(" ")
+    mode, blob = fields[parents], fields[2 * parents + 1]
+    has_content = mode != _GITLINK and not blob.startswith(_NO_BLOB)
+    return Touched(commit_sha, path.decode("utf-8", "surrogateescape"), blob if has_content else "")
 
 
 def _parse_commit(fields: Sequence[str]) -> Commit:

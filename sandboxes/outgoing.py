@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxes.errors import GitError
-from sandboxes.git import TrustedGit
+from sandboxes.git import Commit, Touched, TrustedGit, reachable
 
 SCAN_SECONDS = 300.0
 SCAN_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 _OVERLAP_BYTES = 8192  # longer than anything looked for
-_NO_BLOB = "0" * 40
-_GITLINK = "160000"
 
 
 class OutgoingTooLarge(GitError):
@@ -28,53 +26,24 @@ class OutgoingTooLarge(GitError):
 
 
 @dataclass(frozen=True)
-class Touched:
-    """One path that a commit changes against all of its parents. `blob`: the new content, '' where there is none."""
-
-    commit_sha: str
-    path: str
-    blob: str
-
-
-@dataclass(frozen=True)
 class Outgoing:
-    """`commits` newest first."""
+    """`commits` are full shas."""
 
     commits: tuple[str, ...]
     touched: tuple[Touched, ...]
     has_merge: bool = False
 
 
-def read_outgoing(git: TrustedGit, git_dir: Path, *, head: str, known: Sequence[str]) -> Outgoing:
-    """The commits that `head` reaches and none of the `known` does. Raises `GitError`."""
-    options = ("-z", "--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames", "--format=%x01%H %P")
-    without = tuple(f"^{sha}" for sha in dict.fromkeys(known) if sha)
-    output = git.run("log", *options, head, *without, "--", git_dir=git_dir).stdout
-    return _parse(output.split(b"\0"))
-
-
-def _parse(tokens: list[bytes]) -> Outgoing:
-    commits: list[str] = []
-    touched: list[Touched] = []
-    has_merge = False
-    position = iter(tokens)
-    for token in position:
-        if token.startswith(b"\1"):
-            sha, *parents = token[1:].decode().split(" ")
-            commits.append(sha)
-            has_merge = has_merge or len(parents) > 1
-        elif (meta := token.lstrip(b"\n")).startswith(b":"):
-            touched.append(_touched(commits[-1], meta, next(position)))
-    return Outgoing(tuple(commits), tuple(touched), has_merge)
-
-
-def _touched(commit_sha: str, meta: bytes, path: bytes) -> Touched:
-    """`:mode mode sha sha status`; a merge has a colon, a mode and a sha more for each further parent."""
-    parents = len(meta) - len(meta.lstrip(b":"))
-    fields = meta.lstrip(b":").decode().split(" ")
-    mode, blob = fields[parents], fields[2 * parents + 1]
-    has_content = mode != _GITLINK and not blob.startswith(_NO_BLOB)
-    return Touched(commit_sha, path.decode("utf-8", "surrogateescape"), blob if has_content else "")
+def outgoing_among(commits: Sequence[Commit], *, pushed: Sequence[str]) -> Outgoing:
+    """Those of a head's own commits that none of the `pushed` reaches. `commits` must be complete."""
+    parents = {commit.sha: commit.parents for commit in commits}
+    there = set[str]().union(*(reachable(sha, parents) for sha in pushed))
+    new = [commit for commit in commits if commit.sha not in there]
+    return Outgoing(
+        commits=tuple(commit.sha for commit in new),
+        touched=tuple(touched for commit in new for touched in commit.touched),
+        has_merge=any(len(commit.parents) > 1 for commit in new),
+    )
 
 
 def read_objects(

@@ -404,7 +404,9 @@ class TestCommits:
         history.commit("upstream", after="base")
         history.commit("merge", after=["mine", "upstream"])
         shas = history.write()
-        found = trusted.commits(history.path, base=shas["base"], head=shas["merge"], without=shas["upstream"])
+        found = trusted.commits(
+            history.path, base=shas["base"], head=shas["merge"], without=[shas["upstream"]]
+        )
         assert [commit.sha for commit in found] == [shas["mine"], shas["merge"]]
 
     def test_the_newest_where_there_are_too_many(self, history: History, trusted: TrustedGit) -> None:

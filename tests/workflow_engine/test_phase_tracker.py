@@ -497,7 +497,7 @@ def story(repository: History, request: pytest.FixtureRequest) -> Story:
 def progress_of(git: TrustedGit, story: Story, spans: Sequence[Span]) -> GitProgress:
     """As the engine reads it: commits without the base branch's, changes since both parted."""
     base, head, upstream = (story.sha(name) for name in ("base", story.head, story.upstream))
-    commits = git.commits(story.path, base=base, head=head, without=upstream)
+    commits = git.commits(story.path, base=base, head=head, without=[upstream])
     common = git.merge_base(story.path, upstream, head) or base
     return track(
         commits,

@@ -1,7 +1,7 @@
 """What must not leave: every place of a commit a secret can be in, every way a protected path can change."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from github_app.protected_paths import DEFAULT_PROTECTED_PATHS, parse_patterns, protected_among
 from sandboxes import outgoing
 from sandboxes.errors import GitError
-from sandboxes.git import GitSettings, TrustedGit
-from sandboxes.outgoing import OutgoingTooLarge, read_objects, read_outgoing
+from sandboxes.git import Commit, GitSettings, TrustedGit
+from sandboxes.outgoing import OutgoingTooLarge, outgoing_among, read_objects
 from tests.sandboxes.history import Entry, History
 from workorders.redaction import Redactor
 from workorders.workflow_engine.push_gate import PushGate, SecretInCommits
@@ -42,16 +42,26 @@ class Story:
         return name
 
     def inspect(self, *, known: tuple[str, ...] = ("base",), net: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What the gate finds; the same whether it reads the commits itself or is given the order's own."""
         shas = self.history.write()
+        head, base = shas[self.head], shas["base"]
         gate = PushGate(self.git, self.history.path, redactor=Redactor({KEY: "MODEL_KEY"}))
-        changes = gate.inspect(
-            head=shas[self.head],
-            known=[shas[name] for name in known],
-            base_sha=shas["base"],
-            patterns=PATTERNS,
-            net_paths=net,
-        )
-        return tuple(change.path for change in changes)
+
+        def paths(commits: Sequence[Commit]) -> tuple[str, ...]:
+            changes = gate.inspect(
+                head=head,
+                known=[shas[name] for name in known],
+                base_sha=base,
+                patterns=PATTERNS,
+                net_paths=net,
+                commits=commits,
+            )
+            return tuple(change.path for change in changes)
+
+        upstream = [shas[name] for name in known if name == "upstream"]
+        found = paths(self.git.commits(self.history.path, head=head, base=base, without=upstream))
+        assert paths(()) == found
+        return found
 
 
 @pytest.fixture
@@ -293,6 +303,7 @@ def test_patterns_that_mean_nothing(text: str) -> None:
 def test_the_whole_history_is_read_where_nothing_is_known(story: Story) -> None:
     story.add("one")
     shas = story.history.write()
-    found = read_outgoing(story.git, story.history.path, head=shas["one"], known=("",))
-    assert found.commits == (shas["one"], shas["base"])
+    commits = story.git.commits(story.history.path, head=shas["one"], base="")
+    found = outgoing_among(commits, pushed=("",))
+    assert found.commits == (shas["base"], shas["one"])
     assert {at.path for at in found.touched} == {"one.txt", "README.md", WORKFLOW, ".github/dependabot.yml"}

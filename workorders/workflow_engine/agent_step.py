@@ -90,7 +90,7 @@ class AgentStep:
         self._crash_point = partial(parts.crash_point, git_branch_name=plan.order.git_branch_name)
 
     def run(self, place: Place) -> AgentRunResult:
-        """Run it to its end, whatever end; its cost and session are recorded."""
+        """Run it to its end, whatever end."""
         command = self._command(place)
         request = self._request(place, command, self._credential())
         self._log.info(
@@ -105,6 +105,10 @@ class AgentStep:
                 place.sandbox, request, control=self._agent_control, on_event=self._on_event
             )
         self._crash_point("agent_done")
+        return result
+
+    def record(self, result: AgentRunResult) -> AgentRunResult:
+        """Its cost and session into the books; what they say it came to. Raises `LeaseLost`."""
         result = self._explained(result)
         usage = self._journal.record_agent_run(result)
         result = _as_recorded(result, usage)

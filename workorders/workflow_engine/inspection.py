@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from sandboxes.git import FileChange, TrustedGit
+from sandboxes.git import Commit, FileChange, TrustedGit
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
+from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence
@@ -39,16 +40,33 @@ class Inspector:
         self._path = place.mirror.path
         self._seen: dict[tuple[str, str], tuple[tuple[FileChange, ...], tuple[str, ...]]] = {}
 
-    def progress(self, head_sha: str) -> GitProgress:
-        """All of the order's own commits, attributed to phases, and its changes as a pull request shows them."""
-        place = self._place
-        commits = self._git.commits(
-            self._path, base=place.base_sha, head=head_sha, without=place.upstream_sha
-        )
-        changes = self._changes(self._compared_with(head_sha), head_sha)
-        spans = (*self._plan.spans, StepSpan(self._plan.phase, place.start_sha, head_sha))
+    def progress(self, head_sha: str, *, at_end: bool = False) -> GitProgress:
+        """All of the order's own commits, attributed to phases, and its changes as a pull request shows them.
+
+        `at_end` also reads ahead what `evidence` will ask for.
+        """
+
+        def changes() -> tuple[FileChange, ...]:
+            found = self._changes(self._compared_with(head_sha), head_sha)
+            if at_end:
+                self._changes(self._since, head_sha)
+            return found
+
+        commits, changed = both(lambda: self._commits(head_sha), changes)
+        spans = (*self._plan.spans, StepSpan(self._plan.phase, self._place.start_sha, head_sha))
         order_id = self._plan.order.agent_work_order_id
-        return phase_tracker.track(commits, changes, agent_work_order_id=order_id, spans=spans)
+        return phase_tracker.track(commits, changed, agent_work_order_id=order_id, spans=spans)
+
+    @property
+    def _since(self) -> str:
+        """Where the phase began, maybe in an earlier attempt."""
+        return self._plan.phase_start_sha or self._place.start_sha
+
+    def _commits(self, head_sha: str) -> tuple[Commit, ...]:
+        place = self._place
+        return self._git.commits(
+            self._path, head=head_sha, base=place.base_sha, without=(place.upstream_sha,)
+        )
 
     def _compared_with(self, head_sha: str) -> str:
         """Where the branch last met the base branch: what a pull request compares with."""
@@ -78,7 +96,7 @@ class Inspector:
         found = Inspection(head_sha, progress)
         if self._plan.step is None:  # a follow-up prompt may be a question that changes nothing
             return found
-        since = self._plan.phase_start_sha or self._place.start_sha
+        since = self._since
         own = progress.commits_of(self._plan.phase)
         match self._plan.step.evidence:
             case Evidence.PLAN_FILE:

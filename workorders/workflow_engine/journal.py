@@ -59,6 +59,8 @@ from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.recorder import Database, LogBuffer
 from workorders.workflow_engine.retries import RULES, decide
 
+_USAGE_COLUMNS = ("usage_source", "cost_usd", "cost_is_complete", "input_tokens", "output_tokens")
+
 
 @dataclass(frozen=True)
 class FollowUp:
@@ -254,7 +256,7 @@ class StepJournal:
 
     def fenced[T](self, function: Callable[[AgentWorkOrder], T]) -> T:
         """`function(order)` in one transaction with the order's row locked, if the claim still holds."""
-        return self._transaction(lambda: function(self.claim.lock()))
+        return self._transaction(lambda: function(self.claim.lock("cancel_requested_at")))
 
     def begin(self) -> StepPlan:
         """What is to be done, with its run open, in one transaction; no run for an order that is being cancelled.
@@ -317,16 +319,12 @@ class StepJournal:
         """The inspected commit that is about to be pushed: what a later worker adopts, should this one die."""
 
         def write() -> None:
-            order = self.claim.lock()
+            self.claim.hold()
             self._run_rows().update(planned_sha=head_sha)
+            which = {"agent_work_order_id": self.claim.pk, "kind": EffectKind.PUSH, "key": head_sha}
             sent = {"state": EffectState.SENT, "sent_at": timezone.now()}
-            OutsideEffect.objects.update_or_create(
-                agent_work_order=order,
-                kind=EffectKind.PUSH,
-                key=head_sha,
-                defaults={**sent, "requests": F("requests") + 1},
-                create_defaults={**sent, "requests": 1},
-            )
+            if not OutsideEffect.objects.filter(**which).update(**sent, requests=F("requests") + 1):
+                OutsideEffect.objects.create(**which, **sent, requests=1)
 
         self._transaction(write)
 
@@ -369,7 +367,7 @@ class StepJournal:
 
         def write() -> None:
             self.claim.write(**_statistics(progress))
-            run = self._run_rows().first()
+            run = self._run_rows().only("phase").first()
             if run is not None:
                 phase = AgentWorkflowPhase(run.phase)
                 self._run_rows().update(commits=len(progress.commits_of(phase)))
@@ -384,21 +382,20 @@ class StepJournal:
         token = new_step_token() if kind is CredentialKind.GATEWAY_TOKEN else ""
 
         def write() -> None:
-            self.claim.lock()
-            run = self._run_rows().get()
+            self.claim.hold()
             self._run_rows().update(model_credential=kind)
-            if token:
+            rows = ModelAccess.objects.filter(phase_run_id=self._run_pk)
+            if token and not rows.exists():  # a commit whose acknowledgement was lost is asked for again
                 now = timezone.now()
-                values = {
-                    "agent_work_order_id": self.claim.pk,
-                    "token_hash": token_hash(token),
-                    "claim_epoch": self.claim.epoch,
-                    "budget_usd": budget_usd,
-                    "created_at": now,
-                    "expires_at": now + timedelta(seconds=lifetime_seconds),
-                }
-                # a commit whose acknowledgement was lost is asked for again
-                ModelAccess.objects.update_or_create(phase_run=run, defaults=values)
+                ModelAccess.objects.create(
+                    phase_run_id=self._run_pk or 0,
+                    agent_work_order_id=self.claim.pk,
+                    token_hash=token_hash(token),
+                    claim_epoch=self.claim.epoch,
+                    budget_usd=budget_usd,
+                    created_at=now,
+                    expires_at=now + timedelta(seconds=lifetime_seconds),
+                )
 
         self._transaction(write)
         return token
@@ -407,8 +404,8 @@ class StepJournal:
         """Whether the gateway has refused this run's agent for its budget."""
 
         def look() -> bool:
-            self.claim.lock()
-            access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0)
+            self.claim.hold()
+            access = ModelAccess.objects.filter(phase_run_id=self._run_pk)
             return access.filter(budget_refused_at__isnull=False).exists()
 
         return self._transaction(look)
@@ -436,55 +433,38 @@ class StepJournal:
         served = result.failure is None or RULES[result.failure.category].waits is None
 
         def write() -> RunUsage:
-            self.claim.lock()
-            run = self._run_rows().filter(agent_ran=False).first()
-            if run is not None:  # a commit whose acknowledgement was lost is asked for again
+            self.claim.hold()
+            access = ModelAccess.objects.filter(phase_run_id=self._run_pk)
+            access.update(revoked_at=timezone.now())
+            run = self._run_rows().only("agent_ran", *_USAGE_COLUMNS).first()
+            if run is None:
+                return RunUsage()
+            if not run.agent_ran:  # a commit whose acknowledgement was lost is asked for again
+                is_metered = run.usage_source == UsageSource.GATEWAY
+                of_run, of_order = ({}, {}) if is_metered else _as_the_agent_says(result)
                 self._run_rows().update(
                     agent_ran=True,
                     agent_session_id=result.session_id,
                     result_text=result.result_text[:20_000],
+                    **of_run,
                 )
-                told = {} if run.usage_source == UsageSource.GATEWAY else self._take_the_agents_word(result)
                 self.claim.write(
                     agent_session_id=result.session_id,
                     attempts=F("attempts") + (1 if served else 0),
-                    **told,
+                    **of_order,
                 )
-            return self._end_model_access()
+                for column, value in of_run.items():
+                    setattr(run, column, value)
+            return RunUsage(
+                source=UsageSource(run.usage_source),
+                cost_usd=run.cost_usd,
+                cost_is_complete=run.cost_is_complete,
+                input_tokens=run.input_tokens,
+                output_tokens=run.output_tokens,
+                budget_refused=access.filter(budget_refused_at__isnull=False).exists(),
+            )
 
         return self._transaction(write)
-
-    def _take_the_agents_word(self, result: AgentRunResult) -> dict[str, Any]:
-        """It spoke to no gateway, so nobody else knows. The order's changes."""
-        cost = result.cost_usd or Decimal(0)
-        self._run_rows().update(
-            cost_usd=cost,
-            input_tokens=result.input_tokens,
-            output_tokens=result.output_tokens,
-            usage_source=UsageSource.AGENT,
-        )
-        reported = {"usage_is_reported": True} if cost or result.input_tokens or result.output_tokens else {}
-        return {
-            **reported,
-            "cost_usd": F("cost_usd") + cost,
-            "input_tokens": F("input_tokens") + result.input_tokens,
-            "output_tokens": F("output_tokens") + result.output_tokens,
-        }
-
-    def _end_model_access(self) -> RunUsage:
-        access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0)
-        access.update(revoked_at=timezone.now())
-        run = self._run_rows().first()
-        if run is None:
-            return RunUsage()
-        return RunUsage(
-            source=UsageSource(run.usage_source),
-            cost_usd=run.cost_usd,
-            cost_is_complete=run.cost_is_complete,
-            input_tokens=run.input_tokens,
-            output_tokens=run.output_tokens,
-            budget_refused=access.filter(budget_refused_at__isnull=False).exists(),
-        )
 
     def _run_rows(self) -> Any:
         return PhaseRun.objects.filter(pk=self._run_pk or 0, claim_epoch=self.claim.epoch)
@@ -505,8 +485,8 @@ class StepJournal:
         """The step is in git and pushed: close its run and make the next step claimable, with a ticket."""
 
         def write() -> None:
-            order = self.claim.lock()
-            run = self._run_rows().get()
+            order = self.claim.lock("cancel_requested_at", "approval_sha")
+            run = self._run_rows().only("phase", "prompt_id").get()
             self._run_rows().update(
                 status=status,
                 completed_at=timezone.now(),
@@ -721,6 +701,18 @@ class StepJournal:
         free: dict[str, Any] = {"claim_owner": "", "lease_expires_at": None, "claimable_at": claimable_at}
         self.claim.write(**NOT_WAITING, **free, **changes)
         queue.issue_ticket()
+
+
+def _as_the_agent_says(result: AgentRunResult) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Usage for the run and for the order: it spoke to no gateway, so nobody else knows."""
+    cost = result.cost_usd or Decimal(0)
+    tokens = {"input_tokens": result.input_tokens, "output_tokens": result.output_tokens}
+    added = {column: F(column) + value for column, value in tokens.items()}
+    reported = {"usage_is_reported": True} if cost or any(tokens.values()) else {}
+    return (
+        {**tokens, "cost_usd": cost, "usage_source": UsageSource.AGENT},
+        {**reported, **added, "cost_usd": F("cost_usd") + cost},
+    )
 
 
 def _statistics(progress: GitProgress) -> dict[str, Any]:

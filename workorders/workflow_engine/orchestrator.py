@@ -11,6 +11,7 @@ from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError
 from sandboxes.process import finishing_within
 from workorders.agent_executor.base import AgentRunResult
+from workorders.concurrency import both
 from workorders.errors import EvidenceMissing, WorkersLost
 from workorders.states import Wait
 from workorders.workflow_definitions import StepKind
@@ -167,7 +168,7 @@ class Orchestrator:
             self._control.check()
             self._place = place
             agent = AgentStep(self._parts, self._journal, log, self._control, plan, self._workplace)
-            found = self._inspect(place, inspector, agent.run(place))
+            found = self._inspect(place, inspector, agent, agent.run(place))
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
         found = inspector.with_patches(found)
@@ -192,14 +193,13 @@ class Orchestrator:
         )
         self._crash_point("recorded")
 
-    def _inspect(self, place: Place, inspector: Inspector, result: AgentRunResult) -> Inspection:
+    def _inspect(
+        self, place: Place, inspector: Inspector, agent: AgentStep, result: AgentRunResult
+    ) -> Inspection:
         """Commit what was left, take the commits, and demand the evidence; keep them also when it failed."""
-        if self._control.cause is StopCause.LOST:
-            raise StepStopped
-        with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
-            head = self._workplace.take_commits(place, final=True) or place.start_sha
+        result, head = both(lambda: agent.record(result), lambda: self._take_all(place))
         self._place = None
-        progress = inspector.progress(head)
+        progress = inspector.progress(head, at_end=True)
         for commit in progress.commits_of(self._plan.phase):
             self._log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
         self._control.check()
@@ -211,3 +211,10 @@ class Orchestrator:
             self._journal.record_statistics(progress)
             self._publisher.push_unfinished(place, head, progress)
             raise
+
+    def _take_all(self, place: Place) -> str:
+        """The head of what the agent left. Raises `StepStopped` where another worker may be at it by now."""
+        if self._control.cause is StopCause.LOST:
+            raise StepStopped
+        with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
+            return self._workplace.take_commits(place, final=True) or place.start_sha

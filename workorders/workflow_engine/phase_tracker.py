@@ -7,7 +7,7 @@ Trailers come first. Where an agent dropped them, the commit's position between 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sandboxes.git import Commit, FileChange
+from sandboxes.git import Commit, FileChange, reachable
 from workorders.workflow_definitions import PLAN_FOLDER, AgentWorkflowPhase
 
 ORDER_TRAILER = "Work-Order"
@@ -111,22 +111,10 @@ def _positions(commits: Sequence[Commit], spans: Iterable[StepSpan]) -> dict[str
     parents = {commit.sha: commit.parents for commit in commits}
     found: dict[str, AgentWorkflowPhase] = {}
     for span in spans:
-        before = _reachable(span.start_sha, parents)
-        for sha in _reachable(span.end_sha, parents) - before:
+        before = reachable(span.start_sha, parents)
+        for sha in reachable(span.end_sha, parents) - before:
             found.setdefault(sha, span.phase)
     return found
-
-
-def _reachable(sha: str, parents: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """The order's own commits reachable from one; the base's commits are not in `parents` and end the walk."""
-    seen: set[str] = set()
-    stack = [sha]
-    while stack:
-        current = stack.pop()
-        if current in parents and current not in seen:
-            seen.add(current)
-            stack.extend(parents[current])
-    return seen
 
 
 def plan_path(changes: Iterable[FileChange]) -> str | None:

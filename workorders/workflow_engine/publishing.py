@@ -77,6 +77,7 @@ class Publisher:
                 base_sha=place.base_sha,
                 patterns=parse_patterns(self._plan.repository.protected_paths),
                 net_paths=[change.path for change in progress.changes],
+                commits=progress.commits,
             )
         except SecretInCommits as error:
             self._log.error("git_push_blocked", git_commit_sha=head, error=str(error))

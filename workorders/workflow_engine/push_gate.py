@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from github_app.protected_paths import protected_among
-from sandboxes.git import TrustedGit
-from sandboxes.outgoing import Outgoing, Touched, read_objects, read_outgoing
+from sandboxes.git import MOST_COMMITS, Commit, Touched, TrustedGit
+from sandboxes.outgoing import Outgoing, outgoing_among, read_objects
 from workorders.errors import WorkOrderError
 from workorders.redaction import Redactor, shapes_in
 
@@ -70,17 +70,21 @@ class PushGate:
         base_sha: str,
         patterns: tuple[str, ...],
         net_paths: Sequence[str] = (),
+        commits: Sequence[Commit] = (),
     ) -> tuple[ProtectedChange, ...]:
         """The protected paths that the new commits change. Raises `SecretInCommits`, `OutgoingTooLarge`, `GitError`.
 
+        `commits` are the newest of those that `head` reaches and the base branch does not, where they were read.
         `net_paths` are those in which the head differs from where it met the base branch: a merge that only keeps
         the order's side of a path changes nothing itself and takes the base branch's change back all the same.
         """
         if head in known:
             return ()
-        outgoing = read_outgoing(self._git, self._git_dir, head=head, known=known)
+        if not 0 < len(commits) < MOST_COMMITS:  # not read, or cut off
+            commits = self._git.commits(self._git_dir, head=head, base=base_sha, without=known, limit=-1)
+        outgoing = outgoing_among(commits, pushed=known)
         self._refuse_secrets(outgoing, base_sha)
-        touched = {at.path: at.commit_sha for at in reversed(outgoing.touched)}
+        touched = {at.path: at.commit_sha for at in outgoing.touched}
         if outgoing.has_merge:
             touched = {**dict.fromkeys(net_paths, head), **touched}
         found = protected_among(touched, patterns) if patterns else ()
