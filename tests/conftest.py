@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support_postgres import PostgresMissing, start_postgres
+from tests.support_postgres import PostgresMissing, private_postgres
 
 DATA_DIR = Path(tempfile.mkdtemp(prefix="wo-tests-"))
 _PREFIXES = ("WORKORDERS_", "ANTHROPIC_", "CLAUDE", "GH_", "GITHUB_TOKEN", "E2B_", "DAGGER_", "DATABASE_URL")
@@ -44,13 +44,12 @@ def pytest_unconfigure() -> None:
 def postgres_url() -> Iterator[str]:
     """A `DATABASE_URL` of a private Postgres; missing programs skip, and fail where CI=true."""
     try:
-        url, stop = start_postgres()
+        with private_postgres() as postgres:
+            yield postgres.url
     except PostgresMissing as error:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))
         pytest.skip(str(error))
-    yield url
-    stop()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

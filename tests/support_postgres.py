@@ -6,11 +6,13 @@ Works as root too, where Postgres itself must run as another user.
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,54 +53,81 @@ def _server_user() -> pwd.struct_passwd | None:
     raise PostgresMissing("Postgres refuses to run as root, and there is no user postgres or nobody.")
 
 
-def start_postgres() -> tuple[str, Callable[[], None]]:
-    """A `DATABASE_URL` that answers, and the function that stops and removes everything."""
-    programs, user = programs_folder(), _server_user()
-    folder = Path(tempfile.mkdtemp(prefix="wo-pg-", dir="/tmp"))
-    if user:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(folder)}
-    data, port = folder / "data", _free_port()
+class Postgres:
+    """A server of its own; `halt` and `start` again keep its rows. `url` is a `DATABASE_URL`."""
 
-    def run(*argv: str) -> None:
-        subprocess.run(argv, check=True, capture_output=True, cwd=folder, env=environment, **identity)
+    def __init__(self) -> None:
+        self._programs, user = programs_folder(), _server_user()
+        self._folder = Path(tempfile.mkdtemp(prefix="wo-pg-", dir="/tmp"))
+        if user:
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+        self._options: dict[str, Any] = {
+            "cwd": self._folder,
+            "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self._folder)},
+            **({"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}),
+        }
+        self._port = _free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+        self.url = f"postgres://workorders@127.0.0.1:{self._port}/workorders"
 
-    try:
-        run(str(programs / "initdb"), "-D", str(data), "-U", "workorders", "-A", "trust", "-E", "UTF8", "-N")
-        (data / "postgresql.auto.conf").write_text(
-            "fsync=off\nsynchronous_commit=off\nfull_page_writes=off\nmax_connections=200\n"
-            f"listen_addresses='127.0.0.1'\nport={port}\nunix_socket_directories='{folder}'\n"
-        )
-    except subprocess.CalledProcessError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise RuntimeError(f"initdb failed: {error.stderr.decode(errors='replace')[-500:]}") from error
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(data)],
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=environment,
-            **identity,
-        )
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
 
-    def stop() -> None:
-        server.send_signal(2)  # SIGINT: fast shutdown
+    def create(self) -> None:
+        """An empty database that answers. Raises `RuntimeError` with Postgres's words."""
         try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+            self._run("initdb", "-D", str(self._data), "-U", "workorders", "-A", "trust", "-E", "UTF8", "-N")
+            (self._data / "postgresql.auto.conf").write_text(
+                "fsync=off\nsynchronous_commit=off\nfull_page_writes=off\nmax_connections=200\n"
+                f"listen_addresses='127.0.0.1'\nport={self._port}\nunix_socket_directories='{self._folder}'\n"
+            )
+            self.start()
+            self._run("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", "workorders", "workorders")
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(
+                f"{error.cmd[0]} failed: {error.stderr.decode(errors='replace')[-500:]}"
+            ) from error
 
+    def start(self) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self._data)],
+                stdout=log,
+                stderr=log,
+                **self._options,
+            )
+        _wait_until_ready(self._server, self._programs, self._port, self._folder)
+
+    def halt(self) -> None:
+        """Ends all connections, as a restart of the server does."""
+        if self._server is None:
+            return
+        self._server.send_signal(signal.SIGINT)  # fast shutdown
+        try:
+            self._server.wait(20)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+
+    def remove(self) -> None:
+        self.halt()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        argv = [str(self._programs / program), *arguments]
+        subprocess.run(argv, check=True, capture_output=True, **self._options)
+
+
+@contextmanager
+def private_postgres() -> Iterator[Postgres]:
+    """Created, and removed at the end. Raises `PostgresMissing`."""
+    postgres = Postgres()
     try:
-        _wait_until_ready(server, programs, port, folder)
-        run(str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "workorders", "workorders")
-    except (RuntimeError, subprocess.CalledProcessError):
-        stop()
-        raise
-    return f"postgres://workorders@127.0.0.1:{port}/workorders", stop
+        postgres.create()
+        yield postgres
+    finally:
+        postgres.remove()
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], programs: Path, port: int, folder: Path) -> None:

@@ -22,7 +22,7 @@ from tests.benchmarks.measure import Limit, Row, milliseconds, percentile
 from tests.benchmarks.repositories import make_remote
 from tests.benchmarks.servers import MeasuredServer
 from tests.e2e.harness import FINISHED, REHEARSAL, wait_for
-from tests.support_postgres import start_postgres
+from tests.support_postgres import private_postgres
 
 ASK_EVERY_SECONDS = 0.05
 GOAL_MB = 15.0
@@ -48,11 +48,8 @@ def _sqlite() -> Iterator[str]:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    url, stop = start_postgres()
-    try:
-        yield url
-    finally:
-        stop()
+    with private_postgres() as postgres:
+        yield postgres.url
 
 
 # --- fifty orders to their end ---

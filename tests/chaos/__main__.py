@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.chaos.run import ChaosOptions, run_chaos
-from tests.support_postgres import start_postgres
+from tests.support_postgres import private_postgres
 
 
 def main() -> int:
@@ -42,8 +42,7 @@ def main() -> int:
     with ExitStack() as stack:
         url = ""
         if given.database == "postgres":
-            url, stop = start_postgres()
-            stack.callback(stop)
+            url = stack.enter_context(private_postgres()).url
         folder = Path(tempfile.mkdtemp(prefix="wo-chaos-", dir="/tmp"))
         if not given.keep:
             stack.callback(_remove, folder)

@@ -207,7 +207,15 @@ def test_a_stopped_server_puts_the_step_back_and_goes_on_after_restart(
     assert len(repository.pull_requests) == 1
 
 
-def test_a_killed_worker_loses_nothing(scripted: LiveServer, world: World) -> None:
+@pytest.mark.parametrize(
+    ("database_url", "number"),
+    [("sqlite", signal.SIGKILL), ("postgres", signal.SIGKILL), ("sqlite", signal.SIGSTOP)],
+    indirect=["database_url"],
+)
+def test_a_killed_worker_or_a_stopped_sentinel_loses_nothing(
+    scripted: LiveServer, world: World, number: int
+) -> None:
+    """A sentinel that stands still would start no worker any more; it is exchanged with all its workers."""
     order_id = scripted.create(
         repository_url="acme/widgets",
         initial_prompt="agent[planning#1]: sleep 60",
@@ -216,8 +224,10 @@ def test_a_killed_worker_loses_nothing(scripted: LiveServer, world: World) -> No
     until_event(scripted, order_id, "agent_session_started")
     agents = processes_with(order_id)
     assert agents
-    for pid in worker_pids(scripted):
-        os.kill(pid, signal.SIGKILL)
+    workers = worker_pids(scripted)
+    assert workers
+    for pid in {parent_of(pid) for pid in workers} if number == signal.SIGSTOP else workers:
+        os.kill(pid, number)
     order = scripted.completed(order_id, 60)
     assert order["status"] == "completed"
     assert processes_with(order_id) == []
@@ -225,13 +235,16 @@ def test_a_killed_worker_loses_nothing(scripted: LiveServer, world: World) -> No
     assert len(repository.pull_requests) == 1
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 def worker_pids(server: LiveServer) -> list[int]:
     """The processes that supervise agents: parents of bwrap."""
     found = set()
     for pid in processes_with(str(server.data_dir)):
         try:
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            name, parent = Path(f"/proc/{pid}/comm").read_text().strip(), parent_of(pid)
             if name == "bwrap" and Path(f"/proc/{parent}/comm").read_text().strip() != "bwrap":
                 found.add(parent)
         except OSError:

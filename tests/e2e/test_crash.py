@@ -17,6 +17,7 @@ import pytest
 from tests.e2e.conftest import World
 from tests.e2e.harness import Json, LiveServer, processes_with, wait_for
 from tests.e2e.law import Law, agent_processes
+from tests.e2e.test_control import parent_of
 from tests.fakes.git_http import branches
 from workorders.workflow_engine.crash_points import POINTS
 
@@ -102,7 +103,7 @@ def supervisors(server: LiveServer) -> list[int]:
     found = set()
     for pid in agent_processes(server.data_dir):
         try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            parent = parent_of(pid)
             if "manage.py" in Path(f"/proc/{parent}/cmdline").read_text():
                 found.add(parent)
         except OSError:

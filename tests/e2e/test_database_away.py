@@ -1,0 +1,56 @@
+"""Postgres is stopped under running orders, for longer than a step may go on without it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.e2e.harness import LiveServer, wait_for
+from tests.e2e.law import Law, agent_processes
+from tests.e2e.test_control import SCRIPTED, until_event
+from tests.support_postgres import Postgres, private_postgres
+
+pytestmark = pytest.mark.e2e
+LEASE = 6
+AWAY_SECONDS = 6.0  # a step trusts its lease for two thirds of it
+
+
+@pytest.fixture
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    request.getfixturevalue("postgres_url")  # skips, or fails, where there are no programs
+    with private_postgres() as own:
+        yield own
+
+
+def test_orders_go_on_after_postgres_was_away(tmp_path: Path, world: World, postgres: Postgres) -> None:
+    repository = world.add_repository()
+    once = f"run test -e {tmp_path / 'slept'} || {{ touch {tmp_path / 'slept'}; sleep 60; }}"
+    environment = {
+        **world.environment,
+        "WORKORDERS_AGENT_COMMAND": SCRIPTED,
+        "WORKORDERS_LEASE_SECONDS": str(LEASE),
+        "WORKORDERS_AGENT_ISOLATION": "none",
+    }
+    with LiveServer(tmp_path / "server", environment, postgres.url) as server:
+        ids = [
+            server.create(
+                repository_url="acme/widgets",
+                workflow_type="agent_workflow_plan",
+                initial_prompt=f"agent: say started\nagent: {work}",
+            )["agent_work_order_id"]
+            for work in ("sleep 2", once)  # one ends while it is away, one is ended
+        ]
+        for order_id in ids:
+            until_event(server, order_id, "agent_message")
+        postgres.halt()
+        gone_at = time.monotonic()
+        wait_for(lambda: not agent_processes(server.data_dir), LEASE, "the end of all agents")
+        assert server.http.get("/readyz").status_code == 503
+        assert server.http.get("/healthz").status_code == 200
+        time.sleep(max(0.0, AWAY_SECONDS - (time.monotonic() - gone_at)))
+        postgres.start()
+        for order_id in ids:
+            server.completed(order_id, 90)
+        Law(server, [repository], [world.git.repository_path("acme", "widgets")]).check(ids, completed=True)
