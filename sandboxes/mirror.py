@@ -88,20 +88,32 @@ class RepositoryMirror:
         self._git = git
 
     def refresh(
-        self, remote: RemoteRepository, *, base_branch: str | None, git_branch_name: str
+        self, remote: RemoteRepository, *, base_branch: str | None, git_branch_name: str, kept_as: str = ""
     ) -> StartingPoint:
-        """Ask the remote where the branches are and fetch what is missing. Raises typed `GitError`s."""
+        """Ask the remote where the branches are and fetch what is missing. Raises typed `GitError`s.
+
+        `kept_as`: the ref under which this host keeps the order's commits.
+        """
         wanted = [git_branch_name, *([base_branch] if base_branch else [])]
         default, refs = self._git.default_branch_refs(remote, wanted)
         base = base_branch or default
         if not base or base not in refs.branches:
             raise BaseBranchMissing(f"The base branch {base or '(none)'} does not exist on the remote.")
         point = StartingPoint(default, base, refs.branches[base], refs.branches.get(git_branch_name))
-        missing = {base: point.base_sha}
-        if point.branch_sha:
-            missing[git_branch_name] = point.branch_sha
-        self._ensure(remote, missing)
+        wanted_here = {base: point.base_sha, git_branch_name: point.branch_sha or ""}
+        named = {base: _tracking_ref(base), git_branch_name: kept_as}
+        unsure = {name: sha for name, sha in wanted_here.items() if sha and not self._names(named[name], sha)}
+        if unsure:
+            self._ensure(remote, unsure)
         return point
+
+    def _names(self, ref: str, sha: str) -> bool:
+        """Whether a ref of the mirror is at that commit, which then is here. No git is asked."""
+        with suppress(OSError):
+            return (self.path / ref).read_bytes().strip() == sha.encode()
+        with suppress(OSError):
+            return f"\n{sha} {ref}\n".encode() in (self.path / "packed-refs").read_bytes()
+        return False
 
     def _ensure(self, remote: RemoteRepository, branches: dict[str, str]) -> None:
         if self.path.is_dir() and not self._missing(branches):

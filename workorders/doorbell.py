@@ -6,7 +6,6 @@ nothing: a ring may be lost or come for nothing, and supervisors of other hosts 
 
 import os
 import select
-import threading
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -14,9 +13,11 @@ from uuid import uuid4
 _PREFIX = "doorbell-"
 
 
-def ring_all(folder: Path) -> None:
-    """Ring every doorbell in `folder`; one that nobody listens to any more is taken away."""
+def ring_all(folder: Path, *, but: Path | None = None) -> None:
+    """Ring every doorbell in `folder` but one; one that nobody listens to any more is taken away."""
     for path in folder.glob(f"{_PREFIX}*"):
+        if path == but:
+            continue
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # its owner has died, or closes it this moment
@@ -35,17 +36,16 @@ def _write(descriptor: int) -> None:
 
 
 class Doorbell:
-    """Listens; also to rings of its own process. Where the folder takes no pipes, to these only."""
+    """Listens. Where the folder takes no pipes, it hears nothing."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path: Path | None = folder / f"{_PREFIX}{os.getpid()}-{uuid4().hex[:8]}"
         try:
             self._listen(self._path)
         except OSError:
             self._path = None
             self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._lock = threading.Lock()
-        self._closed = False
         self._poller = select.poll()
         self._poller.register(self._reader, select.POLLIN)
 
@@ -61,10 +61,8 @@ class Doorbell:
             unheard.unlink(missing_ok=True)
             raise
 
-    def ring(self) -> None:
-        with self._lock:  # its descriptor may be another file's once it is closed
-            if not self._closed:
-                _write(self._writer)
+    def ring_others(self) -> None:
+        ring_all(self._folder, but=self._path)
 
     def wait(self, seconds: float) -> bool:
         """Whether it rang within that time; all rings until now count as one."""
@@ -77,7 +75,5 @@ class Doorbell:
     def close(self) -> None:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        with self._lock:
-            self._closed = True
-            for descriptor in {self._reader, self._writer}:
-                os.close(descriptor)
+        for descriptor in {self._reader, self._writer}:
+            os.close(descriptor)

@@ -47,10 +47,14 @@ _context: ForkContext = multiprocessing.get_context("fork")
 _draining = Flag()
 
 
-def issue_ticket() -> None:
-    """Ask any worker to come and claim; part of the caller's transaction, so it appears with its rows."""
+def issue_ticket(*, wake: bool = True) -> None:
+    """Ask any worker to come and claim; part of the caller's transaction, so it appears with its rows.
+
+    `wake` False: for a supervisor, which looks for itself first and wakes the others then.
+    """
     async_task(WORK_TASK, timeout=-1, save=False, task_name="ticket")
-    wake_supervisors()
+    if wake:
+        wake_supervisors()
 
 
 def wake_supervisors() -> None:

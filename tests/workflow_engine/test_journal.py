@@ -84,8 +84,9 @@ def prompt(order: AgentWorkOrder) -> AgentPrompt:
     return AgentPrompt.objects.create(agent_work_order=order, prompt_text="More", by="ann")
 
 
-def finish(journal: StepJournal) -> None:
+def finish(journal: StepJournal, plan: StepPlan) -> None:
     journal.finish_step(
+        plan,
         Run.SUCCEEDED,
         progress=progress("one", "two"),
         head_sha=HEAD,
@@ -121,9 +122,9 @@ def test_begin_opens_a_run_and_starts_the_order() -> None:
 
 
 def test_begin_moves_a_pending_order_once_and_keeps_its_start() -> None:
-    journal, _plan = begun()
+    journal, plan = begun()
     started = fresh(journal).execution_started_at
-    finish(journal)
+    finish(journal, plan)
     second, plan = again(fresh(journal))
     assert plan.phase is AgentWorkflowPhase.IMPLEMENTING
     order = fresh(second)
@@ -175,7 +176,7 @@ def test_what_a_step_sees_reaches_its_own_run() -> None:
     journal.update_run(planned_sha=HEAD)
     for _ in range(2):  # as when a commit's acknowledgement came too late: it is counted once
         journal.record_agent_run(RESULT)
-    journal.record_statistics(progress("one", "two\x00"))
+    journal.record_statistics(AgentWorkflowPhase.PLANNING, progress("one", "two\x00"))
     order.refresh_from_db()
     run = order.phase_runs.get(status=Run.RUNNING)
     assert (run.start_sha, run.planned_sha, run.agent_session_id, run.result_text) == (
@@ -201,7 +202,7 @@ def test_a_finished_step_is_released_with_a_ticket_for_the_next() -> None:
     journal, plan = begun()
     OrmQ.objects.all().delete()
     before = fresh(journal)
-    finish(journal)
+    finish(journal, plan)
     order = fresh(journal)
     run = order.phase_runs.get()
     assert (run.status, run.end_sha, run.commits, run.plan_path) == (Run.SUCCEEDED, HEAD, 2, "specs/plan.md")
@@ -219,7 +220,7 @@ def test_a_finished_step_is_released_with_a_ticket_for_the_next() -> None:
 
 @pytest.mark.parametrize("place", ["queue.issue_ticket", "store_git_cache", "_statistics", "_test_columns"])
 def test_a_step_is_finished_whole_or_not_at_all(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal, _plan = begun()
+    journal, plan = begun()
     before = all_rows()
 
     def fail(*_arguments: object, **_names: object) -> None:
@@ -228,17 +229,17 @@ def test_a_step_is_finished_whole_or_not_at_all(place: str, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(f"{journal_module.__name__}.{place}", fail)
         with pytest.raises(RuntimeError, match="disk"):
-            finish(journal)
+            finish(journal, plan)
     assert all_rows() == before
-    finish(journal)
+    finish(journal, plan)
     assert fresh(journal).phase_runs.get().status == Run.SUCCEEDED
 
 
 def test_a_finished_follow_up_is_done() -> None:
     order = make_order(status=Status.RUNNING, head_sha=SHA)
     asked = prompt(order)
-    journal, _plan = begun(order)
-    finish(journal)
+    journal, plan = begun(order)
+    finish(journal, plan)
     asked.refresh_from_db()
     assert asked.status == PromptStatus.DONE
 
@@ -401,7 +402,7 @@ def test_an_order_with_a_waiting_prompt_goes_on_after_its_delivery() -> None:
     second, plan = again(order)
     assert plan.follow_up is not None
     assert plan.follow_up.pk == asked.pk
-    finish(second)
+    finish(second, plan)
     third, plan = again(order)
     assert (plan.kind, plan.attempt) == (StepKind.DELIVERY, 1)
     third.finish_order(PUSHED)
@@ -422,7 +423,7 @@ def test_a_cancel_that_was_acknowledged_before_the_end_wins() -> None:
 # --- cancelling ---
 
 ENDINGS: dict[str, tuple[Callable[[StepJournal, StepPlan], None], PhaseRunStatus]] = {
-    "finish_step": (lambda journal, _plan: finish(journal), Run.SUCCEEDED),
+    "finish_step": (finish, Run.SUCCEEDED),
     "fail_step": (lambda journal, plan: journal.fail_step(plan, Passing("Away.")), Run.FAILED),
     "fail_step for good": (lambda journal, plan: journal.fail_step(plan, PushRejected("No.")), Run.FAILED),
     "put_back": (lambda journal, _plan: journal.put_back("Stopped."), Run.INTERRUPTED),
@@ -467,14 +468,14 @@ def test_what_a_step_logged_is_stored_with_its_end_or_not_lost() -> None:
     buffer = LogBuffer(InlineDatabase())
     buffer.close()  # only the journal writes here
     journal = StepJournal(claim(order), InlineDatabase(), buffer)
-    journal.begin()
+    plan = journal.begin()
     buffer.add(order.pk, LogEvent(timezone.now(), "info", "sandbox_created", {}))
     take_over(order.pk)
     with pytest.raises(LeaseLost):
-        finish(journal)
+        finish(journal, plan)
     assert "sandbox_created" not in events(journal)
     AgentWorkOrder.objects.filter(pk=order.pk).update(claim_epoch=journal.claim.epoch, claim_owner=OWNER)
-    finish(journal)
+    finish(journal, plan)
     assert events(journal).count("sandbox_created") == 1
 
 
@@ -488,7 +489,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
         start_sha=HEAD, session_id="s", start_seconds=0.1
     ),
     "update_repository": lambda journal, plan: journal.update_repository(plan.repository.pk, can_push=True),
-    "record_statistics": lambda journal, _plan: journal.record_statistics(progress("one")),
+    "record_statistics": lambda journal, plan: journal.record_statistics(plan.phase, progress("one")),
     "grant_model_access": lambda journal, _plan: journal.grant_model_access(
         CredentialKind.GATEWAY_TOKEN, budget_usd=None, lifetime_seconds=60
     ),
@@ -498,7 +499,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "plan_push": lambda journal, _plan: journal.plan_push(HEAD),
     "end_push": lambda journal, _plan: journal.end_push(HEAD, EffectState.UNKNOWN),
     "fenced": lambda journal, _plan: journal.fenced(lambda order: order.pk),
-    "finish_step": lambda journal, _plan: finish(journal),
+    "finish_step": finish,
     "finish_order": lambda journal, _plan: journal.finish_order(PUSHED),
     "fail_step": lambda journal, plan: journal.fail_step(plan, Passing("Away.")),
     "request_approval": lambda journal, _plan: journal.request_approval(HEAD, [], progress("one"), []),
@@ -535,9 +536,9 @@ def test_after_the_lease_was_lost_nothing_is_written(name: str, how: str) -> Non
 
 
 def test_an_expired_lease_nobody_took_still_holds() -> None:
-    journal, _plan = begun()
+    journal, plan = begun()
     AgentWorkOrder.objects.filter(pk=journal.claim.pk).update(
         lease_expires_at=database_now() - timedelta(seconds=60)
     )
-    finish(journal)
+    finish(journal, plan)
     assert fresh(journal).phase_runs.get().status == Run.SUCCEEDED

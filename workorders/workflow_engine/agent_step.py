@@ -271,7 +271,7 @@ class AgentStep:
                 if state.change_marker == before.change_marker or self._control.cause is not None:
                     continue
                 if (head := self._workplace.take_commits(place)) is not None:
-                    self._journal.record_statistics(inspector.progress(head))
+                    self._journal.record_statistics(self._plan.phase, inspector.progress(head))
             except ExpectedError as error:  # a half-written commit, say; the step's end inspects for good
                 self._log.warning("git_progress_unreadable", error=str(error))
             except LeaseLost:

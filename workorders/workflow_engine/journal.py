@@ -362,15 +362,12 @@ class StepJournal:
 
         self._transaction(write)
 
-    def record_statistics(self, progress: GitProgress) -> None:
+    def record_statistics(self, phase: AgentWorkflowPhase, progress: GitProgress) -> None:
         """On the order, and the commits of this step's phase on its run."""
 
         def write() -> None:
             self.claim.write(**_statistics(progress))
-            run = self._run_rows().only("phase").first()
-            if run is not None:
-                phase = AgentWorkflowPhase(run.phase)
-                self._run_rows().update(commits=len(progress.commits_of(phase)))
+            self._run_rows().update(commits=len(progress.commits_of(phase)))
             store_git_cache(self.claim.pk, progress, None)
 
         self._transaction(write)
@@ -473,6 +470,7 @@ class StepJournal:
 
     def finish_step(
         self,
+        plan: StepPlan,
         status: PhaseRunStatus,
         *,
         progress: GitProgress,
@@ -486,18 +484,17 @@ class StepJournal:
 
         def write() -> None:
             order = self.claim.lock("cancel_requested_at", "approval_sha")
-            run = self._run_rows().only("phase", "prompt_id").get()
             self._run_rows().update(
                 status=status,
                 completed_at=timezone.now(),
                 end_sha=head_sha,
-                commits=len(progress.commits_of(AgentWorkflowPhase(run.phase))),
+                commits=len(progress.commits_of(plan.phase)),
                 plan_path=plan_path[:500],
                 plan_text=plan_text.replace("\x00", "\ufffd"),
                 **_test_columns(test_results),
             )
-            if run.prompt_id:
-                AgentPrompt.objects.filter(pk=run.prompt_id).update(status=PromptStatus.DONE)
+            if plan.follow_up:
+                AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DONE)
             store_git_cache(order.pk, progress, patches)
             order.effects.filter(kind=EffectKind.PUSH, key=head_sha).update(
                 state=EffectState.CONFIRMED, confirmed_at=timezone.now(), settled=True
@@ -617,7 +614,7 @@ class StepJournal:
             return
         free: dict[str, Any] = {"claim_owner": "", "lease_expires_at": None, "claimable_at": database_now()}
         self.claim.write(**NOT_WAITING, **free)
-        queue.issue_ticket()
+        queue.issue_ticket(wake=False)
 
     def request_approval(
         self, sha: str, paths: Sequence[dict[str, str]], progress: GitProgress, patches: Sequence[str]
@@ -682,7 +679,7 @@ class StepJournal:
                 waiting_message=message,
             )
             if until is not None:
-                queue.issue_ticket()
+                queue.issue_ticket(wake=False)
 
         self._end(write)
 
@@ -700,7 +697,7 @@ class StepJournal:
         claimable_at: datetime = database_now() + timedelta(seconds=delay_seconds)
         free: dict[str, Any] = {"claim_owner": "", "lease_expires_at": None, "claimable_at": claimable_at}
         self.claim.write(**NOT_WAITING, **free, **changes)
-        queue.issue_ticket()
+        queue.issue_ticket(wake=False)
 
 
 def _as_the_agent_says(result: AgentRunResult) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -102,14 +102,21 @@ def has_claimable_steps(host: str = "", *, suspects: bool | None = None) -> bool
     return AgentWorkOrder.objects.filter(_claimable(now, host or this_host(), suspects)).exists()
 
 
-def claim_steps(*, owner: str, lease_seconds: float, limit: int, suspects: bool | None = None) -> list[Claim]:
+def claim_steps(
+    *,
+    owner: str,
+    lease_seconds: float,
+    limit: int,
+    suspects: bool | None = None,
+    look_first: bool = True,
+) -> list[Claim]:
     """Claim up to `limit` steps, longest waiting first. Two processes never get the same one.
 
-    `suspects`: True for these alone, False for all others, None for both.
+    `suspects`: True for these alone, False for all others, None for both. `look_first`: with a plain read, for looking
+    in vain must not take the write lock; False for who knows that there is something.
     """
     host = owner.partition(":")[0]
-    # a plain read first: looking must not take the write lock
-    if limit <= 0 or not has_claimable_steps(host, suspects=suspects):
+    if limit <= 0 or (look_first and not has_claimable_steps(host, suspects=suspects)):
         return []
     with transaction.atomic():
         now = database_now()

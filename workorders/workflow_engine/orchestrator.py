@@ -183,6 +183,7 @@ class Orchestrator:
             duration_seconds=round(time.monotonic() - started, 2),
         )
         self._journal.finish_step(
+            plan,
             found.status,
             progress=found.progress,
             head_sha=found.head_sha,
@@ -208,7 +209,7 @@ class Orchestrator:
                 raise AgentRunFailed(result)
             return inspector.evidence(progress, head)
         except (AgentRunFailed, EvidenceMissing):
-            self._journal.record_statistics(progress)
+            self._journal.record_statistics(self._plan.phase, progress)
             self._publisher.push_unfinished(place, head, progress)
             raise
 

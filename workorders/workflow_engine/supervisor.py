@@ -88,6 +88,8 @@ class Supervisor:
         self._suspects = suspects
         self._steps: dict[Claim, RunningStep] = {}
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()
+        self._leaving = False
         self._buffer = LogBuffer(database)
         self._ended = threading.Event()
         self._doorbell = Doorbell(parts.settings.data_dir / "run")
@@ -115,6 +117,8 @@ class Supervisor:
                     next_cancel_look = 0.0
             self._drain()
         finally:
+            with self._claiming:
+                self._leaving = True
             self._end_all()
             self._ended.set()
             self._buffer.close()
@@ -122,14 +126,22 @@ class Supervisor:
 
     # --- claiming and running ---
 
-    def _claim(self) -> None:
-        free = self._settings.share - len(self._steps)
+    def _claim(self, *, look_first: bool = True) -> None:
+        """Fill the free places. Called by the loop, and by a step that has just made its order's next one claimable."""
+        with self._claiming:
+            if not (self._leaving or self._draining()):
+                self._claim_up_to(self._settings.share - len(self._running()), look_first)
 
+    def _claim_up_to(self, free: int, look_first: bool) -> None:
         def claim_steps() -> tuple[float, list[Claim]]:
             asked_at = time.monotonic()  # here: the call may have waited for the database before
             seconds = self._settings.lease_seconds
             return asked_at, lease.claim_steps(
-                owner=self._owner, lease_seconds=seconds, limit=free, suspects=self._suspects
+                owner=self._owner,
+                lease_seconds=seconds,
+                limit=free,
+                suspects=self._suspects,
+                look_first=look_first,
             )
 
         try:
@@ -173,8 +185,9 @@ class Supervisor:
         finally:
             with self._lock:
                 self._steps.pop(claim, None)
-            self._doorbell.ring()  # the order's next step may be claimed at once
             self._guard_process.forget(step.control.group)
+            self._claim(look_first=False)  # the order's next step may be ours, before the others hear of it
+            self._doorbell.ring_others()
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:

@@ -121,7 +121,10 @@ class Workplace:
         """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one."""
         order, session = self._order, self._session()
         point = self.mirror.refresh(
-            self.remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name
+            self.remote,
+            base_branch=order.base_branch or None,
+            git_branch_name=order.git_branch_name,
+            kept_as=self._kept_ref,
         )
         base_sha = order.base_sha or point.base_sha
         start_sha = self._start_sha(point, base_sha)
