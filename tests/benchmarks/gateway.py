@@ -62,14 +62,13 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
 def _step_token() -> str:
     """A token of a step that stays claimed for as long as this runs."""
     from tests.factories import make_order  # only now: models need Django to be set up
-    from tests.workflow_engine.rows import claim
-    from workorders.model_gateway.access import CredentialKind
+    from tests.workflow_engine.rows import claim, placed
     from workorders.workflow_engine.journal import StepJournal
     from workorders.workflow_engine.recorder import InlineDatabase
 
     journal = StepJournal(claim(make_order(), lease_seconds=3600), InlineDatabase())
     journal.begin()
-    return journal.grant_model_access(CredentialKind.GATEWAY_TOKEN, budget_usd=None, lifetime_seconds=3600)
+    return placed(journal, lifetime_seconds=3600)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from django.utils import timezone
 from sandboxes.errors import ExpectedError
 from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
-from tests.workflow_engine.rows import begun, expire, take_over
+from tests.workflow_engine.rows import begun, expire, placed, take_over
 from workorders.agent_executor.base import AgentRunResult
 from workorders.model_gateway.access import CredentialKind
 from workorders.model_gateway.ledger import DatabaseLedger, Denial, Grant, Spending
@@ -49,8 +49,7 @@ RESULT = AgentRunResult(
 
 def granted(**values: Any) -> tuple[StepJournal, StepPlan, str]:
     journal, plan = begun()
-    fields = {"budget_usd": None, "lifetime_seconds": 60.0, **values}
-    return journal, plan, journal.grant_model_access(CredentialKind.GATEWAY_TOKEN, **fields)
+    return journal, plan, placed(journal, **values)
 
 
 def grant_of(token: str) -> Grant:
@@ -87,7 +86,7 @@ def test_a_token_stands_for_its_step_and_is_stored_hashed(tmp_path: Any) -> None
 @pytest.mark.parametrize("kind", [CredentialKind.NONE, CredentialKind.PROVIDER_KEY])
 def test_other_credentials_need_no_token(kind: CredentialKind) -> None:
     journal, _plan = begun()
-    assert journal.grant_model_access(kind, budget_usd=None, lifetime_seconds=60) == ""
+    assert placed(journal, kind) == ""
     assert PhaseRun.objects.get().model_credential == kind
     assert not ModelAccess.objects.exists()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 from threading import Barrier
 from typing import Any
 
@@ -12,12 +13,13 @@ from django.db.models import F
 
 from sandboxes.git import Commit, FileChange
 from tests.factories import make_order, make_run
+from workorders.model_gateway.access import CredentialKind
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import ModelGrant, StepJournal, StepPlan
 from workorders.workflow_engine.lease import Claim, claim_steps
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.recorder import InlineDatabase
@@ -39,6 +41,18 @@ def begun(order: AgentWorkOrder | None = None, *, session_id: str = "") -> tuple
     plan = journal.begin()
     journal.update_run(agent_session_id=session_id)
     return journal, plan
+
+
+def placed(
+    journal: StepJournal,
+    kind: CredentialKind = CredentialKind.GATEWAY_TOKEN,
+    *,
+    budget_usd: Decimal | None = None,
+    lifetime_seconds: float = 60,
+) -> str:
+    """Have the step stand in a place; its token for the model."""
+    grant = ModelGrant(kind, budget_usd, lifetime_seconds)
+    return journal.record_place(start_sha=HEAD, session_id="s", start_seconds=0.1, access=grant)
 
 
 def again(order: AgentWorkOrder, owner: str = OWNER) -> tuple[StepJournal, StepPlan]:

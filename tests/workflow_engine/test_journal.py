@@ -11,7 +11,18 @@ from django_q.models import OrmQ
 
 from sandboxes.errors import ExpectedError, PushRejected
 from tests.factories import SHA, make_order, make_run
-from tests.workflow_engine.rows import HEAD, OWNER, again, all_rows, begun, claim, expire, progress, take_over
+from tests.workflow_engine.rows import (
+    HEAD,
+    OWNER,
+    again,
+    all_rows,
+    begun,
+    claim,
+    expire,
+    placed,
+    progress,
+    take_over,
+)
 from workorders.agent_executor.base import AgentFailure, AgentFailureCategory, AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.errors import LeaseLost
@@ -32,7 +43,7 @@ from workorders.states import (
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine import journal as journal_module
 from workorders.workflow_engine.agent_step import AgentRunFailed
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import ModelGrant, StepJournal, StepPlan
 from workorders.workflow_engine.recorder import InlineDatabase, LogBuffer
 
 pytestmark = pytest.mark.django_db
@@ -169,6 +180,7 @@ def test_what_a_step_sees_reaches_its_own_run() -> None:
         start_seconds=0.1,
         start_sha=SHA,
         session_id="s-1",
+        access=ModelGrant(CredentialKind.NONE, budget_usd=None, lifetime_seconds=60),
         base_sha=SHA,
         sandbox_identifier="box",
         base_branch="main",
@@ -485,14 +497,9 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "begin": lambda journal, _plan: journal.begin(),
     "update_run": lambda journal, _plan: journal.update_run(planned_sha=HEAD),
     "update_order": lambda journal, _plan: journal.update_order(head_sha=HEAD),
-    "record_place": lambda journal, _plan: journal.record_place(
-        start_sha=HEAD, session_id="s", start_seconds=0.1
-    ),
+    "record_place": lambda journal, _plan: placed(journal),
     "update_repository": lambda journal, plan: journal.update_repository(plan.repository.pk, can_push=True),
     "record_statistics": lambda journal, plan: journal.record_statistics(plan.phase, progress("one")),
-    "grant_model_access": lambda journal, _plan: journal.grant_model_access(
-        CredentialKind.GATEWAY_TOKEN, budget_usd=None, lifetime_seconds=60
-    ),
     "budget_refused": lambda journal, _plan: journal.budget_refused(),
     "last_model_error": lambda journal, _plan: journal.last_model_error(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),

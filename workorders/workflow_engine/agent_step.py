@@ -12,13 +12,12 @@ from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
 from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
-from sandboxes.kinds import SandboxType
 from sandboxes.process import ExitReason, ProcessControl
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.executor import budget_failure, execute_agent_command, explained_by_model
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
-from workorders.model_gateway.access import AgentCredential, CredentialKind
+from workorders.model_gateway.access import CredentialKind
 from workorders.workflow_engine.control import StepControl
 from workorders.workflow_engine.inspection import Inspector
 from workorders.workflow_engine.journal import RunUsage, StepJournal, StepPlan
@@ -28,7 +27,6 @@ from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0
-_TOKEN_GRACE_SECONDS = 600.0
 _BUDGET_GRACE_SECONDS = 5.0
 _GUIDANCE_FILE = "CLAUDE.md"
 _GUIDANCE_BYTES = 64_000
@@ -92,7 +90,7 @@ class AgentStep:
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end."""
         command = self._command(place)
-        request = self._request(place, command, self._credential())
+        request = self._request(place, command)
         self._log.info(
             "agent_command_started",
             command_name=f"/{command.command_name}" if command else "follow_up",
@@ -121,17 +119,6 @@ class AgentStep:
         failure = explained_by_model(result.failure, error.status, error.resets_in_seconds)
         return replace(result, failure=failure)
 
-    def _credential(self) -> AgentCredential:
-        """What the agent gets to reach the model; its token is noted first, and good until the step ends."""
-        settings = self._settings
-        sandbox_type = SandboxType(self._plan.order.sandbox_type)
-        token = self._journal.grant_model_access(
-            settings.model_access.kind_for(sandbox_type),
-            budget_usd=settings.agent_budget_usd,
-            lifetime_seconds=settings.agent_timeout_seconds + _TOKEN_GRACE_SECONDS,
-        )
-        return settings.model_access.credential_for(sandbox_type, token)
-
     def _command(self, place: Place) -> AgentCommand | None:
         """The repository's own command from the base commit where it has one, else the shipped one."""
         if self._plan.step is None:
@@ -153,10 +140,8 @@ class AgentStep:
             (_GUIDANCE_FILE, f".claude/commands/{command}.md"),
         )
 
-    def _request(
-        self, place: Place, command: AgentCommand | None, credential: AgentCredential
-    ) -> AgentRequest:
-        order, settings = self._plan.order, self._settings
+    def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
+        order, settings, credential = self._plan.order, self._settings, place.credential
         arguments = [order.agent_work_order_id, order.github_issue_number or "none"]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
         metered = credential.kind is CredentialKind.GATEWAY_TOKEN

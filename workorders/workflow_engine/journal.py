@@ -71,6 +71,15 @@ class FollowUp:
 
 
 @dataclass(frozen=True)
+class ModelGrant:
+    """What a step's agent may hold to reach the model, what it may spend, and for how long."""
+
+    kind: CredentialKind
+    budget_usd: Decimal | None
+    lifetime_seconds: float
+
+
+@dataclass(frozen=True)
 class RunUsage:
     """What an agent run cost and whose figures these are. `budget_refused`: the gateway has cut it off."""
 
@@ -342,8 +351,20 @@ class StepJournal:
     def update_order(self, **changes: Any) -> None:
         self._transaction(lambda: self.claim.write(**changes))
 
-    def record_place(self, *, start_sha: str, session_id: str, start_seconds: float, **changes: Any) -> None:
-        """Where the step works, from which commit, in which agent session; before the agent starts."""
+    def record_place(
+        self,
+        *,
+        start_sha: str,
+        session_id: str,
+        start_seconds: float,
+        access: ModelGrant,
+        **changes: Any,
+    ) -> str:
+        """Where the step works, from which commit, in which agent session; before the agent starts.
+
+        The step's token for the model, '' where its access is not the gateway's.
+        """
+        token = new_step_token() if access.kind is CredentialKind.GATEWAY_TOKEN else ""
 
         def write() -> None:
             self.claim.write(**changes)
@@ -351,9 +372,27 @@ class StepJournal:
                 start_sha=start_sha,
                 agent_session_id=session_id,
                 sandbox_start_seconds=round(start_seconds, 3),
+                model_credential=access.kind,
             )
+            if token:
+                self._grant(access, token)
 
         self._transaction(write)
+        return token
+
+    def _grant(self, access: ModelGrant, token: str) -> None:
+        now = timezone.now()
+        ModelAccess.objects.get_or_create(  # a commit whose acknowledgement was lost is asked for again
+            phase_run_id=self._run_pk,
+            defaults={
+                "agent_work_order_id": self.claim.pk,
+                "token_hash": token_hash(token),
+                "claim_epoch": self.claim.epoch,
+                "budget_usd": access.budget_usd,
+                "created_at": now,
+                "expires_at": now + timedelta(seconds=access.lifetime_seconds),
+            },
+        )
 
     def update_repository(self, pk: int, **changes: Any) -> None:
         def write() -> None:
@@ -371,31 +410,6 @@ class StepJournal:
             store_git_cache(self.claim.pk, progress, None)
 
         self._transaction(write)
-
-    def grant_model_access(
-        self, kind: CredentialKind, *, budget_usd: Decimal | None, lifetime_seconds: float
-    ) -> str:
-        """Note what the agent holds to reach the model; the step's token, '' where it is not the gateway's."""
-        token = new_step_token() if kind is CredentialKind.GATEWAY_TOKEN else ""
-
-        def write() -> None:
-            self.claim.hold()
-            self._run_rows().update(model_credential=kind)
-            rows = ModelAccess.objects.filter(phase_run_id=self._run_pk)
-            if token and not rows.exists():  # a commit whose acknowledgement was lost is asked for again
-                now = timezone.now()
-                ModelAccess.objects.create(
-                    phase_run_id=self._run_pk or 0,
-                    agent_work_order_id=self.claim.pk,
-                    token_hash=token_hash(token),
-                    claim_epoch=self.claim.epoch,
-                    budget_usd=budget_usd,
-                    created_at=now,
-                    expires_at=now + timedelta(seconds=lifetime_seconds),
-                )
-
-        self._transaction(write)
-        return token
 
     def budget_refused(self) -> bool:
         """Whether the gateway has refused this run's agent for its budget."""

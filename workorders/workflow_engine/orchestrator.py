@@ -142,8 +142,9 @@ class Orchestrator:
     def _deliver(self) -> None:
         self._require_living_workers()
         delivery = Delivery(self._parts, self._github, self._control.check)
-        outcome = delivery.deliver(self._plan, self._workplace.mirror, self._workplace.remote)
-        self._workplace.remove()
+        mirror, remote = self._workplace.mirror, self._workplace.remote
+        # the mirror has all of the work: nothing is delivered from the place
+        outcome, _ = both(lambda: delivery.deliver(self._plan, mirror, remote), self._workplace.remove)
         if not self._journal.finish_order(outcome):
             self._control.stop_because(StopCause.CANCEL)
             raise StepStopped

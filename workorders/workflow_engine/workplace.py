@@ -18,14 +18,16 @@ from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
+from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import ModelGrant, StepJournal, StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _VERIFIED_FOR = timedelta(minutes=10)
+_TOKEN_GRACE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Place:
     mirror: RepositoryMirror
     remote: RemoteRepository
     session: AgentSession
+    credential: AgentCredential
     upstream_sha: str
     base_sha: str
     start_sha: str
@@ -137,13 +140,14 @@ class Workplace:
             sandbox.setup()
         start_seconds = time.monotonic() - started
         self._crash_point("sandbox_opened")
-        self._journal.record_place(
+        token = self._journal.record_place(
             base_sha=base_sha,
             base_branch=point.base_branch,
             sandbox_identifier=sandbox.sandbox_identifier,
             start_sha=start_sha,
             session_id=session.session_id,
             start_seconds=start_seconds,
+            access=self._model_grant(),
             **self._as_columns(sandbox, SandboxCondition.RUNNING),
         )
         if not order.base_sha:
@@ -166,10 +170,24 @@ class Workplace:
             mirror=self.mirror,
             remote=self.remote,
             session=session,
+            credential=self._parts.settings.model_access.credential_for(self._sandbox_type, token),
             upstream_sha=point.base_sha,
             base_sha=base_sha,
             start_sha=start_sha,
             remote_sha=point.branch_sha or "",
+        )
+
+    @property
+    def _sandbox_type(self) -> SandboxType:
+        return SandboxType(self._order.sandbox_type)
+
+    def _model_grant(self) -> ModelGrant:
+        """A token is noted before the agent gets it, and good until the step ends."""
+        settings = self._parts.settings
+        return ModelGrant(
+            settings.model_access.kind_for(self._sandbox_type),
+            budget_usd=settings.agent_budget_usd,
+            lifetime_seconds=settings.agent_timeout_seconds + _TOKEN_GRACE_SECONDS,
         )
 
     def _start_sha(self, point: StartingPoint, base_sha: str) -> str:
@@ -203,7 +221,7 @@ class Workplace:
             providers=self._parts.settings.providers,
             attempt=self._journal.claim.epoch,
         )
-        return create_sandbox(SandboxType(order.sandbox_type), spec)
+        return create_sandbox(self._sandbox_type, spec)
 
     def _any_sandbox(self) -> AgentSandbox:
         """For what depends on its name only."""
