@@ -161,15 +161,16 @@ def program_folders(argv: Sequence[str], search_path: str) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in found if not _is_system(path)))
 
 
-def _installation(program: Path) -> list[Path]:
+@lru_cache(maxsize=64)
+def _installation(program: Path) -> tuple[Path, ...]:
     folder = program.parent
     prefix = folder.parent if folder.name in {"bin", "shims"} else folder
     if (config := prefix / "pyvenv.cfg").is_file():  # a virtual environment needs its base interpreter
         for line in config.read_text().splitlines():
             key, _, value = line.partition("=")
             if key.strip() == "home":
-                return [prefix, *_installation(Path(value.strip()) / program.name)]
-    return [program] if _holds_more(prefix) or _holds_more(folder) else [prefix]
+                return (prefix, *_installation(Path(value.strip()) / program.name))
+    return (program if _holds_more(prefix) or _holds_more(folder) else prefix,)
 
 
 def _holds_more(folder: Path) -> bool:
@@ -179,5 +180,6 @@ def _holds_more(folder: Path) -> bool:
     return len(folder.parts) <= 2 or folder in homes or folder in {home / ".local" for home in homes}
 
 
+@lru_cache(maxsize=64)
 def _is_system(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in _SYSTEM_FOLDERS)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -75,6 +76,7 @@ class AgentCommand:
     warnings: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=64)
 def parse_command(text: str | bytes, *, command_name: str, source: str) -> AgentCommand:
     """The command in a file's content. Raises `CommandInvalid`."""
     if _NAME.fullmatch(command_name) is None:
