@@ -12,6 +12,7 @@ from tests.support_postgres import PostgresMissing, private_postgres
 
 DATA_DIR = Path(tempfile.mkdtemp(prefix="wo-tests-"))
 _PREFIXES = ("WORKORDERS_", "ANTHROPIC_", "CLAUDE", "GH_", "GITHUB_TOKEN", "E2B_", "DAGGER_", "DATABASE_URL")
+_LONGEST_FIRST = ("test_on_postgres.py", "chaos", "e2e", "benchmarks", "browser", "contracts")
 TEST_DATABASE_URL = os.environ.get("WORKORDERS_TEST_DATABASE_URL", "")
 
 for _name in [name for name in os.environ if name.startswith(_PREFIXES)]:
@@ -58,6 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker(elsewhere)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+    if hasattr(config, "workerinput"):  # the longest first, so that all workers of a session end together
+        items.sort(key=_place_in_session)
     for item in items:
         if item.get_closest_marker("e2e") or "browser" in item.path.parts:
             item.add_marker(pytest.mark.flaky(reruns=1))  # real clocks beside a whole suite on two cores
+
+
+def _place_in_session(item: pytest.Item) -> int:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
