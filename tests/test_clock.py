@@ -12,7 +12,7 @@ from workorders import services
 from workorders.models import AgentWorkOrder, clock
 from workorders.states import PhaseRunStatus
 from workorders.workflow_engine import lease
-from workorders.workflow_engine.journal import plan_step
+from workorders.workflow_engine.step_plan import plan_step
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)

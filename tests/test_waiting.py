@@ -18,9 +18,10 @@ from workorders.errors import ConflictError
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.states import PhaseRunStatus, Wait, WaitingReason
-from workorders.workflow_engine.journal import StepJournal, plan_step
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.lease import claim_steps
 from workorders.workflow_engine.recorder import InlineDatabase
+from workorders.workflow_engine.step_plan import plan_step
 
 pytestmark = pytest.mark.django_db
 QUOTA = Wait(WaitingReason.MODEL_QUOTA, "You've hit your limit; resets 3:45pm.", 900)

@@ -12,7 +12,7 @@ from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import AgentWorkOrderStatus, PhaseRunStatus, PromptStatus
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
-from workorders.workflow_engine.journal import StepPlan, plan_step
+from workorders.workflow_engine.step_plan import StepPlan, plan_step
 
 pytestmark = pytest.mark.django_db
 PLANNING, IMPLEMENTING, TESTING = (

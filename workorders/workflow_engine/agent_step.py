@@ -20,10 +20,11 @@ from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
 from workorders.workflow_engine.control import StepControl
 from workorders.workflow_engine.inspection import Inspector
-from workorders.workflow_engine.journal import RunUsage, StepJournal, StepPlan
+from workorders.workflow_engine.journal import RunUsage, StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
 from workorders.workflow_engine.recorder import StepLogger
+from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0

@@ -14,7 +14,6 @@ from workorders.models import PhaseRun
 from workorders.states import STEP_DONE, AgentWorkOrderOutcome, PhaseRunStatus
 from workorders.workflow_definitions import StepKind, steps_of
 from workorders.workflow_engine.github_delivery import GitHubDelivery
-from workorders.workflow_engine.journal import StepPlan
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import says_no_change_needed
 from workorders.workflow_engine.pull_request_text import (
@@ -25,6 +24,7 @@ from workorders.workflow_engine.pull_request_text import (
     pull_request_body,
     pull_request_title,
 )
+from workorders.workflow_engine.step_plan import StepPlan
 
 TEMPLATE_PATHS = (
     ".github/pull_request_template.md",

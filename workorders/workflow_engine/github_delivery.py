@@ -12,11 +12,12 @@ from github_app.types import GitHubPullRequest
 from workorders.states import EffectKind, EffectState
 from workorders.workflow_engine.control import StepControl, StepStopped, StopCause
 from workorders.workflow_engine.effects import Effect, EffectLedger, asking
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import decide
+from workorders.workflow_engine.step_plan import StepPlan
 
 
 class GitHubDelivery:

@@ -9,8 +9,8 @@ from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence
 from workorders.workflow_engine import phase_tracker
-from workorders.workflow_engine.journal import StepPlan
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
+from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place
 
 _RESULTS_LIMIT = 4 * 1024 * 1024

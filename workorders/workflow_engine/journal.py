@@ -26,16 +26,14 @@ from workorders.models import (
     ModelAccess,
     OutsideEffect,
     PhaseRun,
-    WorkOrderCommit,
 )
 from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
-from workorders.models.logs import append_log_events, order_context, record_order_event, storable
+from workorders.models.logs import append_log_events, record_order_event, storable
 from workorders.models.model_access import new_step_token, token_hash
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import (
-    STEP_DONE,
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     EffectKind,
@@ -44,30 +42,19 @@ from workorders.states import (
     PromptStatus,
     UsageSource,
     Wait,
-    WaitingReason,
 )
 from workorders.workflow_definitions import (
     AgentWorkflowPhase,
-    Step,
     StepKind,
-    follow_up_phase,
-    steps_of,
 )
 from workorders.workflow_engine.git_cache import store_git_cache
 from workorders.workflow_engine.lease import Claim
-from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
+from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.recorder import Database, LogBuffer
 from workorders.workflow_engine.retries import RULES, decide
+from workorders.workflow_engine.step_plan import StepPlan, plan_step
 
 _USAGE_COLUMNS = ("usage_source", "cost_usd", "cost_is_complete", "input_tokens", "output_tokens")
-
-
-@dataclass(frozen=True)
-class FollowUp:
-    """A person's prompt that this step carries out."""
-
-    pk: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -97,127 +84,6 @@ class ModelError:
 
     status: int
     resets_in_seconds: float | None
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
-
-    `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
-    the agent session of its earlier attempt (for a follow-up: the order's last session). `planned_sha` was
-    inspected by an earlier attempt that may not have lived to push it, or to record it. `spans` are the runs
-    so far.
-    """
-
-    order: AgentWorkOrder
-    repository: Repository
-    context: dict[str, Any]
-    kind: StepKind
-    phase: AgentWorkflowPhase
-    step: Step | None
-    follow_up: FollowUp | None
-    attempt: int
-    workers_lost: int
-    waited: tuple[str, ...]
-    previous_session_id: str
-    previous_failure: str
-    planned_sha: str
-    spans: tuple[StepSpan, ...]
-    phase_start_sha: str
-    so_far: tuple[str, ...]
-    cancel_requested: bool
-    runs: tuple[PhaseRun, ...]
-
-    @property
-    def tries(self) -> int:
-        """What a retry rule counts: attempts that ended by themselves. A worker's death is not the step's failure."""
-        return self.attempt - self.workers_lost
-
-
-def plan_step(order: AgentWorkOrder) -> StepPlan:
-    """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
-    runs = tuple(order.phase_runs.select_related("prompt").order_by("sequence"))
-    prompt = (
-        order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk").first()
-        if order.head_sha or order.approval_sha
-        else None
-    )
-    done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
-    step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
-    if prompt is not None:
-        kind, phase, step = StepKind.FOLLOW_UP, follow_up_phase(order.workflow_type), None
-    elif step is not None:
-        kind, phase = StepKind.PHASE, step.phase
-    else:
-        kind, phase = StepKind.DELIVERY, steps_of(order.workflow_type)[-1].phase
-    prompt_pk = prompt.pk if prompt else None
-    same = [run for run in runs if (run.kind, run.phase, run.prompt_id) == (kind, phase, prompt_pk)]
-    if kind is StepKind.DELIVERY:
-        last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
-        same = [run for run in same if run.sequence > last_work]
-    recent = [run for run in same if run.sequence > order.attempts_from]
-    lost = sum(run.lost_its_worker for run in recent)
-    failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
-    sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
-    failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
-    if failed is not None and failed.error_category == "agent_session_unusable":
-        sessions = []
-    return StepPlan(
-        order=order,
-        repository=order.repository,
-        context=order_context(order),
-        kind=kind,
-        phase=phase,
-        step=step,
-        follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
-        attempt=failures + lost + 1,
-        workers_lost=lost,
-        waited=_waited(recent),
-        previous_session_id=sessions[-1] if sessions else "",
-        previous_failure=failed.error_message if failed is not None else "",
-        planned_sha=_planned_sha(same),
-        spans=spans_of(runs),
-        phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
-        so_far=_so_far(order) if runs and kind is not StepKind.DELIVERY else (),
-        cancel_requested=order.cancel_requested_at is not None,
-        runs=runs,
-    )
-
-
-def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:
-    """The newest commits, oldest first, a line each."""
-    newest = WorkOrderCommit.objects.filter(agent_work_order=order).order_by("-position")
-    lines = (
-        f"{sha[:12]} {message.splitlines()[0][:200] if message else ''}"
-        for sha, message in newest.values_list("sha", "message")[:50]
-    )
-    return tuple(reversed(list(lines)))
-
-
-def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
-    return tuple(
-        StepSpan(AgentWorkflowPhase(run.phase), run.start_sha, run.end_sha)
-        for run in runs
-        if run.start_sha and run.end_sha and run.kind != StepKind.DELIVERY
-    )
-
-
-def _planned_sha(same: list[PhaseRun]) -> str:
-    """The newest inspected commit of a step not done yet; a later attempt may have died before it came so far."""
-    if not same or same[-1].status in STEP_DONE:
-        return ""
-    return next((run.planned_sha for run in reversed(same) if run.planned_sha), "")
-
-
-def _waited(runs: list[PhaseRun]) -> tuple[str, ...]:
-    """What the step waited for since it last ended in another way; a shutdown in between does not matter."""
-    reasons: list[str] = []
-    for run in reversed(runs):
-        if run.status != PhaseRunStatus.INTERRUPTED:
-            break
-        if run.error_category in set(WaitingReason):
-            reasons.insert(0, run.error_category)
-    return tuple(reasons)
 
 
 def close_open_runs(order: AgentWorkOrder, status: PhaseRunStatus, **changes: Any) -> None:

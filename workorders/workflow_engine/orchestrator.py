@@ -20,12 +20,13 @@ from workorders.workflow_engine.control import StepControl, StepStopped, StepWai
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.space import became_full
+from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WITHDRAW_SECONDS = 10.0

@@ -8,11 +8,12 @@ from workorders import redaction
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.control import StepControl, StepWaits
 from workorders.workflow_engine.inspection import Inspection, Inspector
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.push_gate import ProtectedChange, PushGate, SecretInCommits
 from workorders.workflow_engine.recorder import StepLogger
+from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _NAMED_PATHS = 5

@@ -18,13 +18,14 @@ from workorders.doorbell import Doorbell
 from workorders.errors import LeaseLost
 from workorders.workflow_engine import lease
 from workorders.workflow_engine.control import StepControl, StopCause
-from workorders.workflow_engine.journal import StepJournal, StepPlan
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.orchestrator import Orchestrator
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import Database, LogBuffer, StepLogger
 from workorders.workflow_engine.retries import fault
 from workorders.workflow_engine.space import shortage
+from workorders.workflow_engine.step_plan import StepPlan
 
 logger = structlog.get_logger("workorders")
 _CLAIM_SECONDS = 0.1  # for work that another host queued; the doorbell tells of this host's

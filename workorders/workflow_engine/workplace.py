@@ -21,9 +21,10 @@ from sandboxes.registry import create_sandbox
 from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
-from workorders.workflow_engine.journal import ModelGrant, StepJournal, StepPlan
+from workorders.workflow_engine.journal import ModelGrant, StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import StepLogger
+from workorders.workflow_engine.step_plan import StepPlan
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _VERIFIED_FOR = timedelta(minutes=10)
