@@ -105,7 +105,10 @@
   setInterval(() => {
     for (const element of document.querySelectorAll("[data-elapsed-since]")) show(element, inUnits(since(element.dataset.elapsedSince)));
     for (const element of document.querySelectorAll("time[data-age]")) show(element, inLargestUnit(since(element.dateTime)));
-    for (const element of document.querySelectorAll("time[data-ago]")) show(element, `${inLargestUnit(since(element.dateTime))} ago`);
+    for (const element of document.querySelectorAll("time[data-ago]")) {
+      const seconds = since(element.dateTime);
+      show(element, seconds < 2 ? "just now" : `${inLargestUnit(seconds)} ago`);
+    }
   }, 1000);
   const toLocalTime = () => {
     for (const element of document.querySelectorAll("time[data-clock]")) {

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -52,35 +53,51 @@ def live(tmp_path_factory: pytest.TempPathFactory, world: Remotes) -> Iterator[S
         yield started
 
 
+@dataclass(frozen=True)
+class Orders:
+    """Ids of the orders that tests only look at; created together, so that nobody waits for one after another."""
+
+    completed: str
+    failed: str
+    running: str
+
+
 @pytest.fixture(scope="package")
-def completed(live: Site) -> str:
-    """An order with plan, change, test results and pull request."""
-    order_id = live.order(
-        """
-        Make the widgets round
-        agent: say I read the sources. They are **small**.
-        agent[planning]: run printf '# Round widgets\\n\\n1. Measure\\n2. Round\\n' > specs.md
-        agent[implementing]: commit src/round.py
-        """
+def orders(live: Site) -> Iterator[Orders]:
+    made = Orders(
+        completed=live.order(
+            """
+            Make the widgets round
+            agent: say I read the sources. They are **small**.
+            agent[planning]: run printf '# Round widgets\\n\\n1. Measure\\n2. Round\\n' > specs.md
+            agent[implementing]: commit src/round.py
+            """
+        ),
+        failed=live.order("Make it fail\nagent[implementing]: fail The widgets resist"),
+        running=live.order("Take your time\nagent: say I think about it\nagent: sleep 900"),
     )
-    live.server.completed(order_id)
-    return order_id
+    yield made
+    live.cancel(made.running)
 
 
 @pytest.fixture(scope="package")
-def failed(live: Site) -> str:
-    order_id = live.order("Make it fail\nagent[implementing]: fail The widgets resist")
-    assert live.finished(order_id)["status"] == "failed"
-    return order_id
+def completed(live: Site, orders: Orders) -> str:
+    """An order with plan, change, test results and pull request."""
+    live.server.completed(orders.completed)
+    return orders.completed
 
 
 @pytest.fixture(scope="package")
-def running(live: Site) -> Iterator[str]:
+def failed(live: Site, orders: Orders) -> str:
+    assert live.finished(orders.failed)["status"] == "failed"
+    return orders.failed
+
+
+@pytest.fixture(scope="package")
+def running(live: Site, orders: Orders) -> str:
     """An order in its first phase, for as long as the tests need it."""
-    order_id = live.order("Take your time\nagent: say I think about it\nagent: sleep 900")
-    live.until(order_id, "agent_message")
-    yield order_id
-    live.cancel(order_id)
+    live.until(orders.running, "agent_message")
+    return orders.running
 
 
 @pytest.fixture(scope="package")

@@ -1,7 +1,7 @@
 """An agent for the pictures: speaks stream-json and does a small plausible job, chosen by words of the request.
 
-"helpers" fails while building, "price list" stays in the building phase, everything else is finished. Stands
-alone, as it runs inside sandboxes.
+"helpers" fails while building, "price list" stays in the building phase, "released" changes a protected path,
+"translate" meets the model's usage limit, everything else is finished. Stands alone, as it runs inside sandboxes.
 """
 
 import json
@@ -34,6 +34,14 @@ def area(width: float, height: float, radius: float = 0) -> float:
     """The area of a widget with rounded corners."""
     return width * height - (4 - pi) * radius**2
 '''
+RELEASE = """on: {push: {tags: ["v*"]}}
+jobs:
+  release:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+      - run: python -m build
+"""
 TESTS = """from src.widgets import area
 
 
@@ -93,6 +101,13 @@ def main() -> None:
     prompt = sys.stdin.read()
     emit(type="system", subtype="init", model="sonnet", tools=["Bash", "Read", "Write"])
     use(1, "Read", {"file_path": "src/widgets.py"}, "def area(width: float, height: float) -> float: …")
+    if "translate" in prompt:
+        reset = time.strftime("%b %d, %I%p", time.gmtime(time.time() + 7200))
+        finish(f"You've hit your session limit · resets {reset} (UTC)", is_error=True)
+    if "released" in prompt:
+        say("A tag is what starts a release, so the workflow listens to tags.")
+        commit(2, ".github/workflows/release.yml", RELEASE, "Release on a tag")
+        finish("A tag that starts with v now builds the package.")
     if phase == "planning":
         say("The area ignores corners. One formula changes, and its callers stay as they are.")
         commit(2, f"specs/plan-{order}.md", PLAN, "Plan the rounded corners")

@@ -1,6 +1,7 @@
 """`uv run python -m tests.browser.screenshots`: the pages as pictures for the documentation, in docs/screenshots.
 
-The real server with an agent of its own for the pictures: one finished, one failed and one running order.
+The real server with an agent of its own for the pictures: orders that are finished, failed, running, waiting for the
+model and waiting for an approval; and an account.
 """
 
 import sys
@@ -12,6 +13,7 @@ from tests.browser.world import Site, chromium, remotes, site
 from tests.e2e.harness import ROOT
 
 TARGET = ROOT / "docs" / "screenshots"
+PERSON = "ada"
 LARGEST_BYTES = 200_000
 AGENT = f"{sys.executable} {Path(__file__).with_name('picture_agent.py')}"
 
@@ -31,6 +33,10 @@ def addresses(place: Site) -> dict[str, str]:
         "Round the corners of widgets, and keep their area right", github_issue_number="1"
     )
     place.server.completed(completed)
+    waiting = place.order("Please translate the labels", workflow_type="agent_workflow_build")
+    approval = place.order("Widgets should be released by a tag", workflow_type="agent_workflow_build")
+    for order_id in (waiting, approval):
+        place.until(order_id, "workflow_step_waiting")
     running = place.order("Add a price list that follows from the area", sandbox_type="git_worktree")
     place.until(running, "agent_message", times=3)
     return {
@@ -40,14 +46,32 @@ def addresses(place: Site) -> dict[str, str]:
         "repository": "/repositories/1/",
         "order-running": f"/work-orders/{running}/",
         "order-failed": f"/work-orders/{failed}/",
+        "order-waiting": f"/work-orders/{waiting}/",
+        "order-approval": f"/work-orders/{approval}/",
         "order-completed": f"/work-orders/{completed}/",
         "changes": f"/work-orders/{completed}/changes/",
         "cancel": f"/work-orders/{running}/cancel/",
+        "not-found": "/work-orders/wo-aaaaaaaa/",
     }
 
 
+def take_account(visit: Visit, scheme: str) -> None:
+    """The page to sign in, and the account with a key that was just made."""
+    page = visit.page
+    take(visit, "/account/", f"sign-in-{scheme}")
+    page.get_by_label("Username").fill(PERSON)
+    page.get_by_label("Password").fill(PERSON)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Name").fill(f"nightly {scheme}")
+    page.get_by_role("button", name="Make the key").click()
+    page.locator("#secret").wait_for()
+    take(visit, "", f"account-{scheme}")
+
+
 def take(visit: Visit, address: str, name: str) -> None:
-    visit.page.goto(address, wait_until="load")
+    """A picture of the page at the address; of the one that is open where there is none."""
+    if address:
+        visit.page.goto(address, wait_until="load")
     visit.page.wait_for_timeout(300)
     path = TARGET / f"{name}.png"
     visit.page.screenshot(path=path, animations="disabled")
@@ -72,13 +96,18 @@ def main() -> None:
         chromium() as browser,
     ):
         pages = addresses(place)
+        place.shell(
+            f"from django.contrib.auth.models import User; User.objects.create_user({PERSON!r}, password={PERSON!r})"
+        )
         with Visit(browser, place) as visit:
             fetch_issues(visit)
         for scheme in ("light", "dark"):
             size = {"width": DESKTOP, "height": 960}
             with Visit(browser, place, color_scheme=scheme, viewport=size) as visit:
+                visit.expect("404")
                 for picture, address in pages.items():
                     take(visit, address, f"{picture}-{scheme}")
+                take_account(visit, scheme)
         with Visit(browser, place, viewport={"width": PHONE, "height": 844}) as visit:
             take(visit, pages["order-running"], "order-running-phone")
 

@@ -1,15 +1,19 @@
 """axe finds nothing and nothing is too wide: every page, both themes, desktop and phone."""
 
+from collections import defaultdict
 from typing import Literal
 
 import pytest
+from django.urls import resolve
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.visits import DESKTOP, MARKS, PHONE, Visit
 from tests.browser.world import Site
+from workorders.urls import urlpatterns
 
 pytestmark = MARKS
+NOWHERE = "/nothing/here/"
 PAGES = {
     "list": "/",
     "nothing found": "/?q=nothing-has-this-name",
@@ -23,7 +27,13 @@ PAGES = {
     "changed file": "/work-orders/{completed}/changes/1/",
     "cancel": "/work-orders/{running}/cancel/",
     "not found": "/work-orders/wo-aaaaaaaa/",
-    "no such page": "/nothing/here/",
+    "no such page": NOWHERE,
+}
+WITH_FINDINGS_OF_THEIR_OWN = {"sign-in", "account", "api-key-new", "password"}  # test_account.py
+NO_PAGES = {
+    *("theme", "sign-out", "api-key-revoke", "repository-verify", "repository-protected-paths"),
+    *(f"work-order-{action}" for action in ("prompt", "retry", "continue", "approve", "state", "feed")),
+    *("repository-state", "repository-issues"),
 }
 SETTINGS: list[tuple[int, Literal["light", "dark"]]] = [
     (DESKTOP, "light"),
@@ -42,6 +52,13 @@ def seen_in_all_settings(visit: Visit) -> list[str]:
         expect(visit.page.locator("html")).to_have_attribute("data-bs-theme", scheme)
         found += [f"{width} px, {scheme}: {it}" for it in [*visit.too_wide(), *visit.axe()]]
     return found
+
+
+def test_no_page_is_left_out() -> None:
+    paths = (path.partition("?")[0].format_map(defaultdict(lambda: "wo-aaaaaaaa")) for path in PAGES.values())
+    looked_at = {resolve(path).url_name for path in paths if path != NOWHERE}
+    known = {pattern.name for pattern in urlpatterns}
+    assert known - NO_PAGES - WITH_FINDINGS_OF_THEIR_OWN == looked_at
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -75,6 +92,27 @@ def test_an_order_that_waits(open_browser: Open, live: Site) -> None:
         found += seen_in_all_settings(visit)
     live.cancel(order_id)
     assert not found, "\n".join(found)
+
+
+def test_whoever_is_refused(open_browser: Open) -> None:
+    visit = open_browser(extra_http_headers={"X-Forwarded-For": "192.0.2.1"})
+    visit.expect("403")
+    visit.page.goto("/")
+    expect(visit.page.get_by_role("heading", name="This is not for you")).to_be_visible()
+    assert not seen_in_all_settings(visit)
+
+
+@pytest.mark.usefixtures("completed")
+def test_a_mistake_of_the_server(open_browser: Open, live: Site) -> None:
+    visit = open_browser()
+    visit.expect("500")
+    live.sql("ALTER TABLE github_app_openissue RENAME TO away")
+    try:
+        visit.page.goto("/repositories/1/issues/")
+    finally:
+        live.sql("ALTER TABLE away RENAME TO github_app_openissue")
+    expect(visit.page.get_by_role("link", name="Try again")).to_be_visible()
+    assert not seen_in_all_settings(visit)
 
 
 def test_forms_with_errors(open_browser: Open, live: Site) -> None:

@@ -491,3 +491,15 @@ def test_pages_need_a_sign_in_where_the_server_asks_for_it(client: Client, setti
 )
 def test_times_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
     assert text in moment(timezone.now() - timedelta(seconds=seconds))
+
+
+def test_an_order_that_waits_is_not_said_to_run(client: Client) -> None:
+    order = make_order(status="running", current_phase=PLANNING, waiting_reason="model_quota")
+    make_run(order, PLANNING, PhaseRunStatus.INTERRUPTED)
+    page = text_of(client, url("work-order", order))
+    assert "<title>Waiting: " in page
+    assert "favicon-idle" in page
+    assert order_state(str(order)).phases[0].status == "waiting"
+    for text in (page, text_of(client, "/")):
+        assert re.search(r"</svg> waiting</span>", text)
+        assert not re.search(r"</svg> running</span>", text)

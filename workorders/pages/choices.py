@@ -72,10 +72,16 @@ def sandbox_cards() -> tuple[SandboxCard, ...]:
 
 def workflow_cards() -> tuple[WorkflowCard, ...]:
     """The longest first: it is the whole job."""
-    cards = []
-    for kind, steps in sorted(WORKFLOWS.items(), key=lambda item: -len(item[1])):
-        chips = tuple(_CHIPS[step.phase] for step in steps)
-        cards.append(
-            WorkflowCard(kind.value, " + ".join(chip.name for chip in chips), _WORKFLOW_NOTES[kind], chips)
-        )
-    return tuple(cards)
+    kinds = sorted(WORKFLOWS, key=lambda kind: -len(WORKFLOWS[kind]))
+    return tuple(
+        WorkflowCard(kind.value, workflow_name(kind), _WORKFLOW_NOTES[kind], _chips(kind)) for kind in kinds
+    )
+
+
+def workflow_name(kind: AgentWorkflowType) -> str:
+    """As `Plan + Build`."""
+    return " + ".join(chip.name for chip in _chips(kind))
+
+
+def _chips(kind: AgentWorkflowType) -> tuple[PhaseChip, ...]:
+    return tuple(_CHIPS[step.phase] for step in WORKFLOWS[kind])

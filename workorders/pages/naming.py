@@ -29,6 +29,11 @@ def order_title(issue_title: str, prompt: str, issue_number: str | None) -> str:
     return f"Issue #{issue_number}" if issue_number else "No request text"
 
 
+def status_word(status: str, waiting_reason: str | None) -> str:
+    """What pages call the status; nothing goes on while an order waits, so that it is not said to run."""
+    return "waiting" if waiting_reason else status
+
+
 def links(row: AgentWorkOrder) -> Links:
     base = github_address(row.repository)
     pull_request = https_only(row.github_pull_request_url)

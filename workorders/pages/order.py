@@ -7,13 +7,15 @@ from django.utils import timezone
 
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.pages.approval import Approval, approval_of
+from workorders.pages.choices import workflow_name
 from workorders.pages.commits import CommitLine, commit_line
 from workorders.pages.file_tree import TreeRow, file_tree
-from workorders.pages.naming import Links, links, order_title
+from workorders.pages.naming import Links, links, order_title, status_word
 from workorders.pages.phases import PhaseLine, PlanText, TestSummary, phases_of, plan_of, tests_of
 from workorders.pages.rows import commits_of, files_of, glance, order_row
 from workorders.progress import WorkOrderView
 from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus, PromptStatus
+from workorders.workflow_definitions import AgentWorkflowType
 
 SHOWN_COMMITS = 30
 SHOWN_FILES = 60
@@ -38,6 +40,7 @@ class OrderState:
     title: str
     issue_title: str
     repository_name: str
+    workflow_name: str
     is_on_github: bool
     links: Links
     phases: tuple[PhaseLine, ...]
@@ -48,6 +51,10 @@ class OrderState:
     prompts: tuple[PromptLine, ...]
     retry_at: datetime | None = field(default=None)
     approval: Approval | None = None
+
+    @property
+    def word(self) -> str:
+        return status_word(self.order.status, self.order.waiting_reason)
 
     @property
     def is_active(self) -> bool:
@@ -107,6 +114,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),
         issue_title=row.github_issue_title,
         repository_name=row.repository.full_name,
+        workflow_name=workflow_name(AgentWorkflowType(row.workflow_type)),
         is_on_github=not row.repository.is_local,
         links=links(row),
         phases=phases_of(row),

@@ -12,7 +12,7 @@ from django.db.models.functions import Left
 
 from workorders import progress
 from workorders.models import AgentWorkOrder, WorkOrderTransition
-from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title
+from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title, status_word
 from workorders.progress import StatusCounts, WorkOrderQuery
 from workorders.states import ACTIVE, AgentWorkOrderStatus
 
@@ -62,6 +62,10 @@ class OrderRow:
     waiting_reason: str
     waiting_until: datetime | None
     created_at: datetime
+
+    @property
+    def word(self) -> str:
+        return status_word(self.status, self.waiting_reason)
 
 
 @dataclass(frozen=True)

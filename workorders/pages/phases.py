@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
+from workorders.pages.naming import status_word
 from workorders.progress import AGENT_RUNS, PhaseHistoryEntry
-from workorders.states import ACTIVE
+from workorders.states import ACTIVE, PhaseRunStatus
 from workorders.workflow_definitions import StepKind, steps_of
 
 SHOWN_FAILURES = 50
@@ -18,6 +19,8 @@ SHOWN_FAILURES = 50
 @dataclass(frozen=True)
 class PhaseLine:
     """One phase, begun or not; `status` is a run's, `pending` before the first, `not_started` if it never will.
+
+    An interrupted run of an order that waits is called `waiting`: it goes on afterwards.
 
     From the first run's start to the last one's end, retries between them included; `error`: why the last failed.
     """
@@ -84,21 +87,25 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
     last_runs = {run.phase: run for run in agent_runs}
     not_begun = "pending" if row.status in ACTIVE else "not_started"
     lines = [
-        _phase(step.title, history[step.phase], last_runs[step.phase])
+        _phase(step.title, history[step.phase], last_runs[step.phase], row)
         if step.phase in history
         else PhaseLine(step.phase, step.title, not_begun)
         for step in steps_of(row.workflow_type)
     ]
     title = "Delivery" if row.repository.is_local else "Pull request"
     deliveries = [run for run in runs if run.kind == StepKind.DELIVERY]
-    return (*lines, _delivery(title, deliveries, not_begun))
+    return (*lines, _delivery(title, deliveries, not_begun, row))
 
 
-def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun) -> PhaseLine:
+def _word(run_status: str, row: AgentWorkOrder) -> str:
+    return status_word(run_status, row.waiting_reason if run_status == PhaseRunStatus.INTERRUPTED else "")
+
+
+def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun, row: AgentWorkOrder) -> PhaseLine:
     return PhaseLine(
         key=entry.phase,
         title=title,
-        status=entry.status,
+        status=_word(entry.status, row),
         started_at=entry.started_at,
         ended_at=last.completed_at,
         commits=entry.commits,
@@ -108,14 +115,14 @@ def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun) -> PhaseLine:
     )
 
 
-def _delivery(title: str, runs: list[PhaseRun], not_begun: str) -> PhaseLine:
+def _delivery(title: str, runs: list[PhaseRun], not_begun: str, row: AgentWorkOrder) -> PhaseLine:
     if not runs:
         return PhaseLine("delivery", title, not_begun)
     last = runs[-1]
     return PhaseLine(
         key="delivery",
         title=title,
-        status=last.status,
+        status=_word(last.status, row),
         started_at=last.started_at,
         ended_at=last.completed_at,
         attempts=len(runs),

@@ -13,10 +13,12 @@ from workorders import markup
 from workorders.states import WAITING_WORDS, WaitingReason
 
 register = template.Library()
+_JUST_NOW = timedelta(seconds=2)
 
 STATUS_LOOKS = {
     "pending": ("clock", "secondary"),
     "running": ("loader-2", "blue"),
+    "waiting": ("clock", "yellow"),
     "completed": ("circle-check", "green"),
     "failed": ("circle-x", "red"),
     "cancelled": ("ban", "orange"),
@@ -95,7 +97,8 @@ def moment(when: datetime | None) -> SafeString | str:
     passed = timezone.now() - when
     if passed < timedelta():
         return format_html("<time {}>in {}</time>", _exact(when), _in_largest_unit(-passed))
-    return format_html("<time {} data-ago>{} ago</time>", _exact(when), _in_largest_unit(passed))
+    words = f"{_in_largest_unit(passed)} ago" if passed >= _JUST_NOW else "just now"
+    return format_html("<time {} data-ago>{}</time>", _exact(when), words)
 
 
 @register.simple_tag
