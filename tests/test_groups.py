@@ -1,4 +1,4 @@
-"""Tests of one group share a worker, or each worker would start the servers and the browser that they have in common."""
+"""Tests of one group share a worker; otherwise each worker would start what they share: servers, a browser."""
 
 import os
 
