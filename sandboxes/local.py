@@ -30,7 +30,7 @@ _TRAILERS_INSIDE = Path("/run/work-order-trailers")
 _UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
 CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
 # Of git and of Claude Code: what starts programs, or tells an agent what to do.
-_SETTINGS_IN_HOME = (
+SETTINGS_IN_HOME = (
     *(
         ".gitconfig",
         ".config/git",
@@ -342,7 +342,7 @@ class LocalSandbox:
 
         Removed inside the sandbox: on the way there may be links.
         """
-        left = [self._home / name for name in _SETTINGS_IN_HOME]
+        left = [self._home / name for name in SETTINGS_IN_HOME]
         if any(os.path.lexists(path) for path in left):
             self._run(("rm", "-rf", "--", *map(str, left)))
 

@@ -191,7 +191,7 @@ class RemoteSandbox:
             if not self._connect(handle):
                 return False
             with self._machine() as machine:
-                said = machine.run(scripts.CLAIM, self._own("idle"), self.workspace)
+                said = machine.run(scripts.CLAIM, self._own("idle"), self.workspace, self._home)
                 *shas, self._change_marker = said.stdout.split() or [""]
                 if said.code or shas != [self.spec.start_sha, self.spec.start_sha]:
                     return False

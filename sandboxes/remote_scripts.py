@@ -4,24 +4,27 @@ All are for bash, and get their values as arguments. A command runs detached, it
 that a dropped connection costs nothing: `FOLLOW` goes on from any byte.
 """
 
-from sandboxes.local import BUNDLE_SCRIPT
+from sandboxes.local import BUNDLE_SCRIPT, SETTINGS_IN_HOME
+
+_FORGET_SETTINGS = f"rm -rf -- {' '.join(SETTINGS_IN_HOME)}"  # in HOME: what one step left must not rule the next
 
 # 1 workspace · 2 home · 3 jobs · 4 branch · 5 base branch · 6 start sha · 7 base sha · 8 pack · 9 archive of HOME
 # 10 hook · 11… boundary of a shallow history
-SETUP = """set -e
+SETUP = f"""set -e
 rm -rf -- "$1" "$2" "$3"
 mkdir -p -- "$1" "$2" "$3"
 chmod 700 "$2" "$3"
 if [ -s "$9" ]; then tar -xzf "$9" -C "$2" || echo 'the kept HOME cannot be read' >&2; fi
-rm -rf -- "$2/.gitconfig" "$2/.config/git"
+cd "$2"
+{_FORGET_SETTINGS}
 cd "$1"
 git init --quiet --template= --initial-branch="$4" .
-[ -z "${11}" ] || printf '%s\\n' "${@:11}" > .git/shallow
+[ -z "${{11}}" ] || printf '%s\\n' "${{@:11}}" > .git/shallow
 git index-pack --stdin < "$8" > /dev/null
 mkdir -p .git/hooks
-cp -- "${10}" .git/hooks/prepare-commit-msg
+cp -- "${{10}}" .git/hooks/prepare-commit-msg
 chmod 755 .git/hooks/prepare-commit-msg
-rm -f -- "$8" "$9" "${10}"
+rm -f -- "$8" "$9" "${{10}}"
 printf 'create refs/heads/%s %s\\ncreate refs/remotes/origin/%s %s\\n' "$4" "$6" "$5" "$7" | git update-ref --stdin
 git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules
 stat -c %s-%.9Y .git/logs/HEAD
@@ -98,6 +101,7 @@ echo "$size"
 for name in .claude/projects/*/*.jsonl; do [ ! -f "$name" ] || basename -- "$name" .jsonl; done
 """
 
-# 1 mark · 2 workspace. Says where the last step ended and where HEAD is, and uses the mark up.
-CLAIM = """cat -- "$1" && rm -f -- "$1" && git -C "$2" rev-parse HEAD && stat -c %s-%.9Y "$2/.git/logs/HEAD"
+# 1 mark · 2 workspace · 3 home. Says where the last step ended and where HEAD is, and uses the mark up.
+CLAIM = f"""cat -- "$1" && rm -f -- "$1" && git -C "$2" rev-parse HEAD && stat -c %s-%.9Y "$2/.git/logs/HEAD" &&
+cd -- "$3" && {_FORGET_SETTINGS}
 """

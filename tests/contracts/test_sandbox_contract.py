@@ -448,6 +448,19 @@ class TestCommands:
         other = yard.ready("wo-00000002")
         assert said(other, "ls -A ~") == ""
 
+    @pytest.mark.parametrize("how", ["attached", "set up"])
+    def test_settings_left_in_home_do_not_rule_the_next_step(self, yard: Yard, how: str) -> None:
+        sandbox = yard.ready()
+        head = commit(sandbox)
+        assert yard.take(sandbox) == head
+        left = "~/.gitconfig ~/.claude/settings.json ~/.claude/skills/x"
+        said(sandbox, f"mkdir -p ~/.claude/skills ~/.claude/projects; touch ~/.claude/projects/kept {left}")
+        sandbox.mark_idle(head)
+        following = yard.make(start=head)
+        if how == "set up" or not following.attach(sandbox.handle):
+            following.setup()
+        assert said(following, f"cd; ls .claude/projects; ls -d {left} 2> /dev/null || true") == "kept"
+
 
 @EVERYWHERE
 class TestWriteFile:
