@@ -1,6 +1,7 @@
 """Secrets in text: every encoding a shell makes, every border a text is cut at, and nothing taken that is none."""
 
 import base64
+import html
 import json
 import textwrap
 import time
@@ -8,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +40,8 @@ WAYS: dict[str, Any] = {
     "URL": lambda data: quote(data, safe="").encode(),
     "URL, all of it": lambda data: "".join(f"%{byte:02X}" for byte in data).encode(),
     "JSON": lambda data: json.dumps(data.decode()).encode(),
+    "JSON of other programs": lambda data: json.dumps(data.decode()).replace("/", "\\/").encode(),
+    "HTML": lambda data: html.escape(data.decode()).encode(),
     "JSON, raw": lambda data: json.dumps(data.decode(), ensure_ascii=False).encode(),
 }
 
@@ -200,3 +204,21 @@ def test_no_row_keeps_a_secret_whichever_way_it_is_written(known_key: str) -> No
     assert stored.count("[redacted: MODEL_KEY]") == 15
     for form in (known_key, known_key.encode().hex(), base64.b64encode(known_key.encode())[:20].decode()):
         assert form not in stored
+
+
+def test_no_line_of_a_log_keeps_a_secret(known_key: str, settings: Any) -> None:
+    logger = structlog.get_logger("workorders")
+    try:
+        raise ValueError(f"It said {known_key}")
+    except ValueError as error:
+        logger.exception(
+            "broken",
+            agent_work_order_id="wo-logtest1",
+            words=known_key,
+            more={"deep": [known_key]},
+            why=error,
+        )
+    (line,) = (settings.WORKORDERS_DATA_DIR / "logs" / "agent_work_orders").rglob("wo-logtest1.jsonl")
+    logged = line.read_text()
+    assert logged.count("[redacted: MODEL_KEY]") == 4
+    assert known_key not in logged

@@ -99,6 +99,14 @@ def test_other_paths_do_not_pass(api: MessagesApi, method: str, path: str) -> No
     assert api.requests == []
 
 
+def test_a_redirect_is_not_followed_and_does_not_get_the_key(api: MessagesApi) -> None:
+    moved = Refusal(307, "moved", "Elsewhere.", {"location": f"{api.url}/v1/messages"})
+    with MessagesApi(always(moved)) as upstream, running_gateway(upstream.url) as gateway:
+        answer = post(gateway)
+    assert (answer.status_code, answer.headers.get("location")) == (307, None)
+    assert api.requests == []
+
+
 def test_what_the_cli_asks_beside_messages(api: MessagesApi) -> None:
     with running_gateway(api.url) as gateway:
         assert httpx.head(gateway.url).status_code == 200

@@ -485,6 +485,10 @@ def a_filter(place: Place) -> Path:
     return _with_header(place, "# v3 git bundle", "@filter=blob:none", f"{{sha}} {REF}")
 
 
+def a_version_of_the_future(place: Place) -> Path:
+    return _with_header(place, "# v4 git bundle", "-{base} base", f"{{sha}} {REF}")
+
+
 def a_capability_in_version_2(place: Place) -> Path:
     return _with_header(place, "# v2 git bundle", "@filter=blob:none", f"{{sha}} {REF}")
 
@@ -645,6 +649,7 @@ REFUSED: tuple[Callable[[Place], Path], ...] = (
     a_short_sha,
     sha256_objects,
     a_filter,
+    a_version_of_the_future,
     a_capability_in_version_2,
     two_bundles_in_one,
     a_thin_pack_without_its_base,

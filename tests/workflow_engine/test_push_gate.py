@@ -285,6 +285,7 @@ def test_a_merge_that_takes_the_base_branchs_change_back_is_one(story: Story) ->
         ("src/**/secret?.py", ["src/secret1.py", "src/a/b/secretX.py"], ["src/secret.py", "src/secret12.py"]),
         ("a[b]c", ["a[b]c"], ["abc"]),
         ("**/*.key", ["a.key", "x/y.key"], ["a.keys"]),
+        ("café/**", ["café/x", "cafe\u0301/x", "ＣＡＦÉ/x"], ["cafe/x"]),
     ],
 )
 def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
