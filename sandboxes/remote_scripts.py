@@ -6,7 +6,8 @@ that a dropped connection costs nothing: `FOLLOW` goes on from any byte.
 
 from sandboxes.local import BUNDLE_SCRIPT, SETTINGS_IN_HOME
 
-_FORGET_SETTINGS = f"rm -rf -- {' '.join(SETTINGS_IN_HOME)}"  # in HOME: what one step left must not rule the next
+# In HOME: what one step left must not rule the next.
+_FORGET_SETTINGS = f"rm -rf -- {' '.join(SETTINGS_IN_HOME)}"
 
 # 1 workspace · 2 home · 3 jobs · 4 branch · 5 base branch · 6 start sha · 7 base sha · 8 pack · 9 archive of HOME
 # 10 hook · 11… boundary of a shallow history
