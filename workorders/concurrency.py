@@ -1,8 +1,9 @@
 """Two things at once, where each waits for something else: another process, or the database."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
+from threading import Thread
 
 
 def both[A, B](here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
@@ -10,6 +11,17 @@ def both[A, B](here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
 
     Returns when both have ended; raises what `here` raised, else what `beside` did.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="beside") as pool:
-        running = pool.submit(copy_context().run, beside)
-        return here(), running.result()
+    outcome: Future[B] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(beside())
+        except BaseException as error:  # handed to the caller, whatever it is
+            outcome.set_exception(error)
+
+    thread = Thread(target=copy_context().run, args=(run,), name="beside")
+    thread.start()
+    try:
+        return here(), outcome.result()
+    finally:
+        thread.join()

@@ -70,7 +70,7 @@ def test_a_finished_step_found_in_git_is_adopted(
     assert starts(tmp_path) == ["planning"]
     assert adoptions(order) == 1
     statuses = list(order.phase_runs.order_by("sequence").values_list("status", "commits"))
-    assert statuses[:2] == [("interrupted", 0), ("succeeded", 1)]
+    assert statuses[:2] == [("interrupted", 1), ("succeeded", 1)]
 
 
 def test_it_is_still_adopted_after_a_second_worker_died_before_it_came_to_look(

@@ -211,12 +211,14 @@ class AgentWorkOrder(models.Model):
         by: str,
         reason: str = "",
         fence: Q | None = None,
+        refresh: bool = True,
         **changes: Any,
     ) -> None:
         """The one place that writes `status`: compare-and-set on what was read, with a history row.
 
         `fence` narrows the row further (the claim's token). Raises `ConflictError` where the move is not
         legal or the row has changed meanwhile; `changes` are written in the same statement. Ends any wait.
+        `refresh` reads the row again, for whoever goes on with it.
         """
         current = AgentWorkOrderStatus(self.status)
         if not is_legal(current, target):
@@ -235,7 +237,8 @@ class AgentWorkOrder(models.Model):
             WorkOrderTransition.objects.create(
                 agent_work_order=self, from_status=current, to_status=target, by=by, reason=reason
             )
-        self.refresh_from_db()
+        if refresh:
+            self.refresh_from_db()
 
     def finish_cancelled(self, *, by: str, fence: Q | None = None) -> None:
         """The move to `cancelled`, once the agent is known to be gone; raises the epoch, so nobody writes after."""

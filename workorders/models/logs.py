@@ -79,23 +79,20 @@ def order_context(order: "AgentWorkOrder") -> dict[str, Any]:
     }
 
 
-def append_log_events(order_pk: int, events: Sequence[LogEvent], *, claim_epoch: int | None = None) -> None:
+def append_log_events(
+    order_pk: int, events: Sequence[LogEvent], *, claim_epoch: int | None = None, last: int | None = None
+) -> None:
     """Append events to one order's log. The order's row is locked, which makes numbers follow commits.
 
-    With `claim_epoch` only while no later claim was made. Raises `LeaseLost`.
+    With `claim_epoch` only while no later claim was made. Raises `LeaseLost`. `last` is the order's `log_sequence`,
+    for a caller that has locked the row itself.
     """
     if not events:
         return
     orders = WorkOrderLog._meta.get_field("agent_work_order").related_model._default_manager
-    with transaction.atomic():
-        rows = orders.select_for_update().filter(pk=order_pk)
-        if claim_epoch is not None:
-            rows = rows.filter(claim_epoch=claim_epoch)
-        last = rows.values_list("log_sequence", flat=True).first()
-        if last is None and claim_epoch is None:
-            raise ObjectDoesNotExist(f"order {order_pk}")
+    with transaction.atomic(savepoint=False):
         if last is None:
-            raise LeaseLost(f"order {order_pk} epoch {claim_epoch}")
+            last = _locked_sequence(orders, order_pk, claim_epoch)
         WorkOrderLog.objects.bulk_create(
             WorkOrderLog(
                 agent_work_order_id=order_pk,
@@ -108,6 +105,18 @@ def append_log_events(order_pk: int, events: Sequence[LogEvent], *, claim_epoch:
             for number, event in enumerate(events, start=1)
         )
         orders.filter(pk=order_pk).update(log_sequence=last + len(events))
+
+
+def _locked_sequence(orders: models.Manager[Any], order_pk: int, claim_epoch: int | None) -> int:
+    rows = orders.select_for_update().filter(pk=order_pk)
+    if claim_epoch is not None:
+        rows = rows.filter(claim_epoch=claim_epoch)
+    last: int | None = rows.values_list("log_sequence", flat=True).first()
+    if last is None and claim_epoch is None:
+        raise ObjectDoesNotExist(f"order {order_pk}")
+    if last is None:
+        raise LeaseLost(f"order {order_pk} epoch {claim_epoch}")
+    return last
 
 
 def record_order_event(order: "AgentWorkOrder", event: str, *, level: str = "info", **fields: Any) -> None:

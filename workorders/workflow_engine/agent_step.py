@@ -247,14 +247,15 @@ class AgentStep:
     def _watch(self, place: Place, done: threading.Event) -> None:
         inspector = Inspector(self._parts.git, self._plan, place)
         seen: SandboxState | None = None
-        while not done.wait(_WATCH_SECONDS if seen else 0):
+        while not done.wait(_WATCH_SECONDS):
             try:
                 self._watch_budget()
                 state = place.sandbox.get_current_state()
-                before, seen = seen or state, state
-                if state.expires_at != before.expires_at:
+                before, seen = seen, state
+                if before is not None and state.expires_at != before.expires_at:
                     self._journal.update_order(sandbox_expires_at=state.expires_at)
-                if state.change_marker == before.change_marker or self._control.cause is not None:
+                unmoved = before is not None and state.change_marker == before.change_marker
+                if unmoved or self._control.cause is not None:
                     continue
                 if (head := self._workplace.take_commits(place)) is not None:
                     self._journal.record_statistics(self._plan.phase, inspector.progress(head))

@@ -30,7 +30,7 @@ from workorders.models import (
 from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
-from workorders.models.logs import append_log_events, record_order_event, storable
+from workorders.models.logs import LogEvent, append_log_events, record_order_event, storable
 from workorders.models.model_access import new_step_token, token_hash
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import (
@@ -117,17 +117,21 @@ class StepJournal:
 
         return self._database.call(run)
 
-    def _end[T](self, write: Callable[[], T]) -> T:
-        """The step's last transaction, which also stores what it logged: whoever sees the end can read all of it."""
+    def _end[T](self, write: Callable[[AgentWorkOrder], T], *columns: str) -> T:
+        """The step's last transaction, which also stores what it logged: whoever sees the end can read all of it.
+
+        `columns` are those of the order that `write` reads, all where none is named.
+        """
+
+        def end(events: Sequence[LogEvent] = ()) -> T:
+            order = self.claim.lock(*columns, *(("log_sequence",) if columns else ()))
+            append_log_events(order.pk, events, last=order.log_sequence)
+            return write(order)
+
         if self._buffer is None:
-            return self._transaction(write)
+            return self._transaction(end)
         with self._buffer.taken(self.claim.pk) as events:
-
-            def write_all() -> T:
-                append_log_events(self.claim.pk, events)
-                return write()
-
-            return self._transaction(write_all)
+            return self._transaction(lambda: end(events))
 
     def fenced[T](self, function: Callable[[AgentWorkOrder], T]) -> T:
         """`function(order)` in one transaction with the order's row locked, if the claim still holds."""
@@ -178,7 +182,8 @@ class StepJournal:
         if plan.kind is not StepKind.DELIVERY:
             changes["current_phase"] = plan.phase
         if order.status == AgentWorkOrderStatus.PENDING:
-            order.move(AgentWorkOrderStatus.RUNNING, by=self.claim.owner, fence=self.claim.fence, **changes)
+            running, owner = AgentWorkOrderStatus.RUNNING, self.claim.owner
+            order.move(running, by=owner, fence=self.claim.fence, refresh=False, **changes)
         else:
             self.claim.write(**changes)
         return run.pk
@@ -267,13 +272,15 @@ class StepJournal:
 
         self._transaction(write)
 
-    def record_statistics(self, phase: AgentWorkflowPhase, progress: GitProgress) -> None:
-        """On the order, and the commits of this step's phase on its run."""
+    def record_statistics(
+        self, phase: AgentWorkflowPhase, progress: GitProgress, patches: Sequence[str] | None = None
+    ) -> None:
+        """On the order, and the commits of this step's phase on its run. `patches` None: the step still runs."""
 
         def write() -> None:
             self.claim.write(**_statistics(progress))
             self._run_rows().update(commits=len(progress.commits_of(phase)))
-            store_git_cache(self.claim.pk, progress, None)
+            store_git_cache(self.claim.pk, progress, patches)
 
         self._transaction(write)
 
@@ -353,36 +360,31 @@ class StepJournal:
         plan: StepPlan,
         status: PhaseRunStatus,
         *,
-        progress: GitProgress,
         head_sha: str,
         plan_path: str = "",
         plan_text: str = "",
-        patches: Sequence[str] = (),
         test_results: AgentTestResults | None = None,
     ) -> None:
         """The step is in git and pushed: close its run and make the next step claimable, with a ticket."""
 
-        def write() -> None:
-            order = self.claim.lock("cancel_requested_at", "approval_sha")
+        def write(order: AgentWorkOrder) -> None:
             self._run_rows().update(
                 status=status,
                 completed_at=timezone.now(),
                 end_sha=head_sha,
-                commits=len(progress.commits_of(plan.phase)),
                 plan_path=plan_path[:500],
                 plan_text=plan_text.replace("\x00", "\ufffd"),
                 **_test_columns(test_results),
             )
             if plan.follow_up:
                 AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DONE)
-            store_git_cache(order.pk, progress, patches)
             order.effects.filter(kind=EffectKind.PUSH, key=head_sha).update(
                 state=EffectState.CONFIRMED, confirmed_at=timezone.now(), settled=True
             )
             pushed = NOTHING_TO_APPROVE if order.approval_sha else {}
-            self._release(order, head_sha=head_sha, **pushed, **_statistics(progress))
+            self._release(order, head_sha=head_sha, **pushed)
 
-        self._end(write)
+        self._end(write, "cancel_requested_at", "approval_sha")
 
     def finish_order(self, outcome: AgentWorkOrderOutcome) -> bool:
         """`completed`: the remote has the commits and, on GitHub, the pull request was found.
@@ -390,8 +392,7 @@ class StepJournal:
         False, and nothing written, where a cancel was acknowledged first: it wins.
         """
 
-        def write() -> bool:
-            order = self.claim.lock()
+        def write(order: AgentWorkOrder) -> bool:
             if order.cancel_requested_at is not None:
                 return False
             self._close_run(PhaseRunStatus.SUCCEEDED)
@@ -403,6 +404,7 @@ class StepJournal:
                 AgentWorkOrderStatus.COMPLETED,
                 by=self.claim.owner,
                 fence=self.claim.fence,
+                refresh=False,
                 outcome=outcome,
                 current_phase=AgentWorkflowPhase.COMPLETED,
                 execution_completed_at=timezone.now(),
@@ -429,8 +431,7 @@ class StepJournal:
             return
         message = storable(str(error))[:4000]
 
-        def write() -> None:
-            order = self.claim.lock()
+        def write(order: AgentWorkOrder) -> None:
             if order.cancel_requested_at is not None:
                 self._close_run(PhaseRunStatus.FAILED, error_message=message, error_category=error.category)
                 self._cancel(order)
@@ -479,8 +480,7 @@ class StepJournal:
     def finish_cancelled(self) -> None:
         """The agent is gone, and so is the pull request of an unfinished delivery."""
 
-        def write() -> None:
-            order = self.claim.lock()
+        def write(order: AgentWorkOrder) -> None:
             close_open_runs(order, PhaseRunStatus.CANCELLED)
             order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
 
@@ -521,8 +521,7 @@ class StepJournal:
     def put_back(self, reason: str) -> None:
         """Stop without counting an attempt: another process continues at once."""
 
-        def write() -> None:
-            order = self.claim.lock()
+        def write(order: AgentWorkOrder) -> None:
             self._close_run(PhaseRunStatus.INTERRUPTED, error_message=reason)
             self._release(order)
 
@@ -532,8 +531,7 @@ class StepJournal:
         """Put the step back until what it waits for is there; no attempt is counted, and everybody can see it."""
         message = storable(wait.message)[:4000]
 
-        def write() -> None:
-            order = self.claim.lock()
+        def write(order: AgentWorkOrder) -> None:
             self._close_run(PhaseRunStatus.INTERRUPTED, error_message=message, error_category=wait.reason)
             if order.cancel_requested_at is not None:
                 self._cancel(order)

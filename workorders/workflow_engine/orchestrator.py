@@ -23,6 +23,7 @@ from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.publishing import Publisher
+from workorders.workflow_engine.push_gate import ProtectedChange
 from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.space import became_full
@@ -170,11 +171,12 @@ class Orchestrator:
             self._control.check()
             self._place = place
             agent = AgentStep(self._parts, self._journal, log, self._control, plan, self._workplace)
-            found = self._inspect(place, inspector, agent, agent.run(place))
+            found, changes = self._inspect(place, inspector, agent, agent.run(place))
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
+            changes = self._publisher.examine(place, found.head_sha, found.progress)
         found = inspector.with_patches(found)
-        self._publisher.push(place, found, inspector)
+        self._publisher.push(place, found, changes)
         self._crash_point("pushed")
         self._workplace.leave(place, found.head_sha)
         log.info(
@@ -187,19 +189,20 @@ class Orchestrator:
         self._journal.finish_step(
             plan,
             found.status,
-            progress=found.progress,
             head_sha=found.head_sha,
             plan_path=found.plan_path,
             plan_text=found.plan_text,
-            patches=found.patches,
             test_results=found.test_results,
         )
         self._crash_point("recorded")
 
     def _inspect(
         self, place: Place, inspector: Inspector, agent: AgentStep, result: AgentRunResult
-    ) -> Inspection:
-        """Commit what was left, take the commits, and demand the evidence; keep them also when it failed."""
+    ) -> tuple[Inspection, tuple[ProtectedChange, ...]]:
+        """Commit what was left, take the commits, and demand the evidence; keep them also when it failed.
+
+        With the evidence comes what of the commits a person must approve.
+        """
         result, head = both(lambda: agent.record(result), lambda: self._take_all(place))
         self._place = None
         progress = inspector.progress(head, at_end=True)
@@ -209,7 +212,10 @@ class Orchestrator:
         try:
             if result.failure is not None:
                 raise AgentRunFailed(result)
-            return inspector.evidence(progress, head)
+            return both(
+                lambda: inspector.evidence(progress, head),
+                lambda: self._publisher.examine(place, head, progress),
+            )
         except (AgentRunFailed, EvidenceMissing):
             self._journal.record_statistics(self._plan.phase, progress)
             self._publisher.push_unfinished(place, head, progress)

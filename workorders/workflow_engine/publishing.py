@@ -5,9 +5,10 @@ import contextlib
 from github_app.protected_paths import parse_patterns
 from sandboxes.errors import ExpectedError, PushRejected
 from workorders import redaction
+from workorders.concurrency import both
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.control import StepControl, StepWaits
-from workorders.workflow_engine.inspection import Inspection, Inspector
+from workorders.workflow_engine.inspection import Inspection
 from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import GitProgress
@@ -38,18 +39,25 @@ class Publisher:
         self._plan = plan
         self._workplace = workplace
 
-    def push(self, place: Place, found: Inspection, inspector: Inspector) -> None:
+    def push(self, place: Place, found: Inspection, changes: tuple[ProtectedChange, ...]) -> None:
         """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
 
-        Raises `SecretInCommits`, and `StepWaits` where a person must approve this very commit first.
+        `changes` are what `examine` found in it: where there are some, it raises `StepWaits`.
         """
-        head, branch = found.head_sha, self._plan.order.git_branch_name
-        if changes := self._needs_approval(place, head, found.progress):
-            self._ask(head, changes, inspector.with_patches(found))
+        head = found.head_sha
+        if changes:
+            self._ask(head, changes, found)
         self._control.check()
         self._journal.plan_push(head)
+        both(
+            lambda: self._journal.record_statistics(self._plan.phase, found.progress, found.patches),
+            lambda: self._push(place, head),
+        )
+
+    def _push(self, place: Place, head: str) -> None:
         if head == (place.remote_sha or place.base_sha):
             return
+        branch = self._plan.order.git_branch_name
         try:
             place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
         except ExpectedError as error:
@@ -63,13 +71,13 @@ class Publisher:
         if head == place.start_sha:
             return
         with contextlib.suppress(ExpectedError):
-            if self._needs_approval(place, head, progress):
+            if self.examine(place, head, progress):
                 return
             place.mirror.push(place.remote, sha=head, git_branch_name=self._plan.order.git_branch_name)
             self._journal.update_order(head_sha=head)
 
-    def _needs_approval(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
-        """What of the new commits a person has not approved. Raises `SecretInCommits`."""
+    def examine(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
+        """What of the new commits a person must approve first, and has not. Raises `SecretInCommits`."""
         gate = PushGate(self._parts.git, place.mirror.path, redactor=redaction.current())
         try:
             changes = gate.inspect(
