@@ -16,12 +16,11 @@ from django_q.models import OrmQ
 from tests.factories import make_order
 from tests.fakes.git_http import create_bare_repository
 from tests.workflow_engine.conftest import SCRIPTED
-from tests.workflow_engine.rows import at_once, lost_workers
+from tests.workflow_engine.rows import at_once
 from workorders import queue, tasks, wiring
 from workorders.models import WorkerProcess
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import supervisor, workers
-from workorders.workflow_engine.parts import EngineParts
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,20 +39,11 @@ class StubSupervisor:
     running = 0
     most = 0
     runs = 0
-    places: list[tuple[int, bool | None]] = []
     lock = threading.Lock()
     at_work: Callable[[], None] = staticmethod(lambda: None)
 
-    def __init__(
-        self,
-        parts: EngineParts,
-        *_database: Any,
-        beat: Callable[[int], None],
-        suspects: bool | None,
-        **_names: Any,
-    ) -> None:
+    def __init__(self, *_parts: Any, beat: Callable[[int], None], **_names: Any) -> None:
         self._beat = beat
-        self.places.append((parts.settings.share, suspects))
 
     def run(self) -> None:
         cls = type(self)
@@ -72,7 +62,7 @@ class StubSupervisor:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> type[StubSupervisor]:
     class Stub(StubSupervisor):
-        places = []
+        pass
 
     monkeypatch.setattr(tasks, "Supervisor", Stub)
     return Stub
@@ -125,25 +115,6 @@ def test_a_worker_is_on_record_while_it_works_and_forgotten_after(stub: type[Stu
     tasks.work()
     assert [(worker.running, worker.share > 0) for worker in seen] == [(0, True)]
     assert WorkerProcess.objects.count() == 0
-
-
-@pytest.mark.parametrize(
-    ("steps", "waiting", "places"),
-    [(4, 2, [(1, True), (4, False)]), (4, 1, [(4, False)]), (1, 2, [(1, None)])],
-    ids=["a suspect", "no suspect", "each step has a process"],
-)
-def test_a_suspect_gets_a_process_of_its_own_beside_the_others(
-    steps: int,
-    waiting: int,
-    places: list[tuple[int, bool | None]],
-    stub: type[StubSupervisor],
-    settings: LazySettings,
-) -> None:
-    settings.WORKORDERS_WORKERS = steps
-    lost_workers(waiting)
-    stub.at_work = staticmethod(tasks.work)  # as the next ticket in another process does
-    tasks.work()
-    assert stub.places == places
 
 
 @pytest.mark.parametrize("place", ["supervisor", "forget_worker", "parts"])

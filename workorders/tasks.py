@@ -25,14 +25,16 @@ def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
     if queue.is_draining():
         return
+    # each with a step at least; one without would hand its ticket on for ever
+    count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
     folder = settings.WORKORDERS_DATA_DIR / "run"
-    slot = _take_slot(folder, os.getppid())
+    slot = _take_slot(folder, os.getppid(), count)
     if slot is None:
         return
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
     try:
         with workers.signed_on(folder, owner):
-            _supervise(owner, slot)
+            _supervise(owner, wiring.share_of(slot.number))
     finally:
         os.close(slot.descriptor)
     if not queue.is_draining() and lease.has_claimable_steps():
@@ -41,23 +43,19 @@ def work() -> None:
 
 @dataclass(frozen=True)
 class Slot:
-    """One of a cluster's places for supervisors: a lock that ends with its process.
+    """One of a cluster's places for supervisors: a lock that ends with its process."""
 
-    Who has it runs `share` steps at once; `suspects` as in `lease.claim_steps`.
-    """
-
+    number: int
     descriptor: int
-    share: int
-    suspects: bool | None
 
 
-def _supervise(owner: str, slot: Slot) -> None:
+def _supervise(owner: str, share: int) -> None:
     started_at = timezone.now()
     guard = DeadManGuard()
     process.guarded_by(guard)
     database = DatabaseThread()
     try:
-        parts = wiring.engine_parts(share=slot.share, database=database)
+        parts = wiring.engine_parts(share=share, database=database)
         Supervisor(
             parts,
             database,
@@ -67,7 +65,6 @@ def _supervise(owner: str, slot: Slot) -> None:
                 owner, share=parts.settings.share, running=running, started_at=started_at
             ),
             guard=guard,
-            suspects=slot.suspects,
         ).run()
     finally:
         process.guarded_by(None)
@@ -76,35 +73,20 @@ def _supervise(owner: str, slot: Slot) -> None:
         workers.forget_worker(owner)
 
 
-def _take_slot(folder: Path, cluster: int) -> Slot | None:
-    """None when the cluster's supervisors are all at work.
-
-    Suspects get one process more, in which each runs alone; where every process runs one step anyway, none is needed.
-    """
+def _take_slot(folder: Path, cluster: int, count: int) -> Slot | None:
+    """None when the cluster's supervisors are all at work."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # each with a step at least; one without would hand its ticket on for ever
-    count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
-    crowded = count < settings.WORKORDERS_WORKERS
-    if crowded and lease.has_claimable_steps(suspects=True):
-        descriptor = _lock(folder / f"supervisor-{cluster}-alone.lock")
-        if descriptor is not None:
-            return Slot(descriptor, share=1, suspects=True)
     for number in range(count):
-        descriptor = _lock(folder / f"supervisor-{cluster}-{number}.lock")
-        if descriptor is not None:
-            return Slot(descriptor, wiring.share_of(number), suspects=False if crowded else None)
+        descriptor = os.open(
+            folder / f"supervisor-{cluster}-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        return Slot(number, descriptor)
     return None
-
-
-def _lock(path: Path) -> int | None:
-    """An open descriptor that holds the lock; None where another has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def recover() -> None:

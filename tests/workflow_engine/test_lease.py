@@ -183,39 +183,46 @@ def test_cancel_requests_of_own_claims_are_seen() -> None:
 # --- suspects ---
 
 
-def claimed(*, suspects: bool | None) -> set[int]:
-    found = claim_steps(owner="host:1:1", lease_seconds=30, limit=9, suspects=suspects)
-    return {item.pk for item in found}
+def claimed(limit: int = 9, *, suspect: bool = True) -> dict[int, bool]:
+    """What a process gets, and which of it is a suspect's."""
+    found = claim_steps(owner="host:1:1", lease_seconds=30, limit=limit, suspect=suspect)
+    return {item.pk: item.is_suspect for item in found}
 
 
-def test_suspects_are_claimed_by_themselves() -> None:
-    suspect, once, fresh = lost_workers(2), lost_workers(1), make_order()
-    assert has_claimable_steps(suspects=True)
-    assert claimed(suspects=False) == {once.pk, fresh.pk}
-    assert not has_claimable_steps(suspects=False)
+def test_no_process_gets_two_suspects() -> None:
+    first, second, once, fresh = lost_workers(2), lost_workers(3), lost_workers(1), make_order()
+    assert claimed() == {first.pk: True, once.pk: False, fresh.pk: False}
+    assert claimed(suspect=False) == {}
     assert has_claimable_steps()
-    assert claimed(suspects=True) == {suspect.pk}
-    assert not has_claimable_steps(suspects=True)
+    assert claimed() == {second.pk: True}
 
 
-def test_where_it_does_not_matter_suspects_are_claimed_with_others() -> None:
-    orders = {lost_workers(3).pk, make_order().pk}
-    assert claimed(suspects=None) == orders
+def test_a_process_that_has_a_suspect_goes_on_with_others() -> None:
+    lost_workers(2)
+    fresh = make_order()
+    assert claimed(suspect=False) == {fresh.pk: False}
+
+
+def test_a_suspect_counts_like_any_other_step() -> None:
+    lost_workers(2)
+    make_order()
+    make_order()
+    assert len(claimed(2)) == 2
 
 
 def test_what_another_phase_or_an_earlier_try_lost_is_no_suspicion() -> None:
     later = lost_workers(2, current_phase=AgentWorkflowPhase.IMPLEMENTING)
     retried = lost_workers(3, attempts_from=2)
-    assert claimed(suspects=False) == {later.pk, retried.pk}
+    assert claimed() == {later.pk: False, retried.pk: False}
 
 
 def test_steps_that_ended_in_another_way_are_no_suspicion() -> None:
     order = make_order(status="running", current_phase="planning", claim_epoch=9)
     for status in (PhaseRunStatus.FAILED, PhaseRunStatus.INTERRUPTED, PhaseRunStatus.FAILED):
         make_run(order, status=status, error_category="github_unavailable")
-    assert claimed(suspects=False) == {order.pk}
+    assert claimed() == {order.pk: False}
 
 
-def test_a_suspect_that_somebody_cancels_needs_no_process_of_its_own() -> None:
+def test_a_suspect_that_somebody_cancels_is_taken_by_anybody() -> None:
     order = lost_workers(2, cancel_requested_at=database_now())
-    assert claimed(suspects=False) == {order.pk}
+    assert claimed(suspect=False) == {order.pk: False}

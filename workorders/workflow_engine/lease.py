@@ -4,16 +4,16 @@ Every claim raises the order's `claim_epoch`. Each later write of the step names
 clause (`Claim.fence`), so a process that lost its claim changes nothing.
 
 A process that dies takes all its steps along, and nobody knows which of them killed it. So an order whose phase has
-lost `SUSPECT_AFTER` workers is a suspect: its next attempt runs in a process without others, which tells.
+lost `SUSPECT_AFTER` workers is a suspect, and no process runs two: the one that kills again dies without another.
 """
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
@@ -35,6 +35,7 @@ class Claim:
     agent_work_order_id: str
     epoch: int
     owner: str
+    is_suspect: bool = field(default=False, compare=False)
 
     @property
     def fence(self) -> Q:
@@ -67,10 +68,8 @@ def this_host() -> str:
     return socket.gethostname()
 
 
-def _claimable(now: datetime, host: str, suspects: bool | None) -> Q:
-    """Steps that may begin now; `suspects` as in `claim_steps`.
-
-    Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere.
+def _claimable(now: datetime, host: str) -> QuerySet[AgentWorkOrder]:
+    """Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere.
 
     A lease in a future that none can reach is of another boot of a host whose clock was wrong (SQLite).
     """
@@ -78,8 +77,7 @@ def _claimable(now: datetime, host: str, suspects: bool | None) -> Q:
     free = Q(lease_expires_at__isnull=True) | ended
     by = now if connection.vendor == "postgresql" else max(now, timezone.now())
     here = Q(preferred_host__in=["", host]) | Q(claimable_at__lte=by - _HOST_PATIENCE)
-    wanted = Q() if suspects is None else _suspect() if suspects else ~_suspect()
-    return Q(status__in=ACTIVE, claimable_at__lte=by) & free & here & wanted
+    return AgentWorkOrder.objects.filter(free, here, status__in=ACTIVE, claimable_at__lte=by)
 
 
 def _suspect() -> Q:
@@ -96,42 +94,43 @@ def _suspect() -> Q:
     )
 
 
-def has_claimable_steps(host: str = "", *, suspects: bool | None = None) -> bool:
-    """For this host, unless told for which; `suspects` as in `claim_steps`."""
-    now = database_now()
-    return AgentWorkOrder.objects.filter(_claimable(now, host or this_host(), suspects)).exists()
+def has_claimable_steps(host: str = "") -> bool:
+    """For this host, unless told for which."""
+    return _claimable(database_now(), host or this_host()).exists()
 
 
 def claim_steps(
-    *,
-    owner: str,
-    lease_seconds: float,
-    limit: int,
-    suspects: bool | None = None,
-    look_first: bool = True,
+    *, owner: str, lease_seconds: float, limit: int, suspect: bool = True, look_first: bool = True
 ) -> list[Claim]:
     """Claim up to `limit` steps, longest waiting first. Two processes never get the same one.
 
-    `suspects`: True for these alone, False for all others, None for both. `look_first`: with a plain read, for looking
-    in vain must not take the write lock; False for who knows that there is something.
+    At most one is a suspect's, and none where `suspect` says that the process runs one already. `look_first`: with a
+    plain read, for looking in vain must not take the write lock; False for who knows that there is something.
     """
     host = owner.partition(":")[0]
-    # who is no suspect is told by the claim itself: almost nobody is, and asking takes longer than looking
-    if limit <= 0 or (look_first and not has_claimable_steps(host, suspects=suspects or None)):
+    wanted = Q() if suspect else ~_suspect()
+    if limit <= 0 or (look_first and not _claimable(database_now(), host).filter(wanted).exists()):
         return []
     with transaction.atomic():
         now = database_now()
-        rows = AgentWorkOrder.objects.filter(_claimable(now, host, suspects)).order_by("claimable_at", "pk")
+        rows = _claimable(now, host).only("pk", "agent_work_order_id", "claim_epoch")
+        rows = rows.order_by("claimable_at", "pk")
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
+        rows = rows.annotate(is_suspect=ExpressionWrapper(_suspect(), BooleanField()))
+        found = list(rows[:limit])
+        suspects = [order for order in found if order.is_suspect]
+        if len(suspects) > suspect:
+            found = [*suspects[:suspect], *rows.exclude(_suspect())[: limit - suspect]]
         claims = []
-        for order in rows.only("pk", "agent_work_order_id", "claim_epoch")[:limit]:
+        for order in found:
             AgentWorkOrder.objects.filter(pk=order.pk).update(
                 claim_epoch=order.claim_epoch + 1,
                 claim_owner=owner,
                 lease_expires_at=now + timedelta(seconds=lease_seconds),
             )
-            claims.append(Claim(order.pk, order.agent_work_order_id, order.claim_epoch + 1, owner))
+            epoch = order.claim_epoch + 1
+            claims.append(Claim(order.pk, order.agent_work_order_id, epoch, owner, order.is_suspect))
     return claims
 
 

@@ -66,7 +66,7 @@ class NoGuard:
 
 
 class Supervisor:
-    """Runs until nothing is left to do for a while, or until `draining()`. `suspects`: see `lease.claim_steps`."""
+    """Runs until nothing is left to do for a while, or until `draining()`."""
 
     def __init__(
         self,
@@ -77,7 +77,6 @@ class Supervisor:
         draining: Callable[[], bool],
         beat: Callable[[int], None],
         guard: Guard | None = None,
-        suspects: bool | None = None,
     ) -> None:
         self._parts = parts
         self._settings = parts.settings
@@ -86,7 +85,6 @@ class Supervisor:
         self._draining = draining
         self._beat = beat
         self._guard_process = guard or NoGuard()
-        self._suspects = suspects
         self._steps: dict[Claim, RunningStep] = {}
         self._lock = threading.Lock()
         self._claiming = threading.Lock()
@@ -134,6 +132,8 @@ class Supervisor:
                 self._claim_up_to(self._settings.share - len(self._running()), look_first)
 
     def _claim_up_to(self, free: int, look_first: bool) -> None:
+        has_suspect = any(step.claim.is_suspect for step in self._running())
+
         def claim_steps() -> tuple[float, list[Claim]]:
             asked_at = time.monotonic()  # here: the call may have waited for the database before
             seconds = self._settings.lease_seconds
@@ -141,7 +141,7 @@ class Supervisor:
                 owner=self._owner,
                 lease_seconds=seconds,
                 limit=free,
-                suspects=self._suspects,
+                suspect=not has_suspect,
                 look_first=look_first,
             )
 
