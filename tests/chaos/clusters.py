@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.chaos.excuses import Run
 from tests.e2e.harness import ROOT, START_SECONDS, LiveServer, wait_for
 
@@ -50,7 +52,7 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Main process first, then what descends from it and is a worker's, not an agent's."""
-        return [self.pid, *(pid for pid in descendants(self.pid) if b"qcluster" in _command(pid))]
+        return [self.pid, *(pid for pid in descendants(self.pid) if b"qcluster" in command_of(pid))]
 
     def kill(self) -> None:
         for pid in self.processes():
@@ -87,8 +89,7 @@ class ChaosServer(LiveServer):
         self.clusters = [Cluster(f"cluster-{number}", self, workers, {}) for number in range(1, clusters + 1)]
 
     def start(self) -> None:
-        for cluster in self.clusters:
-            cluster.start()
+        """The web alone, so that orders wait until it is known what will happen to them."""
         argv = [
             *(sys.executable, "-m", "gunicorn", "config.wsgi:application", f"--bind=127.0.0.1:{self.port}"),
             *(f"--pythonpath={ROOT}", "--worker-class=gthread", "--threads=4", "--no-control-socket"),
@@ -105,10 +106,20 @@ class ChaosServer(LiveServer):
                 start_new_session=True,
             )
         try:
-            wait_for(self._ready, START_SECONDS * 2, "the server and its clusters")
+            wait_for(self._answers, START_SECONDS, "the server")
         except BaseException:
             self.stop()
             raise
+
+    def _answers(self) -> bool:
+        try:
+            return self.http.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def start_clusters(self) -> None:
+        for cluster in self.clusters:
+            cluster.start()
 
     def stop(self, *, number: int = signal.SIGTERM, seconds: float = 60) -> int:
         for cluster in self.clusters:
@@ -168,7 +179,7 @@ def _sqlite() -> Any:
     return dbapi2
 
 
-def _command(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

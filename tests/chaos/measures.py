@@ -23,7 +23,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 def takeovers(server: ChaosServer, hits: list[Hit], markers: Path) -> list[float]:
     """Seconds from a worker's end to the start of the next run, for each run that was lost with a worker.
 
-    A worker's end is a disruption that named its process, or a crash point's marker file whose order it had.
+    A worker's end is a disruption that named its process, or a crash point's marker file of an order it had.
     """
     runs = [_typed(row) for row in server.query(_RUNS)]
     deaths: dict[str, float] = {}  # worker → when
@@ -32,7 +32,7 @@ def takeovers(server: ChaosServer, hits: list[Hit], markers: Path) -> list[float
         pid = int(worker.split(":")[1]) if worker.count(":") >= 2 else 0
         hit = [hit.at for hit in hits if pid in hit.pids and started - 1 <= hit.at <= completed]
         crash = [
-            at for letter, at in _crashes(markers) if order[3] == letter and started - 1 <= at <= completed
+            at for order_id, at in _crashes(markers) if order_id == order and started - 1 <= at <= completed
         ]
         if found := [*hit, *crash]:
             deaths[worker] = min([*found, deaths.get(worker, float("inf"))])
@@ -46,7 +46,7 @@ def takeovers(server: ChaosServer, hits: list[Hit], markers: Path) -> list[float
 
 
 def _crashes(markers: Path) -> list[tuple[str, float]]:
-    return [(path.name.split("-")[-1], path.stat().st_mtime) for path in markers.glob("*")]
+    return [(path.name.partition("-")[2], path.stat().st_mtime) for path in markers.glob("*")]
 
 
 def _typed(row: tuple[Any, ...]) -> tuple[str, int, str, float, float, str, str]:

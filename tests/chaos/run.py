@@ -24,7 +24,6 @@ from workorders.workflow_engine.crash_points import POINTS
 TOKEN = "ghp_chaosChaosChaosChaosChaosChaosChaos0"
 STEPS = 4  # three phases and the delivery
 REQUESTS = 6  # GitHub and git hear about so many requests in one step; its chance is spread over them
-LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 CANCEL_LIMIT_SECONDS = 15.0
 TAKEOVER_EXTRA_SECONDS = 10.0
 _AGENT = Path(__file__).with_name("agent.py")
@@ -120,6 +119,8 @@ class _Run:
             started = time.monotonic()
             disruptions = Disruptions(server, options.seed, options.lease_seconds)
             self._ask(server)
+            server.environment["WORKORDERS_CRASH_AT"] = ",".join(self._crashes())
+            server.start_clusters()
             summary = Summary(options)
             self._until_rest(server, witness, disruptions, summary)
             wall = time.monotonic() - started
@@ -147,25 +148,22 @@ class _Run:
             "WORKORDERS_LEASE_SECONDS": str(options.lease_seconds),
             "WORKORDERS_AGENT_SILENCE_SECONDS": str(options.silence_seconds),
             "WORKORDERS_AGENT_TIMEOUT_SECONDS": "300",
-            "WORKORDERS_CRASH_AT": ",".join(self._crashes()),
             "WORKORDERS_LOG_LEVEL": "INFO",
         }
 
     def _crashes(self) -> list[str]:
-        """Each point once for every so many orders, on the first order whose id begins with a letter."""
-        count = max(1, round(self.options.orders * self.options.faults * STEPS / len(POINTS)))
+        """Each point once for every so many orders, each time on another one."""
         if self.options.faults <= 0:
             return []
+        count = max(1, round(self.options.orders * self.options.faults * STEPS / len(POINTS)))
         points = list(POINTS)
         if self.options.orders < len(POINTS):  # few orders: some of the points
             points = self.random.sample(points, max(2, self.options.orders // 3))
-        letters = self.random.sample(LETTERS, len(LETTERS))
-        entries = []
-        for number in range(count):
-            for position, point in enumerate(points):
-                letter = letters[(position + number * len(points)) % len(letters)]
-                entries.append(f"{point}/-wo-{letter}@{self.markers}/{number}-{point}-{letter}")
-        return entries
+        return [
+            f"{point}/{order_id}@{self.markers}/{point}-{order_id}"
+            for point in points
+            for order_id in self.random.sample(self.ids, count)
+        ]
 
     def _ask(self, server: ChaosServer) -> None:
         for number in range(self.options.orders):
@@ -322,7 +320,7 @@ class _Run:
         summary.lines.append(("orphans", str(len(orphans))))
         summary.broken += [f"an agent of {life.order_id} is alive: {life.kind}" for life in orphans]
         summary.lines.append(("disruptions", _counted(Counter(hit.kind for hit in disruptions.hits))))
-        crashed = Counter(path.name.split("-")[1] for path in self.markers.glob("*"))
+        crashed = Counter(path.name.partition("-")[0] for path in self.markers.glob("*"))
         summary.lines.append(("crash points", _counted(crashed)))
         summary.lines.append(("GitHub", _counted(dice[0].thrown)))
         summary.lines.append(("git", _counted(dice[1].thrown)))
