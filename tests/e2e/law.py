@@ -116,16 +116,16 @@ class Law:
             self.findings.append(f"branches of no order: {stray}")
 
     def _pull_requests(self, orders: list[Json]) -> None:
+        """One for a completed order; for a cancelled one none that is open, since it may have been taken back."""
         if not self.repositories:
             return
-        heads = Counter(
-            pull_request.head_branch
-            for repository in self.repositories
-            for pull_request in repository.pull_requests.values()
-        )
+        found = [item for repository in self.repositories for item in repository.pull_requests.values()]
+        opened = Counter(item.head_branch for item in found)
+        left_open = Counter(item.head_branch for item in found if item.state == "open")
         for order in orders:
             wanted = 1 if order["status"] == "completed" else 0
-            seen = heads[order["git_branch_name"]]
+            count = left_open if order["status"] == "cancelled" else opened
+            seen = count[order["git_branch_name"]]
             if seen != wanted and not (order["status"] == "failed" and seen == 1):
                 self.findings.append(
                     f"{order['agent_work_order_id']} is {order['status']}: {seen} pull requests"

@@ -101,7 +101,7 @@ def test_the_steps_of_a_dead_worker_are_free_soon_and_those_of_others_are_not(tm
     assert seconds_left(lost) > 800, "nobody has died"
     die(tmp_path / "run", ME)
     end_leases_of_the_dead(tmp_path)
-    assert 2 < seconds_left(lost) < 10
+    assert 1 < seconds_left(lost) < 10
     assert not has_claimable_steps(), "its agents get a moment to end"
     assert seconds_left(ending) <= 1, "no lease is lengthened"
     assert seconds_left(other) > 800

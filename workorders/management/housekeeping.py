@@ -26,6 +26,7 @@ logger = structlog.get_logger("workorders")
 BEAT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
 STUCK_SECONDS = 90.0
+_DEATH_LOOK_SECONDS = 0.25
 _PAUSE_SECONDS = 10.0
 _THIS_HOST_ONLY = ProviderSettings()  # what runs elsewhere is the recovery schedule's, once for all hosts
 _WHATEVER_MAY_BE_AWAY = (DatabaseError, InterfaceError, OSError, ExpectedError)
@@ -43,6 +44,7 @@ class Housekeeper:
         self.silent_workers: list[int] = []
         self._waiting: tuple[int, float] | None = None
         self._started_at: datetime | None = None
+        self._run_folder = settings.WORKORDERS_DATA_DIR / "run"
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -78,7 +80,15 @@ class Housekeeper:
             with self._busy:
                 if not self._ended.is_set():
                     self._carefully(self._pass)
-            self._ended.wait(BEAT_SECONDS)
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until the next beat, or until somebody has died, which is seen without the database."""
+        deadline = time.monotonic() + BEAT_SECONDS
+        known = set(workers.dead_workers(self._run_folder))
+        while time.monotonic() < deadline and not self._ended.wait(_DEATH_LOOK_SECONDS):
+            if set(workers.dead_workers(self._run_folder)) - known:
+                return
 
     def _pass(self) -> None:
         # first, for it only reads: a worker that hangs may hold up every write

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-STOPPED_SECONDS = 5.0
+STOPPED_SECONDS = 3.0
 _STOPPED = "T"
 
 

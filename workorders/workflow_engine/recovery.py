@@ -30,7 +30,7 @@ from workorders.workflow_engine.journal import close_open_runs
 logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7
 _WORKER_ROW_DAYS = 1
-_FUNERAL_SECONDS = 3.0  # its guard ends its agents meanwhile
+_FUNERAL_SECONDS = 2.0  # its guard ends its agents meanwhile
 
 
 @dataclass(frozen=True)
