@@ -12,7 +12,7 @@ from django_q.models import OrmQ
 from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from tests.factories import make_order
-from tests.workflow_engine.rows import all_rows, at_once, begun, claim, expire
+from tests.workflow_engine.rows import all_rows, at_once, begun, claim, expire, lost_workers
 from tests.workflow_engine.test_workers import ME, die
 from workorders import queue
 from workorders.errors import LeaseLost
@@ -92,8 +92,8 @@ def seconds_left(order: AgentWorkOrder) -> float:
 
 
 def test_the_steps_of_a_dead_worker_are_free_soon_and_those_of_others_are_not(tmp_path: Path) -> None:
-    lost, ending, other = make_order(), make_order(), make_order()
-    claim_steps(owner=ME, lease_seconds=900, limit=2)
+    lost, ending, suspect, other = make_order(), make_order(), lost_workers(2), make_order()
+    claim_steps(owner=ME, lease_seconds=900, limit=3)
     claim(other, owner="elsewhere:17:1", lease_seconds=900)
     soon = database_now() + timedelta(seconds=1)
     AgentWorkOrder.objects.filter(pk=ending.pk).update(lease_expires_at=soon)
@@ -103,6 +103,7 @@ def test_the_steps_of_a_dead_worker_are_free_soon_and_those_of_others_are_not(tm
     end_leases_of_the_dead(tmp_path)
     assert 1 < seconds_left(lost) < 10
     assert not has_claimable_steps(), "its agents get a moment to end"
+    assert 10 < seconds_left(suspect) < 20
     assert seconds_left(ending) <= 1, "no lease is lengthened"
     assert seconds_left(other) > 800
     before = all_rows()

@@ -146,11 +146,17 @@ def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[Claim
         return _among(claims, AgentWorkOrder.objects.filter(held))
 
 
-def shorten(*, owner: str, seconds: float) -> int:
-    """Let an owner's leases end in `seconds` at the latest, for it can renew none; how many were longer."""
-    end = database_now() + timedelta(seconds=seconds)
-    longer = AgentWorkOrder.objects.filter(claim_owner=owner, lease_expires_at__gt=end)
-    return longer.update(lease_expires_at=end)
+def shorten(*, owner: str, seconds: float, suspect_seconds: float) -> int:
+    """Let an owner's leases end in `seconds` at the latest, for it can renew none; how many were longer.
+
+    A suspect waits for its last attempt a little more, since what killed its workers may pass by itself.
+    """
+    now, held = database_now(), AgentWorkOrder.objects.filter(claim_owner=owner)
+    shortened = 0
+    for rows, wait in ((held.exclude(_suspect()), seconds), (held.filter(_suspect()), suspect_seconds)):
+        end = now + timedelta(seconds=wait)
+        shortened += rows.filter(lease_expires_at__gt=end).update(lease_expires_at=end)
+    return shortened
 
 
 def cancel_requested(*, owner: str, claims: list[Claim]) -> set[Claim]:

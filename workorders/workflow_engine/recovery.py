@@ -31,6 +31,7 @@ logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7
 _WORKER_ROW_DAYS = 1
 _FUNERAL_SECONDS = 2.0  # its guard ends its agents meanwhile
+_SUSPECT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def end_leases_of_the_dead(data_dir: Path) -> None:
     """The steps of this host's workers that died need not wait for the whole lease."""
     folder = data_dir / "run"
     for name in workers.dead_workers(folder):
-        steps = lease.shorten(owner=name, seconds=_FUNERAL_SECONDS)
+        steps = lease.shorten(owner=name, seconds=_FUNERAL_SECONDS, suspect_seconds=_SUSPECT_SECONDS)
         logger.warning("worker_died", worker=name, steps=steps)
         workers.forget_worker(name)
         workers.forget_death(folder, name)
