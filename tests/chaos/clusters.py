@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.chaos.excuses import Run
 from tests.e2e.harness import ROOT, START_SECONDS, LiveServer, wait_for
 
@@ -89,7 +87,8 @@ class ChaosServer(LiveServer):
         self.clusters = [Cluster(f"cluster-{number}", self, workers, {}) for number in range(1, clusters + 1)]
 
     def start(self) -> None:
-        """The web alone, so that orders wait until it is known what will happen to them."""
+        for cluster in self.clusters:
+            cluster.start()
         argv = [
             *(sys.executable, "-m", "gunicorn", "config.wsgi:application", f"--bind=127.0.0.1:{self.port}"),
             *(f"--pythonpath={ROOT}", "--worker-class=gthread", "--threads=4", "--no-control-socket"),
@@ -106,20 +105,10 @@ class ChaosServer(LiveServer):
                 start_new_session=True,
             )
         try:
-            wait_for(self._answers, START_SECONDS, "the server")
+            wait_for(self._ready, START_SECONDS * 2, "the server and its clusters")
         except BaseException:
             self.stop()
             raise
-
-    def _answers(self) -> bool:
-        try:
-            return self.http.get("/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def start_clusters(self) -> None:
-        for cluster in self.clusters:
-            cluster.start()
 
     def stop(self, *, number: int = signal.SIGTERM, seconds: float = 60) -> int:
         for cluster in self.clusters:

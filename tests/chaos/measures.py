@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from tests.chaos.clusters import ChaosServer
+from tests.chaos.crashes import Crash
 from tests.chaos.disruptions import Hit
 
 _RUNS = """
@@ -20,21 +20,17 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def takeovers(server: ChaosServer, hits: list[Hit], markers: Path) -> list[float]:
-    """Seconds from a worker's end to the start of the next run, for each run that was lost with a worker.
-
-    A worker's end is a disruption that named its process, or a crash point's marker file of an order it had.
-    """
+def takeovers(server: ChaosServer, hits: list[Hit], crashes: list[Crash]) -> list[float]:
+    """Seconds from a worker's end to the start of the next run, for each run that was lost with a worker."""
     runs = [_typed(row) for row in server.query(_RUNS)]
     deaths: dict[str, float] = {}  # worker → when
     lost = [run for run in runs if run[6] == "worker_lost"]
-    for order, _, worker, started, completed, *_ in lost:
+    for _, _, worker, started, completed, *_ in lost:
         pid = int(worker.split(":")[1]) if worker.count(":") >= 2 else 0
-        hit = [hit.at for hit in hits if pid in hit.pids and started - 1 <= hit.at <= completed]
-        crash = [
-            at for order_id, at in _crashes(markers) if order_id == order and started - 1 <= at <= completed
+        ends = [hit.at for hit in hits if pid in hit.pids] + [
+            crash.at for crash in crashes if crash.pid == pid
         ]
-        if found := [*hit, *crash]:
+        if found := [at for at in ends if started - 1 <= at <= completed]:
             deaths[worker] = min([*found, deaths.get(worker, float("inf"))])
     seconds = []
     for order, number, worker, started, *_ in lost:
@@ -43,10 +39,6 @@ def takeovers(server: ChaosServer, hits: list[Hit], markers: Path) -> list[float
         if begun and died is not None and died >= started - 1:
             seconds.append(max(0.0, begun[0] - died))
     return seconds
-
-
-def _crashes(markers: Path) -> list[tuple[str, float]]:
-    return [(path.name.partition("-")[2], path.stat().st_mtime) for path in markers.glob("*")]
 
 
 def _typed(row: tuple[Any, ...]) -> tuple[str, int, str, float, float, str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.chaos.clusters import ChaosServer
+from tests.chaos.crashes import Crashes, points_for
 from tests.chaos.disruptions import Disruptions
 from tests.chaos.excuses import INFLICTED, had_its_attempts
 from tests.chaos.measures import percentile, takeovers
@@ -19,10 +20,10 @@ from tests.chaos.outside import Dice, ShakyGit, ShakyGitHub
 from tests.chaos.witness import Witness
 from tests.e2e.harness import FINISHED, ROOT, Json, processes_with
 from tests.e2e.law import Law
-from workorders.workflow_engine.crash_points import POINTS
 
 TOKEN = "ghp_chaosChaosChaosChaosChaosChaosChaos0"
 STEPS = 4  # three phases and the delivery
+AGENTS = 2.5  # that an order starts at the least, as the orders are mixed
 REQUESTS = 6  # GitHub and git hear about so many requests in one step; its chance is spread over them
 CANCEL_LIMIT_SECONDS = 15.0
 TAKEOVER_EXTRA_SECONDS = 10.0
@@ -89,8 +90,12 @@ class _Run:
         self.url = database_url
         self.tell = tell
         self.random = random.Random(f"{options.seed}/run")
-        self.markers = folder / "crashed"
-        self.markers.mkdir(parents=True)
+        self.crashes = Crashes(
+            folder / "crashed",
+            points_for(options.orders, options.orders * STEPS, options.faults, self.random),
+            starts=options.orders * AGENTS,
+            dice=self.random,
+        )
         self.ids: list[str] = []
         self.status: dict[str, str] = {}
         self.cancels: list[_Cancel] = []
@@ -119,8 +124,6 @@ class _Run:
             started = time.monotonic()
             disruptions = Disruptions(server, options.seed, options.lease_seconds)
             self._ask(server)
-            server.environment["WORKORDERS_CRASH_AT"] = ",".join(self._crashes())
-            server.start_clusters()
             summary = Summary(options)
             self._until_rest(server, witness, disruptions, summary)
             wall = time.monotonic() - started
@@ -148,22 +151,9 @@ class _Run:
             "WORKORDERS_LEASE_SECONDS": str(options.lease_seconds),
             "WORKORDERS_AGENT_SILENCE_SECONDS": str(options.silence_seconds),
             "WORKORDERS_AGENT_TIMEOUT_SECONDS": "300",
+            "WORKORDERS_CRASH_AT": self.crashes.setting,
             "WORKORDERS_LOG_LEVEL": "INFO",
         }
-
-    def _crashes(self) -> list[str]:
-        """Each point once for every so many orders, each time on another one."""
-        if self.options.faults <= 0:
-            return []
-        count = max(1, round(self.options.orders * self.options.faults * STEPS / len(POINTS)))
-        points = list(POINTS)
-        if self.options.orders < len(POINTS):  # few orders: some of the points
-            points = self.random.sample(points, max(2, self.options.orders // 3))
-        return [
-            f"{point}/{order_id}@{self.markers}/{point}-{order_id}"
-            for point in points
-            for order_id in self.random.sample(self.ids, count)
-        ]
 
     def _ask(self, server: ChaosServer) -> None:
         for number in range(self.options.orders):
@@ -204,6 +194,7 @@ class _Run:
                 next_disruption += every
                 self.tell(f"{witness.started:5} agents started: {disruptions.one_more()}")
             self._cancel(server, witness.started)
+            self.crashes.arm(witness.started)
             self._look(server)
             if time.monotonic() - told_at > 10:
                 told_at = time.monotonic()
@@ -301,7 +292,7 @@ class _Run:
         summary: Summary,
     ) -> None:
         limit = self.options.lease_seconds + TAKEOVER_EXTRA_SECONDS
-        found = takeovers(server, disruptions.hits, self.markers)
+        found = takeovers(server, disruptions.hits, self.crashes.worked())
         summary.lines.append(("takeover", f"{_spread(found)}, limit {limit:.0f} s"))
         judged = self.options.judge_times
         if judged and percentile(found, 0.95) > limit:
@@ -320,7 +311,7 @@ class _Run:
         summary.lines.append(("orphans", str(len(orphans))))
         summary.broken += [f"an agent of {life.order_id} is alive: {life.kind}" for life in orphans]
         summary.lines.append(("disruptions", _counted(Counter(hit.kind for hit in disruptions.hits))))
-        crashed = Counter(path.name.partition("-")[0] for path in self.markers.glob("*"))
+        crashed = Counter(crash.point for crash in self.crashes.worked())
         summary.lines.append(("crash points", _counted(crashed)))
         summary.lines.append(("GitHub", _counted(dice[0].thrown)))
         summary.lines.append(("git", _counted(dice[1].thrown)))

@@ -28,7 +28,10 @@ POINTS = (
 
 @dataclass(frozen=True)
 class CrashEntry:
-    """Die at `point` of orders whose branch name holds `branch_part`; with a `marker` only until that file exists."""
+    """Die at `point` of orders whose branch name holds `branch_part`.
+
+    With a `marker` only while that file is not there, which then holds the id of the process that died.
+    """
 
     point: str
     branch_part: str = ""
@@ -52,7 +55,8 @@ def _first_time(marker: Path | None) -> bool:
     if marker is None:
         return True
     try:
-        marker.touch(exist_ok=False)
+        with marker.open("x") as file:
+            file.write(str(os.getpid()))
     except FileExistsError:
         return False
     return True
