@@ -1,7 +1,7 @@
 """Fixtures of the end-to-end tests: two databases, GitHub and git over the wire, a scripted model."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +9,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.e2e.harness import LiveServer
 from tests.fakes.git_http import FakeGitServer
 from tests.fakes.github import FakeGitHub, Repository
 from tests.fakes.messages_api import MessagesApi, work_order_script
@@ -25,10 +24,13 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield ""
         return
-    yield from _fresh_postgres(request.getfixturevalue("postgres_url"))
+    with fresh_postgres(request.getfixturevalue("postgres_url")) as url:
+        yield url
 
 
-def _fresh_postgres(server_url: str) -> Iterator[str]:
+@contextmanager
+def fresh_postgres(server_url: str) -> Iterator[str]:
+    """A database of its own on that server, gone afterwards."""
     name = f"wo_{uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -50,12 +52,13 @@ class World:
         return self.github.add_repository(owner, name, **values)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@contextmanager
+def running_world(folder: Path) -> Iterator[World]:
+    """All of it at work; the bare repositories are below `folder`."""
     require_program("gh")
     require_program("bwrap")
     with ExitStack() as stack:
-        git = stack.enter_context(FakeGitServer(tmp_path / "remotes"))
+        git = stack.enter_context(FakeGitServer(folder / "remotes"))
         github = stack.enter_context(FakeGitHub(branch_sha=git.branch_sha))
         model = stack.enter_context(MessagesApi(work_order_script()))
         git.add_token(TOKEN)
@@ -71,7 +74,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def server(tmp_path: Path, world: World) -> Iterator[LiveServer]:
-    """A server with the rehearsal agent, on SQLite."""
-    with LiveServer(tmp_path / "server", world.environment) as live:
-        yield live
+def world(tmp_path: Path) -> Iterator[World]:
+    with running_world(tmp_path) as found:
+        yield found

@@ -5,17 +5,20 @@ Each test drives many orders at once through one server, because waiting for lea
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from tests.chaos.clusters import command_of, descendants
 from tests.e2e.conftest import World
-from tests.e2e.harness import Json, LiveServer, processes_with, wait_for
+from tests.e2e.harness import ROOT, Json, LiveServer, processes_with, wait_for
 from tests.e2e.law import Law, agent_processes
 from tests.e2e.test_control import parent_of
 from tests.fakes.git_http import branches
@@ -23,7 +26,7 @@ from workorders.workflow_engine.crash_points import POINTS
 
 pytestmark = pytest.mark.e2e
 SCRIPTED = f"{sys.executable} {Path(__file__).with_name('scripted_agent.py')}"
-LEASE = 10
+LEASE = 6
 TAKEOVER_SECONDS = LEASE + 10
 # Two places for each order, in different steps where possible: a step that loses its worker three times has failed.
 PLACES = (
@@ -98,19 +101,6 @@ def until_running(server: LiveServer, order_id: str, times: int = 1) -> None:
     wait_for(lambda: server.events(order_id).count("agent_message") >= times, 60, f"the agent of {order_id}")
 
 
-def supervisors(server: LiveServer) -> list[int]:
-    """Worker processes that started an agent which still runs."""
-    found = set()
-    for pid in agent_processes(server.data_dir):
-        try:
-            parent = parent_of(pid)
-            if "manage.py" in Path(f"/proc/{parent}/cmdline").read_text():
-                found.add(parent)
-        except OSError:
-            continue
-    return sorted(found)
-
-
 def test_a_worker_killed_at_any_place_loses_and_doubles_nothing(
     launch: Callable[..., LiveServer], world: World, tmp_path: Path
 ) -> None:
@@ -143,10 +133,60 @@ def test_a_worker_killed_at_any_place_loses_and_doubles_nothing(
         assert starts["planning"] <= 3
 
 
-def test_a_cluster_killed_whole_and_workers_stopped_beyond_their_lease(
-    launch: Callable[..., LiveServer], world: World, tmp_path: Path
+def cluster_of(server: LiveServer) -> list[int]:
+    """The processes of its workers: main process, sentinel and those below it."""
+    [main] = [
+        pid
+        for pid in descendants(server.pid)
+        if b"qcluster" in command_of(pid) and parent_of(pid) == server.pid
+    ]
+    return [main, *(pid for pid in descendants(main) if b"qcluster" in command_of(pid))]
+
+
+def pause(pids: list[int], database_url: str) -> None:
+    """Stop them at a moment when none is in a transaction: what that locks would stay locked for everybody."""
+    for _ in range(50):
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+            ).fetchall()
+        if not rows:
+            return
+        wake(pids)
+    raise AssertionError("they are always in a transaction")
+
+
+def wake(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # replaced meanwhile
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def another_cluster(server: LiveServer) -> Iterator[None]:
+    with (server.folder / "other.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), "qcluster"],
+            env=server.environment,
+            cwd=server.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_cluster_killed_whole_and_one_stopped_beyond_its_lease(
+    launch: Callable[..., LiveServer], world: World, tmp_path: Path, database_url: str
 ) -> None:
-    """One server run: first everything dies at once, then after a restart both workers are paused."""
+    """One server run: first everything dies at once, then after a restart the cluster sleeps while another works."""
     server = launch(WORKORDERS_WORKERS="4", WORKORDERS_WORKER_PROCESSES="2")
     flag = shared_flag(tmp_path)
     request = (
@@ -169,28 +209,25 @@ def test_a_cluster_killed_whole_and_workers_stopped_beyond_their_lease(
         until_running(server, order_id, times=2)
     takeover = time.monotonic() - killed_at
 
-    stopped = supervisors(server)
-    assert stopped
+    stopped = cluster_of(server)
+    assert len(stopped) > 3
     remote = world.git.repository_path("acme", "widgets")
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+    pause(stopped, database_url)
     try:
         # their guards end the agents before anybody else could start one
-        wait_for(
-            lambda: not agent_processes(server.data_dir), LEASE + 3, "the end of the paused workers' agents"
-        )
+        wait_for(lambda: not agent_processes(server.data_dir), LEASE + 3, "the end of the agents")
         before = branches(remote)
         flag.touch()
-        for order_id in ids_of(orders):
-            server.completed(order_id, 150)
-        after = branches(remote)
-        rows = [server.order(order_id) for order_id in ids_of(orders)]
-        logs = [server.logs(order_id) for order_id in ids_of(orders)]
+        with another_cluster(server):
+            for order_id in ids_of(orders):
+                server.completed(order_id, 150)
+            after = branches(remote)
+            rows = [server.order(order_id) for order_id in ids_of(orders)]
+            logs = [server.logs(order_id) for order_id in ids_of(orders)]
+            wake(stopped[1:])
+            time.sleep(1)  # what the losers do when they wake
     finally:
-        for pid in stopped:
-            with suppress(ProcessLookupError):  # replaced meanwhile
-                os.kill(pid, signal.SIGCONT)
-    time.sleep(1)  # what the losers do when they wake
+        wake(stopped)
     assert [server.order(order_id) for order_id in ids_of(orders)] == rows
     assert [server.logs(order_id) for order_id in ids_of(orders)] == logs
     assert branches(remote) == after != before
@@ -198,7 +235,11 @@ def test_a_cluster_killed_whole_and_workers_stopped_beyond_their_lease(
     assert takeover < TAKEOVER_SECONDS + 10, "the server's start included"
 
 
-@pytest.mark.parametrize("isolation", ["bubblewrap", "none"])
+@pytest.mark.parametrize(
+    ("database_url", "isolation"),
+    [("sqlite", "bubblewrap"), ("postgres", "none")],
+    indirect=["database_url"],
+)
 def test_signals_and_hostile_agents(
     launch: Callable[..., LiveServer], world: World, tmp_path: Path, isolation: str
 ) -> None:
@@ -266,7 +307,7 @@ def test_signals_and_hostile_agents(
 def test_an_order_that_kills_its_worker_each_time_fails_alone(
     launch: Callable[..., LiveServer], world: World
 ) -> None:
-    """One process for all: the others die with it until the suspects are tried one by one."""
+    """One process for all: the others die with it until no two suspects share the process."""
     server = launch(
         WORKORDERS_CRASH_AT="agent_running/issue-1-",
         WORKORDERS_WORKERS="3",

@@ -13,7 +13,11 @@ from tests.support import require_program
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("sandbox_type", ["git_branch", "git_worktree"])
+@pytest.mark.parametrize(
+    ("database_url", "sandbox_type"),
+    [("sqlite", "git_branch"), ("postgres", "git_worktree")],
+    indirect=["database_url"],
+)
 def test_a_request_becomes_a_pull_request(
     tmp_path: Path, world: World, database_url: str, sandbox_type: str
 ) -> None:
