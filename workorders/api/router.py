@@ -1,5 +1,8 @@
 """The endpoints: each translates in, makes one call of the services or the read model, and translates out."""
 
+from collections.abc import Callable
+from functools import partial
+
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from ninja import Query, Router
@@ -22,6 +25,7 @@ from workorders.incoming import (
     GitHubRepositoryVerificationRequest,
     as_given,
 )
+from workorders.models import AgentWorkOrder
 from workorders.progress import GitProgressView, LogPage, WorkOrderAnswer, WorkOrderPage
 
 _KEY = {
@@ -168,13 +172,7 @@ def prompt_agent(request: HttpRequest, agent_work_order_id: str, payload: AgentP
 )
 def cancel_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
     """At once where nothing runs; else the worker ends the agent first."""
-    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
-
-    def produce() -> services.Answer:
-        order = services.cancel_agent_work_order(agent_work_order_id=order_id, by=caller.name)
-        return order_answer(progress.answer_for(order), status=202)
-
-    return answer_once(request, payload=None, produce=produce)
+    return _act(request, agent_work_order_id, services.cancel_agent_work_order)
 
 
 @router.post(
@@ -186,13 +184,7 @@ def cancel_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> H
 )
 def retry_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
     """Continues a failed or cancelled order from its first unfinished phase; branch and commits stay."""
-    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
-
-    def produce() -> services.Answer:
-        order = services.retry_agent_work_order(agent_work_order_id=order_id, by=caller.name)
-        return order_answer(progress.answer_for(order), status=202)
-
-    return answer_once(request, payload=None, produce=produce)
+    return _act(request, agent_work_order_id, services.retry_agent_work_order)
 
 
 @router.post(
@@ -204,13 +196,7 @@ def retry_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> Ht
 )
 def continue_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
     """Ends a wait (`waiting_reason`) before its time; 409 where it waits for nothing, or for a decision."""
-    order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
-
-    def produce() -> services.Answer:
-        order = services.continue_agent_work_order(agent_work_order_id=order_id, by=caller.name)
-        return order_answer(progress.answer_for(order), status=202)
-
-    return answer_once(request, payload=None, produce=produce)
+    return _act(request, agent_work_order_id, services.continue_agent_work_order)
 
 
 @router.post(
@@ -224,12 +210,21 @@ def approve_agent_work_order(
     request: HttpRequest, agent_work_order_id: str, payload: ApprovalRequest
 ) -> HttpResponse:
     """Lets exactly this commit be pushed; 409 where the order waits for no approval, or for another commit's."""
+    approve = partial(services.approve_agent_work_order, sha=payload.git_commit_sha)
+    return _act(request, agent_work_order_id, approve, payload)
+
+
+def _act(
+    request: HttpRequest,
+    agent_work_order_id: str,
+    service: Callable[..., AgentWorkOrder],
+    payload: ApprovalRequest | None = None,
+) -> HttpResponse:
+    """The caller does something to the order, once for each key; answers 202 with the order."""
     order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
 
     def produce() -> services.Answer:
-        order = services.approve_agent_work_order(
-            agent_work_order_id=order_id, sha=payload.git_commit_sha, by=caller.name
-        )
+        order = service(agent_work_order_id=order_id, by=caller.name)
         return order_answer(progress.answer_for(order), status=202)
 
     return answer_once(request, payload=payload, produce=produce)

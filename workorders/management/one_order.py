@@ -15,7 +15,7 @@ class Action(Protocol):
 
 
 class OneOrderCommand(BaseCommand):
-    """`action` is the function of `services` that a subclass runs, as a `staticmethod`."""
+    """`action` is the function of `services` that a subclass runs, as a `staticmethod`; or it overrides `act`."""
 
     action: ClassVar[Action]
 
@@ -26,8 +26,12 @@ class OneOrderCommand(BaseCommand):
     def handle(self, *_arguments: Any, **options: Any) -> None:
         try:
             order_id = progress.known_id(options["agent_work_order_id"])
-            order = self.action(agent_work_order_id=order_id, by="command")
+            order = self.act(order_id, options)
         except ExpectedError as error:
             raise failure(error) from error
         answer = progress.answer_for(order)
         self.stdout.write(as_json(answer) if options["json"] else describe(answer.agent_work_order))
+
+    def act(self, order_id: str, options: dict[str, Any]) -> AgentWorkOrder:  # noqa: ARG002  # for subclasses
+        """Raises `ExpectedError`."""
+        return self.action(agent_work_order_id=order_id, by="command")

@@ -1,26 +1,9 @@
 """`manage.py continue_work_order ID`: a waiting order goes on now, before its time."""
 
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandParser
-
-from sandboxes.errors import ExpectedError
-from workorders import progress, services
-from workorders.management.printing import as_json, describe, failure
+from workorders import services
+from workorders.management.one_order import OneOrderCommand
 
 
-class Command(BaseCommand):
+class Command(OneOrderCommand):
     help = "End a work order's wait before its time."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("agent_work_order_id", metavar="ID")
-        parser.add_argument("--json", action="store_true", help="print the API's JSON")
-
-    def handle(self, *_arguments: Any, **options: Any) -> None:
-        try:
-            order_id = progress.known_id(options["agent_work_order_id"])
-            order = services.continue_agent_work_order(agent_work_order_id=order_id, by="command")
-        except ExpectedError as error:
-            raise failure(error) from error
-        answer = progress.answer_for(order)
-        self.stdout.write(as_json(answer) if options["json"] else describe(answer.agent_work_order))
+    action = staticmethod(services.continue_agent_work_order)
