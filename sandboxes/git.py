@@ -176,6 +176,7 @@ class TrustedGit:
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_ADVICE": "0",
+            "GIT_DEFAULT_REF_FORMAT": "files",  # the mirror writes some by itself
         }
 
     def run(
