@@ -13,7 +13,7 @@ from django.core.management import get_commands, load_command_class
 
 from config.env import BASE_DIR, Environment
 from sandboxes.errors import ExpectedError
-from workorders.agent_executor.executor import FAILURES
+from workorders.agent_executor.failures import FAILURES
 from workorders.workflow_engine.agent_step import AgentRunFailed
 from workorders.workflow_engine.retries import RULES
 

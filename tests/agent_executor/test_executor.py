@@ -20,7 +20,8 @@ from sandboxes.process import ProcessControl
 from tests.agent_executor.local_sandbox import LocalSandbox
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.base import AgentFailureCategory as Category
-from workorders.agent_executor.executor import FAILURES, execute_agent_command
+from workorders.agent_executor.executor import execute_agent_command
+from workorders.agent_executor.failures import FAILURES
 
 SESSION = "5f0c6b8e-3f5b-4b39-8b7c-0d7f6f0b6a11"
 

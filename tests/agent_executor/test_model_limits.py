@@ -7,7 +7,7 @@ import pytest
 
 from workorders.agent_executor.base import AgentFailure
 from workorders.agent_executor.base import AgentFailureCategory as Category
-from workorders.agent_executor.executor import explained_by_model
+from workorders.agent_executor.failures import explained_by_model
 from workorders.agent_executor.model_limits import LONGEST_SECONDS, seconds_until_reset
 from workorders.agent_executor.response_parser import ResponseParser
 

@@ -63,7 +63,7 @@ class AgentEvent:
 
 
 class AgentFailureCategory(StrEnum):
-    """Why an agent run did not count, each with its own advice (`executor.FAILURES`)."""
+    """Why an agent run did not count, each with its own advice (`failures.FAILURES`)."""
 
     TIMED_OUT = "agent_timed_out"
     SILENT = "agent_silent"

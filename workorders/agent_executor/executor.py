@@ -7,13 +7,9 @@ nothing about its work: git does.
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from decimal import Decimal
-from types import MappingProxyType
+from collections.abc import Callable
 
-from sandboxes.base import AgentSandbox, CommandExecutionResult, SandboxCommand
+from sandboxes.base import AgentSandbox, SandboxCommand
 from sandboxes.errors import ProgramMissing
 from sandboxes.process import ExitReason, ProcessControl
 from workorders.agent_executor.base import (
@@ -22,182 +18,14 @@ from workorders.agent_executor.base import (
     AgentFailure,
     AgentRequest,
     AgentRunResult,
-    ReportedResult,
     clean_text,
 )
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.command_builder import build_agent_command
-from workorders.agent_executor.model_limits import bounded, seconds_until_reset
+from workorders.agent_executor.failures import Ending, classify, failure_of
 from workorders.agent_executor.response_parser import ResponseParser
 
-_DETAIL_CHARACTERS = 500
-
-
-@dataclass(frozen=True)
-class FailureText:
-    """What a category of failure means to a person, and whether trying again may help."""
-
-    message: str
-    advice: str
-    retryable: bool
-
-
-FAILURES: Mapping[Category, FailureText] = MappingProxyType(
-    {
-        Category.TIMED_OUT: FailureText(
-            "The agent did not finish in the time allowed for a step.",
-            "Ask for less at once, or raise WORKORDERS_AGENT_TIMEOUT_SECONDS, then retry.",
-            False,
-        ),
-        Category.SILENT: FailureText(
-            "The agent said nothing for too long and was ended.",
-            "It is tried again; if it happens often, raise WORKORDERS_AGENT_SILENCE_SECONDS.",
-            True,
-        ),
-        Category.LINGERED: FailureText(
-            "The agent reported its result but did not exit.",
-            "It is tried again; a program it left running may have kept it, see the log.",
-            True,
-        ),
-        Category.CANCELLED: FailureText(
-            "The agent was stopped.", "Nothing is wrong; retry the work order to go on.", False
-        ),
-        Category.MODEL_UNREACHABLE: FailureText(
-            "The agent made no progress: it only reported failed calls to the model.",
-            "Check the network to the model and its status page; the step is tried again.",
-            True,
-        ),
-        Category.NOT_LOGGED_IN: FailureText(
-            "The model's API refused the credential.",
-            "Set a valid ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN for the workers, then retry.",
-            False,
-        ),
-        Category.MODEL_OVERLOADED: FailureText(
-            "The model's API is overloaded or failing.",
-            "Nothing to do: the step goes on by itself later; see the provider's status page.",
-            True,
-        ),
-        Category.RATE_LIMITED: FailureText(
-            "The model's usage limit is reached.",
-            "Nothing to do: the step goes on when the limit resets; raise it, or run fewer orders at once.",
-            True,
-        ),
-        Category.REQUEST_REJECTED: FailureText(
-            "The model's API rejected the request.",
-            "Check WORKORDERS_AGENT_MODEL, the account's access to it and the request's size, then retry.",
-            False,
-        ),
-        Category.BUDGET_EXCEEDED: FailureText(
-            "The agent used up the step's budget.",
-            "Ask for less at once, or raise WORKORDERS_AGENT_BUDGET_USD, then retry.",
-            False,
-        ),
-        Category.TURN_LIMIT: FailureText(
-            "The agent reached its limit of turns.", "Ask for less at once, then retry.", False
-        ),
-        Category.SESSION_UNUSABLE: FailureText(
-            "The agent's earlier session cannot be continued here.",
-            "Nothing to do: the step starts with a fresh session and what git holds.",
-            True,
-        ),
-        Category.NO_RESULT: FailureText(
-            "The agent ended without reporting a result.",
-            "It is tried again; if it happens again, run `manage.py doctor` and read its last words below.",
-            True,
-        ),
-        Category.KILLED: FailureText(
-            "The agent was killed from outside, as when memory runs out.",
-            "It is tried again; check the worker's memory and WORKORDERS_WORKERS.",
-            True,
-        ),
-        Category.REPORTED_ERROR: FailureText(
-            "The agent reported an error.",
-            "Read the message, change the request if need be, then retry.",
-            False,
-        ),
-        Category.EXIT_CODE: FailureText(
-            "The agent reported a good result but exited with an error.",
-            "It is tried again; its last words are in the log.",
-            True,
-        ),
-        Category.PERMISSION_DENIED: FailureText(
-            "Every action the agent tried was denied to it.",
-            "Look for managed settings that forbid bypassPermissions on the worker's machine.",
-            False,
-        ),
-        Category.MISSING: FailureText(
-            "The agent's program could not be started.",
-            "Install it on every worker machine or correct WORKORDERS_AGENT_COMMAND; see `manage.py doctor`.",
-            False,
-        ),
-    }
-)
-
-_BY_REASON: Mapping[ExitReason, Category] = {
-    ExitReason.STOPPED: Category.CANCELLED,
-    ExitReason.TIMED_OUT: Category.TIMED_OUT,
-    ExitReason.SILENT: Category.SILENT,
-    ExitReason.LINGERED: Category.LINGERED,
-}
-_BY_SUBTYPE: Mapping[str, Category] = {
-    "error_max_budget_usd": Category.BUDGET_EXCEEDED,
-    "error_max_turns": Category.TURN_LIMIT,
-}
-_BY_STATUS: Mapping[int, Category] = {
-    400: Category.REQUEST_REJECTED,
-    401: Category.NOT_LOGGED_IN,
-    402: Category.RATE_LIMITED,
-    403: Category.REQUEST_REJECTED,
-    404: Category.REQUEST_REJECTED,
-    408: Category.MODEL_OVERLOADED,
-    413: Category.REQUEST_REJECTED,
-    422: Category.REQUEST_REJECTED,
-    429: Category.RATE_LIMITED,
-}
-# The CLI's own words, for what it reports without a status. Only looked for where a run reported an error.
-_BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), category)
-    for pattern, category in (
-        (
-            r"no conversation found with session id|session id \S+ is already in use",
-            Category.SESSION_UNUSABLE,
-        ),
-        (
-            r"not logged in|please run /login|invalid api key|oauth token (has )?(expired|been revoked)"
-            r"|api error: 401|authentication_error|oauth authentication is currently not",
-            Category.NOT_LOGGED_IN,
-        ),
-        (r"api error: (529|5\d\d)|overloaded_error|\boverloaded\b", Category.MODEL_OVERLOADED),
-        (
-            r"(usage|rate|session|weekly|5-hour) limit|(hit|reached) your .{0,40}limit|rejected \(429\)"
-            r"|api error: 429|credit balance is too low|out of (usage )?credits",
-            Category.RATE_LIMITED,
-        ),
-        (r"api error: 4\d\d|prompt is too long|issue with the selected model", Category.REQUEST_REJECTED),
-        (
-            r"unable to connect to api|connection error|api error: (connection|request timed)",
-            Category.MODEL_UNREACHABLE,
-        ),
-        (r"maximum budget", Category.BUDGET_EXCEEDED),
-        (r"maximum number of turns", Category.TURN_LIMIT),
-    )
-)
-_PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
-# What an agent says when it does not know, or does not tell, why the model did not answer it.
-_UNEXPLAINED = frozenset(
-    {Category.REPORTED_ERROR, Category.EXIT_CODE, Category.NO_RESULT, Category.MODEL_UNREACHABLE}
-)
-_BY_GATEWAY: tuple[tuple[str, Category], ...] = (
-    ("Work Orders: the step's budget", Category.BUDGET_EXCEEDED),
-    ("Work Orders: no credential for the model", Category.NOT_LOGGED_IN),
-    ("Work Orders: the model's API cannot be reached", Category.MODEL_UNREACHABLE),
-)
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_CANNOT_START_CODES = frozenset({126, 127})  # what a shell and `env` say; bwrap says 1 and these words
-_CANNOT_START_WORDS = ("bwrap: execvp", "prlimit: failed to execute", "choom: failed to execute")
-_KILLED_CODES = frozenset(
-    {137, 139, 143, 134}
-)  # 128 + KILL, SEGV, TERM, ABRT, as a shell or bwrap reports them
 
 
 def execute_agent_command(
@@ -230,11 +58,11 @@ def execute_agent_command(
             on_stdout=watch.receive,
         )
     except ProgramMissing as error:
-        failure = _failure(Category.MISSING, str(error))
+        failure = failure_of(Category.MISSING, str(error))
         return _run_result(request, watch.parser, failure, None, time.monotonic() - started, "")
     watch.finish(outcome.stdout)
     stderr = _stderr_tail(outcome.stderr)
-    failure_found = _classify(_Ending(outcome, watch.parser.result, watch.parser, stderr))
+    failure_found = classify(Ending(outcome, watch.parser.result, watch.parser, stderr))
     watch.parser.truncated = watch.parser.truncated or outcome.truncated
     return _run_result(
         request, watch.parser, failure_found, outcome.exit_code, outcome.duration_seconds, stderr
@@ -279,144 +107,6 @@ class _Watch:
             self._control.exit_within(0, ExitReason.SILENT)
 
 
-@dataclass(frozen=True)
-class _Ending:
-    """All that is known when an agent is over."""
-
-    outcome: CommandExecutionResult
-    report: ReportedResult | None
-    parser: ResponseParser
-    stderr: str
-
-    @property
-    def killed(self) -> bool:
-        return self.outcome.exit_code < 0 or self.outcome.exit_code in _KILLED_CODES
-
-
-def _classify(ending: _Ending) -> AgentFailure | None:
-    """None when the run counts; else the first rule that knows an answer."""
-    for rule in _RULES:
-        if (category := rule(ending)) is not None:
-            failure = _failure(category, _detail(ending))
-            return replace(failure, retry_after_seconds=_reset(ending)) if category in _PASSING else failure
-    return None
-
-
-def _reset(ending: _Ending) -> float | None:
-    """When the model's side said that it will serve again."""
-    words = f"{ending.report.text if ending.report else ''}\n{ending.stderr}"
-    return seconds_until_reset(words, now=datetime.now(UTC), resets_at=ending.parser.limit_resets_at)
-
-
-def _ended_by_us(ending: _Ending) -> Category | None:
-    category = _BY_REASON.get(ending.outcome.reason)
-    if category is Category.LINGERED:  # what it reported before it lingered says more
-        return _reported_failure(ending) or category
-    if category in {Category.SILENT, Category.TIMED_OUT} and ending.parser.only_retrying:
-        return Category.MODEL_UNREACHABLE
-    return category
-
-
-def _ended_without_report(ending: _Ending) -> Category | None:
-    if ending.report is not None:
-        return None
-    code = ending.outcome.exit_code
-    if code in _CANNOT_START_CODES or (code and ending.stderr.startswith(_CANNOT_START_WORDS)):
-        return Category.MISSING
-    if ending.killed:
-        return Category.KILLED
-    return (_by_words(ending.stderr) if code else None) or Category.NO_RESULT
-
-
-def _reported_failure(ending: _Ending) -> Category | None:
-    report = ending.report
-    if report is None or (not report.is_error and report.subtype in {"success", ""}):
-        return None
-    status = report.api_error_status
-    return (
-        _BY_SUBTYPE.get(report.subtype)
-        or _by_gateway(report.text)
-        or _by_status(status)
-        or _by_words(f"{report.text}\n{ending.stderr}")
-        or Category.REPORTED_ERROR
-    )
-
-
-def _ended_badly(ending: _Ending) -> Category | None:
-    if ending.outcome.exit_code == 0:
-        return None
-    return Category.KILLED if ending.killed else Category.EXIT_CODE
-
-
-def _all_denied(ending: _Ending) -> Category | None:
-    denials = ending.report.permission_denials if ending.report else 0
-    return Category.PERMISSION_DENIED if denials and denials >= ending.parser.tool_calls else None
-
-
-# In this order: who ended it, whether it said anything, what it said, how it left.
-_RULES: tuple[Callable[[_Ending], Category | None], ...] = (
-    _ended_by_us,
-    _ended_without_report,
-    _reported_failure,
-    _ended_badly,
-    _all_denied,
-)
-
-
-def _by_gateway(text: str) -> Category | None:
-    """The model gateway's own refusals, whose status alone would say something else."""
-    return next((category for words, category in _BY_GATEWAY if words in text), None)
-
-
-def _by_status(status: int | None) -> Category | None:
-    if status is None:
-        return None
-    return Category.MODEL_OVERLOADED if status >= 500 else _BY_STATUS.get(status)
-
-
-def _by_words(text: str) -> Category | None:
-    return next((category for pattern, category in _BY_WORDS if pattern.search(text)), None)
-
-
-def _detail(ending: _Ending) -> str:
-    """The agent's own words on what went wrong, if there are any."""
-    if ending.report is not None and ending.report.is_error and ending.report.text:
-        return ending.report.text
-    if ending.outcome.reason is not ExitReason.EXITED:
-        return ""
-    last = ending.stderr.strip().splitlines()[-1:] if ending.stderr.strip() else []
-    return "; ".join([f"exit code {ending.outcome.exit_code}", *last])
-
-
-def _failure(category: Category, detail: str) -> AgentFailure:
-    known = FAILURES[category]
-    detail = clean_text(detail.strip(), _DETAIL_CHARACTERS)
-    message = f"{known.message} ({detail})" if detail else known.message
-    return AgentFailure(category, message, known.advice, known.retryable)
-
-
-def budget_failure(spent_usd: Decimal) -> AgentFailure:
-    """For a run that was cut off from the model, whatever it says of itself."""
-    return _failure(Category.BUDGET_EXCEEDED, f"{spent_usd:.4f} USD spent")
-
-
-def explained_by_model(failure: AgentFailure, status: int, resets_in_seconds: float | None) -> AgentFailure:
-    """The failure with the model's own last answer, which counts for more than what the agent makes of it.
-
-    `status` is that answer's HTTP status, `resets_in_seconds` when it said it will serve again.
-    """
-    category = _by_status(status)
-    if category not in _PASSING or failure.category not in _UNEXPLAINED | _PASSING:
-        return failure
-    if category is not failure.category:
-        failure = replace(
-            _failure(category, failure.message), retry_after_seconds=failure.retry_after_seconds
-        )
-    if resets_in_seconds is None:
-        return failure
-    return replace(failure, retry_after_seconds=bounded(resets_in_seconds))
-
-
 def _stderr_tail(stderr: bytes) -> str:
     return clean_text(stderr[-STDERR_TAIL_BYTES:].decode("utf-8", "replace"), STDERR_TAIL_BYTES).strip()
 
@@ -452,7 +142,3 @@ def _run_result(
         stderr_tail=stderr_tail,
         output_truncated=parser.truncated,
     )
-
-
-if missing := set(Category) - set(FAILURES):
-    raise RuntimeError(f"No advice for agent failures: {sorted(missing)}")

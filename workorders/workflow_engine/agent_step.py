@@ -14,7 +14,8 @@ from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
 from sandboxes.process import ExitReason, ProcessControl
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
-from workorders.agent_executor.executor import budget_failure, execute_agent_command, explained_by_model
+from workorders.agent_executor.executor import execute_agent_command
+from workorders.agent_executor.failures import budget_failure, explained_by_model
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
