@@ -29,6 +29,7 @@ from workorders.models.clock import database_now
 from workorders.models.logs import LogEvent
 from workorders.states import AgentWorkOrderStatus, EffectState, PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
+from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepControl, StopCause
 from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.orchestrator import Orchestrator
@@ -173,7 +174,7 @@ class World:
         journal = StepJournal(claim(order), InlineDatabase())
         plan = journal.begin()
         log = StepLogger(order.pk, plan.context, self.events)
-        Orchestrator(self.parts(crash_at), journal, log, StepControl(), plan).run()
+        Orchestrator(ClaimedStep(self.parts(crash_at), journal, log, StepControl(), plan)).run()
         order.refresh_from_db()
         return order
 
@@ -480,8 +481,7 @@ def test_completion_yields_to_a_cancel_that_came_first(world: World) -> None:
     plan = journal.begin()
     cancel(order)
     control = StepControl()
-    Orchestrator(
-        world.parts(), journal, StepLogger(order.pk, plan.context, world.events), control, plan
-    ).run()
+    log = StepLogger(order.pk, plan.context, world.events)
+    Orchestrator(ClaimedStep(world.parts(), journal, log, control, plan)).run()
     order.refresh_from_db()
     assert (order.status, control.cause) == (Status.CANCELLED, StopCause.CANCEL)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from sandboxes.base import SandboxState
@@ -19,13 +19,10 @@ from workorders.agent_executor.failures import budget_failure, explained_by_mode
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
-from workorders.workflow_engine.control import StepControl
+from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.inspection import Inspector
-from workorders.workflow_engine.journal import RunUsage, StepJournal
-from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.journal import RunUsage
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
-from workorders.workflow_engine.recorder import StepLogger
-from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0
@@ -69,31 +66,18 @@ def _as_recorded(result: AgentRunResult, usage: RunUsage) -> AgentRunResult:
 class AgentStep:
     """One run of the agent in an opened place."""
 
-    def __init__(
-        self,
-        parts: EngineParts,
-        journal: StepJournal,
-        log: StepLogger,
-        control: StepControl,
-        plan: StepPlan,
-        workplace: Workplace,
-    ) -> None:
-        self._parts = parts
-        self._settings = parts.settings
-        self._journal = journal
-        self._log = log
-        self._control = control
+    def __init__(self, step: ClaimedStep, workplace: Workplace) -> None:
+        self._step = step
+        self._settings = step.parts.settings
         # The agent's own brake: that it lingered or was cut off must not stop what the step does after it.
-        self._agent_control = ProcessControl(control.group, within=control)
-        self._plan = plan
+        self._agent_control = ProcessControl(step.control.group, within=step.control)
         self._workplace = workplace
-        self._crash_point = partial(parts.crash_point, git_branch_name=plan.order.git_branch_name)
 
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end."""
         command = self._command(place)
         request = self._request(place, command)
-        self._log.info(
+        self._step.log.info(
             "agent_command_started",
             command_name=f"/{command.command_name}" if command else "follow_up",
             agent_session_id=request.session_id,
@@ -104,28 +88,28 @@ class AgentStep:
             result = execute_agent_command(
                 place.sandbox, request, control=self._agent_control, on_event=self._on_event
             )
-        self._crash_point("agent_done")
+        self._step.crash_point("agent_done")
         return result
 
     def record(self, result: AgentRunResult) -> AgentRunResult:
         """Its cost and session into the books; what they say it came to. Raises `LeaseLost`."""
         result = self._explained(result)
-        usage = self._journal.record_agent_run(result)
+        usage = self._step.journal.record_agent_run(result)
         result = _as_recorded(result, usage)
         self._log_end(result, usage)
         return result
 
     def _explained(self, result: AgentRunResult) -> AgentRunResult:
-        if result.failure is None or (error := self._journal.last_model_error()) is None:
+        if result.failure is None or (error := self._step.journal.last_model_error()) is None:
             return result
         failure = explained_by_model(result.failure, error.status, error.resets_in_seconds)
         return replace(result, failure=failure)
 
     def _command(self, place: Place) -> AgentCommand | None:
         """The repository's own command from the base commit where it has one, else the shipped one."""
-        if self._plan.step is None:
+        if self._step.plan.step is None:
             return None
-        name = self._plan.step.command_name
+        name = self._step.plan.step.command_name
         path = f".claude/commands/{name}.md"
         override = self._from_base(place).get(path)
         if override is not None:
@@ -134,16 +118,16 @@ class AgentStep:
 
     def _from_base(self, place: Place) -> dict[str, bytes]:
         """What the base commit may say to the agent, as text: its CLAUDE.md and its own command for this step."""
-        command = self._plan.step.command_name if self._plan.step else "none"
+        command = self._step.plan.step.command_name if self._step.plan.step else "none"
         return _read_base(
-            self._parts.git,
+            self._step.parts.git,
             place.mirror.path,
             place.base_sha,
             (_GUIDANCE_FILE, f".claude/commands/{command}.md"),
         )
 
     def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
-        order, settings, credential = self._plan.order, self._settings, place.credential
+        order, settings, credential = self._step.plan.order, self._settings, place.credential
         arguments = [order.agent_work_order_id, order.github_issue_number or "none"]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
         metered = credential.kind is CredentialKind.GATEWAY_TOKEN
@@ -166,12 +150,12 @@ class AgentStep:
         )
 
     def _texts(self, place: Place) -> RequestTexts:
-        order = self._plan.order
+        order = self._step.plan.order
         so_far: tuple[str, ...] = ()
         if not place.session.resume and place.start_sha != place.base_sha:
-            so_far = self._plan.so_far
+            so_far = self._step.plan.so_far
             if place.start_sha != order.head_sha:  # the branch has more than the rows know
-                commits = self._parts.git.commits(
+                commits = self._step.parts.git.commits(
                     place.mirror.path, base=place.base_sha, head=place.start_sha
                 )
                 so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
@@ -180,24 +164,24 @@ class AgentStep:
             issue_number=order.github_issue_number or "",
             issue_title=order.github_issue_title,
             issue_body=order.github_issue_body,
-            follow_up=self._plan.follow_up.text if self._plan.follow_up else "",
+            follow_up=self._step.plan.follow_up.text if self._step.plan.follow_up else "",
             so_far=so_far,
-            previous_failure=self._plan.previous_failure,
+            previous_failure=self._step.plan.previous_failure,
         )
 
     def _environment(self) -> dict[str, str]:
         environment = {
-            "WORKORDERS_AGENT_WORK_ORDER_ID": self._plan.order.agent_work_order_id,
-            "WORKORDERS_PHASE": self._plan.phase.value,
-            "WORKORDERS_ATTEMPT": str(self._plan.attempt),
+            "WORKORDERS_AGENT_WORK_ORDER_ID": self._step.plan.order.agent_work_order_id,
+            "WORKORDERS_PHASE": self._step.plan.phase.value,
+            "WORKORDERS_ATTEMPT": str(self._step.plan.attempt),
         }
-        if self._plan.follow_up:
+        if self._step.plan.follow_up:
             environment["WORKORDERS_FOLLOW_UP"] = "1"
         return environment
 
     def _on_event(self, event: AgentEvent) -> None:
-        self._crash_point("agent_running")
-        log = self._log.warning if event.kind in _WARNINGS else self._log.info
+        self._step.crash_point("agent_running")
+        log = self._step.log.warning if event.kind in _WARNINGS else self._step.log.info
         log(f"agent_{event.kind}", summary=event.summary, **dict(event.fields))
 
     def _log_end(self, result: AgentRunResult, usage: RunUsage) -> None:
@@ -212,9 +196,9 @@ class AgentStep:
             "turns": result.turns,
         }
         if result.failure is None:
-            self._log.info("agent_command_completed", **fields)
+            self._step.log.info("agent_command_completed", **fields)
             return
-        self._log.error(
+        self._step.log.error(
             "agent_command_failed",
             **fields,
             error=result.failure.message,
@@ -229,7 +213,7 @@ class AgentStep:
     def _watching(self, place: Place) -> Iterator[None]:
         """Refresh the order's git statistics from another thread whenever the sandbox's HEAD moves."""
         done = threading.Event()
-        name = f"watch-{self._plan.order.agent_work_order_id}"
+        name = f"watch-{self._step.plan.order.agent_work_order_id}"
         watcher = threading.Thread(
             target=copy_context().run, args=(self._watch, place, done), name=name, daemon=True
         )
@@ -242,11 +226,11 @@ class AgentStep:
 
     def _watch_budget(self) -> None:
         """An agent that goes on after the gateway has refused it would only wait for its time to run out."""
-        if self._settings.agent_budget_usd is not None and self._journal.budget_refused():
+        if self._settings.agent_budget_usd is not None and self._step.journal.budget_refused():
             self._agent_control.exit_within(_BUDGET_GRACE_SECONDS, ExitReason.STOPPED)
 
     def _watch(self, place: Place, done: threading.Event) -> None:
-        inspector = Inspector(self._parts.git, self._plan, place)
+        inspector = Inspector(self._step.parts.git, self._step.plan, place)
         seen: SandboxState | None = None
         while not done.wait(_WATCH_SECONDS):
             try:
@@ -254,13 +238,13 @@ class AgentStep:
                 state = place.sandbox.get_current_state()
                 before, seen = seen, state
                 if before is not None and state.expires_at != before.expires_at:
-                    self._journal.update_order(sandbox_expires_at=state.expires_at)
+                    self._step.journal.update_order(sandbox_expires_at=state.expires_at)
                 unmoved = before is not None and state.change_marker == before.change_marker
-                if unmoved or self._control.cause is not None:
+                if unmoved or self._step.control.cause is not None:
                     continue
                 if (head := self._workplace.take_commits(place)) is not None:
-                    self._journal.record_statistics(self._plan.phase, inspector.progress(head))
+                    self._step.journal.record_statistics(self._step.plan.phase, inspector.progress(head))
             except ExpectedError as error:  # a half-written commit, say; the step's end inspects for good
-                self._log.warning("git_progress_unreadable", error=str(error))
+                self._step.log.warning("git_progress_unreadable", error=str(error))
             except LeaseLost:
                 return

@@ -10,42 +10,29 @@ from github_app.errors import GitHubError
 from github_app.references import RepositoryReference
 from github_app.types import GitHubPullRequest
 from workorders.states import EffectKind, EffectState
-from workorders.workflow_engine.control import StepControl, StepStopped, StopCause
+from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.control import StepStopped, StopCause
 from workorders.workflow_engine.effects import Effect, EffectLedger, asking
-from workorders.workflow_engine.journal import StepJournal
-from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
-from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import decide
-from workorders.workflow_engine.step_plan import StepPlan
 
 
 class GitHubDelivery:
     """Publishes one claimed order."""
 
-    def __init__(
-        self,
-        parts: EngineParts,
-        journal: StepJournal,
-        log: StepLogger,
-        control: StepControl,
-        plan: StepPlan,
-    ) -> None:
-        self._parts = parts
-        self._ledger = EffectLedger(journal)
-        self._log = log
-        self._control = control
-        self._plan = plan
-        self._order = plan.order
+    def __init__(self, step: ClaimedStep) -> None:
+        self._step = step
+        self._ledger = EffectLedger(step.journal)
+        self._order = step.plan.order
 
     @property
     def _reference(self) -> RepositoryReference:
-        return self._parts.parse_reference(self._plan.repository.repository_url)
+        return self._step.parts.parse_reference(self._step.plan.repository.repository_url)
 
     def _send(self, effect: Effect) -> None:
-        self._control.check()
+        self._step.control.check()
         if not self._ledger.send(effect):
-            self._control.stop_because(StopCause.CANCEL)
+            self._step.control.stop_because(StopCause.CANCEL)
             raise StepStopped
 
     # --- the pull request ---
@@ -57,7 +44,7 @@ class GitHubDelivery:
         found, created = asking(
             self._ledger,
             effect,
-            lambda: self._parts.pull_requests.ensure_pull_request(
+            lambda: self._step.parts.pull_requests.ensure_pull_request(
                 self._reference,
                 head_branch=order.git_branch_name,
                 base_branch=order.base_branch,
@@ -70,10 +57,10 @@ class GitHubDelivery:
                 about_to_post=lambda: self._send(effect),
             ),
         )
-        self._parts.crash_point("pull_request_posted", order.git_branch_name)
+        self._step.crash_point("pull_request_posted")
         self._confirm(effect, found)
-        self._parts.crash_point("pull_request_stored", order.git_branch_name)
-        self._log.info(
+        self._step.crash_point("pull_request_stored")
+        self._step.log.info(
             "github_pull_request_created" if created else "github_pull_request_found",
             pull_request_url=found.pull_request_url,
             pull_request_number=found.pull_request_number,
@@ -100,7 +87,9 @@ class GitHubDelivery:
         if found.state == "closed":
             if effect.state != EffectState.UNDONE and found.head_sha == self._order.head_sha:
                 # a person closed it and nothing is new
-                self._log.warning("github_pull_request_left_closed", pull_request_url=found.pull_request_url)
+                self._step.log.warning(
+                    "github_pull_request_left_closed", pull_request_url=found.pull_request_url
+                )
                 return found
             return self._reopen(effect, found, text)
         return self._update(found, text) if text != _same_lines(found.pull_request_body) else found
@@ -112,12 +101,12 @@ class GitHubDelivery:
         reopened = asking(
             self._ledger,
             effect,
-            lambda: self._parts.pull_requests.update_pull_request(
+            lambda: self._step.parts.pull_requests.update_pull_request(
                 self._reference, number, body=text, state="open"
             ),
         )
         self._confirm(effect, reopened)
-        self._log.info("github_pull_request_reopened", pull_request_url=found.pull_request_url)
+        self._step.log.info("github_pull_request_reopened", pull_request_url=found.pull_request_url)
         return reopened
 
     def _update(self, found: GitHubPullRequest, text: str) -> GitHubPullRequest:
@@ -130,10 +119,10 @@ class GitHubDelivery:
         updated = asking(
             self._ledger,
             effect,
-            lambda: self._parts.pull_requests.update_pull_request(self._reference, number, body=text),
+            lambda: self._step.parts.pull_requests.update_pull_request(self._reference, number, body=text),
         )
         self._ledger.confirm(effect, number=number, address=found.pull_request_url)
-        self._log.info("github_pull_request_updated", pull_request_url=found.pull_request_url)
+        self._step.log.info("github_pull_request_updated", pull_request_url=found.pull_request_url)
         return updated
 
     # --- the comment ---
@@ -148,7 +137,7 @@ class GitHubDelivery:
             url = asking(
                 self._ledger,
                 effect,
-                lambda: self._parts.issues.comment_on_issue(
+                lambda: self._step.parts.issues.comment_on_issue(
                     self._reference,
                     issue_number,
                     body=body,
@@ -158,13 +147,13 @@ class GitHubDelivery:
                 ),
             )
         except GitHubError as error:
-            if decide(error, attempt=self._plan.attempt, waited=self._plan.waited) is not None:
+            if decide(error, attempt=self._step.plan.attempt, waited=self._step.plan.waited) is not None:
                 raise
-            self._log.warning("github_issue_comment_failed", issue_number=issue_number, error=str(error))
+            self._step.log.warning("github_issue_comment_failed", issue_number=issue_number, error=str(error))
             return
-        self._parts.crash_point("commented", self._order.git_branch_name)
+        self._step.crash_point("commented")
         self._ledger.confirm(effect, address=url)
-        self._log.info("github_issue_commented", issue_number=issue_number, comment_url=url)
+        self._step.log.info("github_issue_commented", issue_number=issue_number, comment_url=url)
 
     # --- a cancelled order ---
 
@@ -174,12 +163,14 @@ class GitHubDelivery:
             try:
                 found = self._find(effect)
                 if found is not None and found.state == "open":
-                    self._parts.pull_requests.update_pull_request(
+                    self._step.parts.pull_requests.update_pull_request(
                         self._reference, found.pull_request_number, state="closed"
                     )
-                    self._log.info("github_pull_request_withdrawn", pull_request_url=found.pull_request_url)
+                    self._step.log.info(
+                        "github_pull_request_withdrawn", pull_request_url=found.pull_request_url
+                    )
             except GitHubError as error:
-                self._log.error(
+                self._step.log.error(
                     "github_pull_request_not_withdrawn",
                     git_branch_name=self._order.git_branch_name,
                     error=str(error),
@@ -188,7 +179,7 @@ class GitHubDelivery:
             self._ledger.undo(effect)
 
     def _find(self, effect: Effect) -> GitHubPullRequest | None:
-        clients = self._parts.pull_requests
+        clients = self._step.parts.pull_requests
         if effect.number is not None:
             return clients.read_pull_request(self._reference, effect.number)
         return clients.find_pull_request_again(self._reference, self._order.git_branch_name)

@@ -16,18 +16,15 @@ from workorders.errors import EvidenceMissing, WorkersLost
 from workorders.states import Wait
 from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
-from workorders.workflow_engine.control import StepControl, StepStopped, StepWaits, StopCause
+from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.control import StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
-from workorders.workflow_engine.journal import StepJournal
-from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.push_gate import ProtectedChange
-from workorders.workflow_engine.recorder import StepLogger
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.space import became_full
-from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WITHDRAW_SECONDS = 10.0
@@ -35,35 +32,24 @@ _SAVE_SECONDS = 5.0  # for the commits of an agent that was stopped
 
 
 class Orchestrator:
-    """Runs one step for one claim. `control` may be pulled from another thread at any time."""
+    """Runs one step for one claim. Its control may be pulled from another thread at any time."""
 
-    def __init__(
-        self,
-        parts: EngineParts,
-        journal: StepJournal,
-        log: StepLogger,
-        control: StepControl,
-        plan: StepPlan,
-    ) -> None:
-        self._parts = parts
-        self._journal = journal
-        self._log = log
-        self._control = control
-        self._plan = plan
-        self._workplace = Workplace(parts, journal, log, plan)
-        self._publisher = Publisher(parts, journal, log, control, plan, self._workplace)
+    def __init__(self, step: ClaimedStep) -> None:
+        self._step = step
+        self._workplace = Workplace(step)
+        self._publisher = Publisher(step, self._workplace)
         self._place: Place | None = None  # where an agent may have left what is not in git yet
-        self._github = GitHubDelivery(parts, journal, log, control, plan)
+        self._github = GitHubDelivery(step)
 
     def run(self) -> None:
         """To the step's recorded end. Raises `LeaseLost`, after which nothing more was written."""
         started = time.monotonic()
         try:
-            self._crash_point("claimed")
-            if self._plan.cancel_requested:
-                self._control.stop_because(StopCause.CANCEL)
-            self._control.check()
-            if self._plan.kind is StepKind.DELIVERY:
+            self._step.crash_point("claimed")
+            if self._step.plan.cancel_requested:
+                self._step.control.stop_because(StopCause.CANCEL)
+            self._step.control.check()
+            if self._step.plan.kind is StepKind.DELIVERY:
                 self._deliver()
             else:
                 self._work()
@@ -72,112 +58,109 @@ class Orchestrator:
         except StepWaits as waits:
             self._waits(waits.wait)
         except ExpectedError as error:
-            if self._control.cause is not None:
+            if self._step.control.cause is not None:
                 self._stopped()
             elif says_disk_full(error):
-                self._waits(became_full(self._parts.settings))
+                self._waits(became_full(self._step.parts.settings))
             else:
                 self._failed(error, time.monotonic() - started)
         except OSError as error:
             if not says_disk_full(error):
                 raise
-            self._waits(became_full(self._parts.settings))
-
-    def _crash_point(self, name: str) -> None:
-        self._parts.crash_point(name, self._plan.order.git_branch_name)
+            self._waits(became_full(self._step.parts.settings))
 
     def _stopped(self) -> None:
-        match self._control.cause:
+        match self._step.control.cause:
             case StopCause.CANCEL:
                 self._remove_place()
                 with finishing_within(_WITHDRAW_SECONDS):
                     self._github.withdraw()
-                self._journal.finish_cancelled()
+                self._step.journal.finish_cancelled()
             case StopCause.DRAIN:
-                self._log.info("workflow_step_put_back", phase=self._plan.phase)
-                self._journal.put_back("The worker was stopped; the step goes on elsewhere.")
+                self._step.log.info("workflow_step_put_back", phase=self._step.plan.phase)
+                self._step.journal.put_back("The worker was stopped; the step goes on elsewhere.")
             case _:  # nobody may have taken over yet: then the step need not wait for the lease's end
-                self._journal.put_back(
+                self._step.journal.put_back(
                     "The worker was out of touch with the database; the step goes on elsewhere."
                 )
 
     def _waits(self, wait: Wait) -> None:
-        if self._control.cause is not None:
+        if self._step.control.cause is not None:
             self._stopped()
             return
-        self._journal.wait(self._plan, wait)
+        self._step.journal.wait(self._step.plan, wait)
 
     def _failed(self, error: ExpectedError, seconds: float) -> None:
-        decision = decide(error, attempt=self._plan.tries, waited=self._plan.waited)
+        decision = decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited)
         if isinstance(decision, Wait):
             self._waits(decision)
             return
-        self._log.error(
+        self._step.log.error(
             "workflow_phase_failed",
-            phase=self._plan.phase,
-            attempt=self._plan.attempt,
+            phase=self._step.plan.phase,
+            attempt=self._step.plan.attempt,
             error=str(error),
             error_category=error.category,
             duration_seconds=round(seconds, 2),
         )
         if decision is None:
             self._remove_place()
-        self._journal.fail_step(self._plan, error)
+        self._step.journal.fail_step(self._step.plan, error)
 
     def _remove_place(self) -> None:
         """Unless it holds work that could not be brought into git: that stays, and the order's log says so."""
         if self._place is not None:
             try:
-                with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
+                with finishing_within(_SAVE_SECONDS) if self._step.control.cause else nullcontext():
                     head = self._workplace.take_commits(self._place, final=True)
             except (ExpectedError, OSError) as error:
-                self._log.warning(
+                self._step.log.warning(
                     "sandbox_kept",
                     sandbox_identifier=self._place.sandbox.sandbox_identifier,
                     reason=f"The agent's work in it could not be brought into git: {error}",
                 )
                 return
             if head is not None:
-                self._log.info("sandbox_work_kept", git_commit_sha=head)
+                self._step.log.info("sandbox_work_kept", git_commit_sha=head)
         self._workplace.remove()
 
     def _deliver(self) -> None:
         self._require_living_workers()
-        delivery = Delivery(self._parts, self._github, self._control.check)
+        delivery = Delivery(self._step.parts, self._github, self._step.control.check)
         mirror, remote = self._workplace.mirror, self._workplace.remote
         # the mirror has all of the work: nothing is delivered from the place
-        outcome, _ = both(lambda: delivery.deliver(self._plan, mirror, remote), self._workplace.remove)
-        if not self._journal.finish_order(outcome):
-            self._control.stop_because(StopCause.CANCEL)
+        outcome, _ = both(lambda: delivery.deliver(self._step.plan, mirror, remote), self._workplace.remove)
+        if not self._step.journal.finish_order(outcome):
+            self._step.control.stop_because(StopCause.CANCEL)
             raise StepStopped
 
     def _require_living_workers(self) -> None:
-        if self._plan.workers_lost >= RULES[WorkersLost.category].attempts:
-            raise WorkersLost(f"The worker died {self._plan.workers_lost} times while it ran this step.")
+        if self._step.plan.workers_lost >= RULES[WorkersLost.category].attempts:
+            raise WorkersLost(f"The worker died {self._step.plan.workers_lost} times while it ran this step.")
 
     def _work(self) -> None:
-        plan, log = self._plan, self._log
+        plan, log = self._step.plan, self._step.log
         started = time.monotonic()
         self._require_living_workers()
         if not plan.runs:
             log.info("agent_work_order_started")
         log.info("workflow_phase_started", phase=plan.phase, attempt=plan.attempt, kind=plan.kind)
         self._workplace.verify()
-        self._control.check()
+        self._step.control.check()
         place = self._workplace.open()
-        inspector = Inspector(self._parts.git, plan, place)
+        inspector = Inspector(self._step.parts.git, plan, place)
         found = inspector.adoptable()
         if found is None:
-            self._control.check()
+            self._step.control.check()
             self._place = place
-            agent = AgentStep(self._parts, self._journal, log, self._control, plan, self._workplace)
+            agent = AgentStep(self._step, self._workplace)
             found, changes = self._inspect(place, inspector, agent, agent.run(place))
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
             changes = self._publisher.examine(place, found.head_sha, found.progress)
         found = inspector.with_patches(found)
         self._publisher.push(place, found, changes)
-        self._crash_point("pushed")
+        self._step.crash_point("pushed")
         self._workplace.leave(place, found.head_sha)
         log.info(
             "workflow_phase_completed",
@@ -186,7 +169,7 @@ class Orchestrator:
             commits=len(found.progress.commits_of(plan.phase)),
             duration_seconds=round(time.monotonic() - started, 2),
         )
-        self._journal.finish_step(
+        self._step.journal.finish_step(
             plan,
             found.status,
             head_sha=found.head_sha,
@@ -194,7 +177,7 @@ class Orchestrator:
             plan_text=found.plan_text,
             test_results=found.test_results,
         )
-        self._crash_point("recorded")
+        self._step.crash_point("recorded")
 
     def _inspect(
         self, place: Place, inspector: Inspector, agent: AgentStep, result: AgentRunResult
@@ -206,9 +189,9 @@ class Orchestrator:
         result, head = both(lambda: agent.record(result), lambda: self._take_all(place))
         self._place = None
         progress = inspector.progress(head, at_end=True)
-        for commit in progress.commits_of(self._plan.phase):
-            self._log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
-        self._control.check()
+        for commit in progress.commits_of(self._step.plan.phase):
+            self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
+        self._step.control.check()
         try:
             if result.failure is not None:
                 raise AgentRunFailed(result)
@@ -217,13 +200,13 @@ class Orchestrator:
                 lambda: self._publisher.examine(place, head, progress),
             )
         except (AgentRunFailed, EvidenceMissing):
-            self._journal.record_statistics(self._plan.phase, progress)
+            self._step.journal.record_statistics(self._step.plan.phase, progress)
             self._publisher.push_unfinished(place, head, progress)
             raise
 
     def _take_all(self, place: Place) -> str:
         """The head of what the agent left. Raises `StepStopped` where another worker may be at it by now."""
-        if self._control.cause is StopCause.LOST:
+        if self._step.control.cause is StopCause.LOST:
             raise StepStopped
-        with finishing_within(_SAVE_SECONDS) if self._control.cause else nullcontext():
+        with finishing_within(_SAVE_SECONDS) if self._step.control.cause else nullcontext():
             return self._workplace.take_commits(place, final=True) or place.start_sha

@@ -7,14 +7,11 @@ from sandboxes.errors import ExpectedError, PushRejected
 from workorders import redaction
 from workorders.concurrency import both
 from workorders.states import EffectState, Wait, WaitingReason
-from workorders.workflow_engine.control import StepControl, StepWaits
+from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.control import StepWaits
 from workorders.workflow_engine.inspection import Inspection
-from workorders.workflow_engine.journal import StepJournal
-from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.push_gate import ProtectedChange, PushGate, SecretInCommits
-from workorders.workflow_engine.recorder import StepLogger
-from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _NAMED_PATHS = 5
@@ -23,20 +20,8 @@ _NAMED_PATHS = 5
 class Publisher:
     """Pushes for one claimed step."""
 
-    def __init__(
-        self,
-        parts: EngineParts,
-        journal: StepJournal,
-        log: StepLogger,
-        control: StepControl,
-        plan: StepPlan,
-        workplace: Workplace,
-    ) -> None:
-        self._parts = parts
-        self._journal = journal
-        self._log = log
-        self._control = control
-        self._plan = plan
+    def __init__(self, step: ClaimedStep, workplace: Workplace) -> None:
+        self._step = step
         self._workplace = workplace
 
     def push(self, place: Place, found: Inspection, changes: tuple[ProtectedChange, ...]) -> None:
@@ -47,24 +32,26 @@ class Publisher:
         head = found.head_sha
         if changes:
             self._ask(head, changes, found)
-        self._control.check()
-        self._journal.plan_push(head)
+        self._step.control.check()
+        self._step.journal.plan_push(head)
         both(
-            lambda: self._journal.record_statistics(self._plan.phase, found.progress, found.patches),
+            lambda: self._step.journal.record_statistics(
+                self._step.plan.phase, found.progress, found.patches
+            ),
             lambda: self._push(place, head),
         )
 
     def _push(self, place: Place, head: str) -> None:
         if head == (place.remote_sha or place.base_sha):
             return
-        branch = self._plan.order.git_branch_name
+        branch = self._step.plan.order.git_branch_name
         try:
             place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
         except ExpectedError as error:
             refused = isinstance(error, PushRejected)
-            self._journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
+            self._step.journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
             raise
-        self._log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
+        self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
 
     def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
         """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
@@ -73,33 +60,33 @@ class Publisher:
         with contextlib.suppress(ExpectedError):
             if self.examine(place, head, progress):
                 return
-            place.mirror.push(place.remote, sha=head, git_branch_name=self._plan.order.git_branch_name)
-            self._journal.update_order(head_sha=head)
+            place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
+            self._step.journal.update_order(head_sha=head)
 
     def examine(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
         """What of the new commits a person must approve first, and has not. Raises `SecretInCommits`."""
-        gate = PushGate(self._parts.git, place.mirror.path, redactor=redaction.current())
+        gate = PushGate(self._step.parts.git, place.mirror.path, redactor=redaction.current())
         try:
             changes = gate.inspect(
                 head=head,
                 known=(place.remote_sha, place.base_sha, place.upstream_sha),
                 base_sha=place.base_sha,
-                patterns=parse_patterns(self._plan.repository.protected_paths),
+                patterns=parse_patterns(self._step.plan.repository.protected_paths),
                 net_paths=[change.path for change in progress.changes],
                 commits=progress.commits,
             )
         except SecretInCommits as error:
-            self._log.error("git_push_blocked", git_commit_sha=head, error=str(error))
+            self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
             self._workplace.forget_unpushed(place)  # or the next attempt would start from them
             raise
-        return () if head == self._plan.order.approved_sha else changes
+        return () if head == self._step.plan.order.approved_sha else changes
 
     def _ask(self, head: str, changes: tuple[ProtectedChange, ...], found: Inspection) -> None:
         paths = [{"path": change.path, "commit_sha": change.commit_sha} for change in changes]
         names = ", ".join(change.path for change in changes[:_NAMED_PATHS])
         more = f" and {len(changes) - _NAMED_PATHS} more" if len(changes) > _NAMED_PATHS else ""
-        self._log.warning("git_push_held", git_commit_sha=head, paths=[item["path"] for item in paths])
-        prompted = self._journal.request_approval(head, paths, found.progress, found.patches)
+        self._step.log.warning("git_push_held", git_commit_sha=head, paths=[item["path"] for item in paths])
+        prompted = self._step.journal.request_approval(head, paths, found.progress, found.patches)
         words = f"The commit {head[:12]} changes protected paths ({names}{more}) and was not pushed."
         seconds = 0 if prompted else None  # somebody has said already how to go on
         raise StepWaits(Wait(WaitingReason.APPROVAL_REQUIRED, words, seconds))

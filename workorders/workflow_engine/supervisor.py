@@ -17,6 +17,7 @@ from sandboxes.process import controlled_by
 from workorders.doorbell import Doorbell
 from workorders.errors import LeaseLost
 from workorders.workflow_engine import lease
+from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepControl, StopCause
 from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.lease import Claim
@@ -171,7 +172,7 @@ class Supervisor:
             log = StepLogger(claim.pk, plan.context, self._buffer, claim.epoch)
             try:
                 with controlled_by(step.control):
-                    Orchestrator(self._parts, journal, log, step.control, plan).run()
+                    Orchestrator(ClaimedStep(self._parts, journal, log, step.control, plan)).run()
             except LeaseLost:
                 raise
             except Exception as error:  # a fault of ours must end this step only, and be seen on its page

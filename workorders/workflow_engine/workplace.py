@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -21,10 +21,8 @@ from sandboxes.registry import create_sandbox
 from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
-from workorders.workflow_engine.journal import ModelGrant, StepJournal
-from workorders.workflow_engine.parts import EngineParts
-from workorders.workflow_engine.recorder import StepLogger
-from workorders.workflow_engine.step_plan import StepPlan
+from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.journal import ModelGrant
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _VERIFIED_FOR = timedelta(minutes=10)
@@ -57,27 +55,23 @@ class Place:
 class Workplace:
     """Opens, empties and removes the place of one claimed step."""
 
-    def __init__(self, parts: EngineParts, journal: StepJournal, log: StepLogger, plan: StepPlan) -> None:
-        self._parts = parts
-        self._data_dir = parts.settings.data_dir
-        self._journal = journal
-        self._log = log
-        self._plan = plan
-        self._order = plan.order
-        self._crash_point = partial(parts.crash_point, git_branch_name=plan.order.git_branch_name)
+    def __init__(self, step: ClaimedStep) -> None:
+        self._step = step
+        self._data_dir = step.parts.settings.data_dir
+        self._order = step.plan.order
 
     @cached_property
     def reference(self) -> RepositoryReference:
         """Raises `ExpectedError` where the repository is no longer one this server accepts."""
-        return self._parts.parse_reference(self._plan.repository.repository_url)
+        return self._step.parts.parse_reference(self._step.plan.repository.repository_url)
 
     @cached_property
     def remote(self) -> RemoteRepository:
-        return self._parts.remote_for(self.reference)
+        return self._step.parts.remote_for(self.reference)
 
     @cached_property
     def mirror(self) -> RepositoryMirror:
-        return RepositoryMirror(self._data_dir, str(self.reference.key), self._parts.git)
+        return RepositoryMirror(self._data_dir, str(self.reference.key), self._step.parts.git)
 
     @property
     def _identifier(self) -> str:
@@ -88,7 +82,7 @@ class Workplace:
         return f"refs/work-orders/{self._order.agent_work_order_id}"
 
     def _session(self) -> AgentSession:
-        previous = self._plan.previous_session_id
+        previous = self._step.plan.previous_session_id
         if previous and self._any_sandbox().holds_session(previous):
             return AgentSession(previous, resume=True)
         return AgentSession(str(uuid4()), resume=False)
@@ -97,12 +91,12 @@ class Workplace:
         """Ask GitHub once for each order: may we push, and what does the issue say? Raises `GitHubError`s."""
         if self.reference.is_local:
             return
-        order, repository = self._order, self._plan.repository
+        order, repository = self._order, self._step.plan.repository
         known_since = repository.access_verified_at
         fresh = known_since is not None and timezone.now() - known_since < _VERIFIED_FOR
         if not (fresh and repository.can_push):
-            found = self._parts.repositories.verify_repository_access(self.reference)
-            self._journal.update_repository(
+            found = self._step.parts.repositories.verify_repository_access(self.reference)
+            self._step.journal.update_repository(
                 repository.pk,
                 default_branch=found.default_branch,
                 is_accessible=True,
@@ -111,15 +105,15 @@ class Workplace:
                 access_verified_at=timezone.now(),
                 verification_error="",
             )
-            self._log.info("github_repository_verified", is_accessible=True, can_push=found.can_push)
+            self._step.log.info("github_repository_verified", is_accessible=True, can_push=found.can_push)
             require_push(found)
         if order.github_issue_number and not order.github_issue_title:
-            issue = self._parts.issues.read_issue(self.reference, order.github_issue_number)
+            issue = self._step.parts.issues.read_issue(self.reference, order.github_issue_number)
             order.github_issue_title, order.github_issue_body = issue.issue_title, issue.issue_body
-            self._journal.update_order(
+            self._step.journal.update_order(
                 github_issue_title=issue.issue_title, github_issue_body=issue.issue_body
             )
-            self._log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
+            self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
 
     def open(self) -> Place:
         """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one."""
@@ -140,8 +134,8 @@ class Workplace:
         if not attached:
             sandbox.setup()
         start_seconds = time.monotonic() - started
-        self._crash_point("sandbox_opened")
-        token = self._journal.record_place(
+        self._step.crash_point("sandbox_opened")
+        token = self._step.journal.record_place(
             base_sha=base_sha,
             base_branch=point.base_branch,
             sandbox_identifier=sandbox.sandbox_identifier,
@@ -152,7 +146,7 @@ class Workplace:
             **self._as_columns(sandbox, SandboxCondition.RUNNING),
         )
         if not order.base_sha:
-            self._log.info(
+            self._step.log.info(
                 "git_branch_created",
                 git_branch_name=order.git_branch_name,
                 base_branch=point.base_branch,
@@ -160,7 +154,7 @@ class Workplace:
             )
         if not attached:
             identifier = sandbox.sandbox_identifier
-            self._log.info(
+            self._step.log.info(
                 "sandbox_created",
                 sandbox_identifier=identifier,
                 start_sha=start_sha,
@@ -171,7 +165,7 @@ class Workplace:
             mirror=self.mirror,
             remote=self.remote,
             session=session,
-            credential=self._parts.settings.model_access.credential_for(self._sandbox_type, token),
+            credential=self._step.parts.settings.model_access.credential_for(self._sandbox_type, token),
             upstream_sha=point.base_sha,
             base_sha=base_sha,
             start_sha=start_sha,
@@ -184,7 +178,7 @@ class Workplace:
 
     def _model_grant(self) -> ModelGrant:
         """A token is noted before the agent gets it, and good until the step ends."""
-        settings = self._parts.settings
+        settings = self._step.parts.settings
         return ModelGrant(
             settings.model_access.kind_for(self._sandbox_type),
             budget_usd=settings.agent_budget_usd,
@@ -193,10 +187,10 @@ class Workplace:
 
     def _start_sha(self, point: StartingPoint, base_sha: str) -> str:
         """The newest of the order's commits: the remote branch, what this host's mirror kept, else the base."""
-        git, path, head = self._parts.git, self.mirror.path, self._order.head_sha
-        if not self._plan.runs and not point.branch_sha:
+        git, path, head = self._step.parts.git, self.mirror.path, self._order.head_sha
+        if not self._step.plan.runs and not point.branch_sha:
             return base_sha  # nobody has worked yet
-        if head and head == point.branch_sha and self._plan.runs[-1].status in STEP_DONE:
+        if head and head == point.branch_sha and self._step.plan.runs[-1].status in STEP_DONE:
             return head  # the last step ended well and all of it is pushed
         here = git.known_commits(path, [head, self._kept_ref])
         newest = here.get(head) or base_sha  # or pushed elsewhere, and gone from the remote
@@ -217,10 +211,10 @@ class Workplace:
             start_sha=start_sha,
             mirror_path=self.mirror.path,
             data_dir=self._data_dir,
-            trailers=phase_tracker.trailers_for(order.agent_work_order_id, self._plan.phase, session_id),
-            isolation=self._parts.settings.isolation,
-            providers=self._parts.settings.providers,
-            attempt=self._journal.claim.epoch,
+            trailers=phase_tracker.trailers_for(order.agent_work_order_id, self._step.plan.phase, session_id),
+            isolation=self._step.parts.settings.isolation,
+            providers=self._step.parts.settings.providers,
+            attempt=self._step.journal.claim.epoch,
         )
         return create_sandbox(self._sandbox_type, spec)
 
@@ -245,14 +239,14 @@ class Workplace:
         """A step ended well here at `head_sha`; the next may go on in the same place."""
         place.sandbox.mark_idle(head_sha)
         if changes := self._as_columns(place.sandbox, SandboxCondition.IDLE):
-            self._journal.update_order(**changes)
+            self._step.journal.update_order(**changes)
 
     def take_commits(self, place: Place, *, final: bool = False) -> str | None:
         """Bundle out of the sandbox, inspect, keep in the mirror: the accepted head, or None without commits.
 
         `final`, once the agent has ended: what it left uncommitted is committed first.
         """
-        message = f"{self._plan.phase}: keep changes the agent left uncommitted" if final else ""
+        message = f"{self._step.plan.phase}: keep changes the agent left uncommitted" if final else ""
         bundle = self._data_dir / "outbox" / f"{self._order.agent_work_order_id}-{uuid4().hex}.bundle"
         try:
             if not place.sandbox.export_bundle(
@@ -260,7 +254,7 @@ class Workplace:
             ):
                 return None
             if final:
-                self._crash_point("committed")
+                self._step.crash_point("committed")
             head = place.mirror.accept_bundle(
                 bundle,
                 git_branch_name=self._order.git_branch_name,
@@ -268,7 +262,7 @@ class Workplace:
                 keep_as=self._kept_ref,
             )
             if final:
-                self._crash_point("fetched")
+                self._step.crash_point("fetched")
             return head
         finally:
             bundle.unlink(missing_ok=True)
@@ -282,14 +276,16 @@ class Workplace:
         try:
             sandbox = self._any_sandbox()  # raises where the settings refuse it by now
             if sandbox.get_current_state().exists:
-                self._crash_point("cleaning")
+                self._step.crash_point("cleaning")
                 with finishing_within(_REMOVE_SECONDS):
                     sandbox.cleanup()
             elif sandbox.shares_host:
                 return
         except (ExpectedError, OSError) as error:  # recovery removes what is left
-            self._log.warning("sandbox_cleanup_failed", error=str(error))
+            self._step.log.warning("sandbox_cleanup_failed", error=str(error))
         else:
-            self._log.info("sandbox_cleanup_completed", sandbox_identifier=self._identifier)
+            self._step.log.info("sandbox_cleanup_completed", sandbox_identifier=self._identifier)
             if not sandbox.shares_host:
-                self._journal.update_order(sandbox_state=SandboxCondition.REMOVED, sandbox_expires_at=None)
+                self._step.journal.update_order(
+                    sandbox_state=SandboxCondition.REMOVED, sandbox_expires_at=None
+                )
