@@ -256,25 +256,30 @@ class RepositoryMirror:
             )
 
     def keep(self, ref: str, sha: str) -> None:
-        """Put a ref at a commit that is here. Raises `GitError` while another process has it locked."""
+        """Put an order's ref at a commit that is here. Raises `GitError` while another process writes it."""
         try:
             self._write_ref(ref, sha)
         except (
             FileExistsError,
             FileNotFoundError,
-        ) as error:  # a dead git's lock; or git has just packed all refs away
-            with exclusive_lock(self._lock_path):
-                if isinstance(error, FileExistsError) and not self._clear_stale_locks():
-                    raise GitError(f"{ref} is locked: another process writes it.", retryable=True) from error
-            self._write_ref(ref, sha)
+        ):  # a dead worker's lock, or git has just packed all refs away
+            with exclusive_lock(self._lock_path):  # no git of ours packs refs now
+                self._remove_dead_lock(ref)
+                try:
+                    self._write_ref(ref, sha)
+                except FileExistsError as error:
+                    raise _ref_is_locked(ref) from error
 
     def _write_ref(self, ref: str, sha: str) -> None:
-        """As git does it: into a lock file beside the ref, which then takes its place. No process is started."""
-        path = self.path / ref
+        """As git does it: into a lock file beside the ref, which then takes its place. No process is started.
+
+        The file is locked, too, so that others see whether its writer lives.
+        """
+        path, lock = self.path / ref, self.path / f"{ref}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f"{path.name}.lock")
         with lock.open("xb") as file:
             try:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(f"{sha}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -282,6 +287,16 @@ class RepositoryMirror:
             except OSError:
                 lock.unlink(missing_ok=True)
                 raise
+
+    def _remove_dead_lock(self, ref: str) -> None:
+        """What a killed writer of this ref has left. Raises `GitError` where it lives."""
+        lock = self.path / f"{ref}.lock"
+        with suppress(FileNotFoundError), lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise _ref_is_locked(ref) from error
+            lock.unlink()
 
     def _clear_stale_locks(self) -> int:
         """Remove lock files of a git that died with its machine; one that lives is younger. Returns how many."""
@@ -292,6 +307,10 @@ class RepositoryMirror:
                     lock.unlink()
                     cleared += 1
         return cleared
+
+
+def _ref_is_locked(ref: str) -> GitError:
+    return GitError(f"{ref} is locked: another process writes it.", retryable=True)
 
 
 def _is_repository(path: Path) -> bool:

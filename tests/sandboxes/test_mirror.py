@@ -1,9 +1,9 @@
 """The trusted mirror: what it accepts from a sandbox, what it refuses, and that many may use it at once."""
 
+import fcntl
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -310,18 +310,20 @@ class TestAccepts:
             )
         assert found == [sha] * 6
 
-    def test_a_stale_lock_of_the_kept_ref_is_cleared(self, place: Place, trusted: TrustedGit) -> None:
+    def test_a_dead_writers_lock_of_the_kept_ref_is_cleared_at_once(
+        self, place: Place, trusted: TrustedGit
+    ) -> None:
         sha = place.work()
         lock = place.mirror.path / f"{KEPT}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
         bundle = place.bundle(REF, f"^{place.base}")
-        with pytest.raises(GitError, match="lock"):
-            place.accept(bundle)  # young: its git may live
-        old = time.time() - sandboxes.mirror.STALE_LOCK_SECONDS - 1
-        os.utime(lock, (old, old))
+        with lock.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(GitError, match="lock"):
+                place.accept(bundle)  # its writer lives
         assert place.accept(bundle) == sha
         assert trusted.ref_sha(place.mirror.path, KEPT) == sha
+        assert not lock.exists()
 
 
 def test_many_bundles_leave_few_packs_and_every_commit(place: Place, trusted: TrustedGit) -> None:
