@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import Dialog, Page, expect
 
 from tests.browser.visits import MARKS, Visit
-from tests.browser.world import Site
+from tests.browser.world import HOLD, Site
 from tests.e2e.conftest import TOKEN
 
 pytestmark = MARKS
@@ -71,7 +71,7 @@ def test_cancel_asks_first_and_a_no_changes_nothing(live: Site, visit: Visit) ->
 
 
 def test_a_prompt_to_a_running_order_is_done_after_the_step(live: Site, visit: Visit) -> None:
-    order_id = live.order("Start\nagent[planning]: sleep 4", workflow_type="agent_workflow_plan_build")
+    order_id = live.order(f"Start\nagent[planning]: {HOLD}", workflow_type="agent_workflow_plan_build")
     live.until(order_id, "agent_session_started")
     page = visit.hurry()
     page.goto(f"/work-orders/{order_id}/")
@@ -83,6 +83,7 @@ def test_a_prompt_to_a_running_order_is_done_after_the_step(live: Site, visit: V
     expect(page.get_by_role("button", name="Send")).to_be_focused()
     assert page.evaluate("window.__same_page"), "a page that polls stays where it is"
     expect(page.get_by_role("region", name="Request")).to_contain_text("Also polish them")
+    live.let_go(order_id, "planning")
     expect(page.get_by_role("region", name="Work order complete")).to_be_visible(timeout=90_000)
     expect(page.get_by_role("region", name="Git activity")).to_contain_text("polish.txt")
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.visits import MARKS, PHONE, Visit
-from tests.browser.world import Remotes, Site, site
+from tests.browser.world import HOLD, PHASES, Remotes, Site, site
 
 pytestmark = MARKS
 
@@ -35,7 +35,7 @@ def first_visit(visit: Visit, empty: Site) -> None:
     page.get_by_role("link", name="New work order in acme/widgets").click()
     expect(page.get_by_label("Connected repository")).to_have_value(re.compile(r"\d+"))
     page.get_by_label("What should the agent do?").fill(
-        "Make the widgets round\nagent: say I measure.\nagent: sleep 1"
+        f"Make the widgets round\nagent: say I measure.\nagent: {HOLD}"
     )
     page.get_by_role("button", name="Create work order").click()
     page.wait_for_url(re.compile(r"/work-orders/wo-[a-z2-7]{8}/$"))
@@ -43,9 +43,11 @@ def first_visit(visit: Visit, empty: Site) -> None:
     expect(page.get_by_role("heading", name="Make the widgets round", level=1)).to_be_visible()
     phases = page.get_by_role("region", name="Progress").get_by_role("listitem")
     expect(phases).to_have_count(4)
-    for number in range(3):
+    order_id = page.url.rstrip("/").rsplit("/")[-1]
+    for number, phase in enumerate(PHASES):
         expect(phases.nth(number)).to_contain_text("running", timeout=90_000)
         expect(page).to_have_title(re.compile("Running"))
+        empty.let_go(order_id, phase)
     expect(page.get_by_role("region", name="Activity, newest last")).to_contain_text("I measure.")
     result = page.get_by_role("region", name="Work order complete")
     expect(result).to_be_visible(timeout=90_000)
@@ -54,7 +56,7 @@ def first_visit(visit: Visit, empty: Site) -> None:
     [number] = [
         number
         for number, pull in empty.remotes.github.repositories["acme/widgets"].pull_requests.items()
-        if pull.head_branch.endswith(page.url.rstrip("/").rsplit("/")[-1])
+        if pull.head_branch.endswith(order_id)
     ]
     link = result.get_by_role("link", name="View pull request")
     expect(link).to_have_attribute("href", f"https://github.com/acme/widgets/pull/{number}")

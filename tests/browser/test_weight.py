@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open
 from tests.browser.visits import DESKTOP, MARKS, PHONE, Visit
-from tests.browser.world import Site
+from tests.browser.world import HOLD, Site
 
 pytestmark = MARKS
 LARGEST_BYTES = 250_000
@@ -25,7 +25,7 @@ def test_a_running_order_does_not_jump(live: Site, open_browser: Open) -> None:
     """Watched on a desktop and on a phone at once."""
     order_id = live.order(
         "\n".join(
-            ["Talk and commit"]
+            ["Talk and commit", f"agent[testing]: {HOLD}"]
             + [
                 f"agent: {line}"
                 for number in range(3)

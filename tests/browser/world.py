@@ -31,6 +31,8 @@ SOURCES = {
     "src/widgets.py": '"""Widgets."""\n\n\n'
     "def area(width: float, height: float) -> float:\n    return width * height\n",
 }
+PHASES = ("planning", "implementing", "testing")
+HOLD = "run until [ -e .git/go-$WORKORDERS_PHASE ]; do sleep 0.1; done"  # an agent's, until `Site.let_go`
 type Environment = Mapping[str, str]
 
 
@@ -97,6 +99,12 @@ class Site:
         wait_for(
             lambda: self.server.events(order_id).count(event) >= times, seconds, f"{event} of {order_id}"
         )
+
+    def let_go(self, order_id: str, phase: str) -> None:
+        """End what `HOLD` makes the agent of a local sandbox wait for in this phase, which has begun or is to begin."""
+        self.until(order_id, "agent_session_started", times=PHASES.index(phase) + 1)
+        name = str(self.server.order(order_id)["sandbox_identifier"])
+        (self.server.data_dir / "sandboxes" / name / name / ".git" / f"go-{phase}").touch()
 
     def finished(self, order_id: str) -> Json:
         return self.server.finished(order_id)
