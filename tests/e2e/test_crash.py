@@ -122,6 +122,7 @@ def test_a_worker_killed_at_any_place_loses_and_doubles_nothing(
     ]
     for order_id in ids_of(orders):
         server.completed(order_id, 150)
+    assert server.manage("recover_work_orders").returncode == 0  # as each cluster sweeps once a minute
     died = {path.name: path.stat().st_mtime for path in markers.iterdir()}
     assert sorted(died) == sorted(POINTS)
     law_of(server, world).check(ids_of(orders), completed=True)
@@ -326,8 +327,10 @@ def test_an_order_that_kills_its_worker_each_time_fails_alone(
     )
     failed = server.finished(poison, 150)
     assert (failed["status"], failed["error_category"]) == ("failed", "worker_lost")
-    assert starts_of(server, poison)["planning"] == 3
+    assert "died 3 times" in failed["error_message"]
     for order_id in innocent:
         server.completed(order_id, 150)
-        assert starts_of(server, order_id)["planning"] > 1, "it was never aboard with the other"
+        # what a killed worker had to log may be lost with it; the attempt's number is not
+        attempts = [entry.get("attempt") for entry in server.logs(order_id)]
+        assert 2 in attempts or 3 in attempts, "it was never aboard with the other"
     law_of(server, world).check([poison, *innocent])
