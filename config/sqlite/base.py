@@ -13,6 +13,8 @@ import decimal
 import re
 import sqlite3
 import sys
+from contextlib import closing
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -51,9 +53,16 @@ class Connection(CHOSEN.Connection):  # type: ignore[misc]  # which of two class
     def getlimit(self, category: int) -> int:
         if hasattr(super(), "getlimit"):
             return int(super().getlimit(category))
-        options = "\n".join(row[0] for row in self.execute("PRAGMA compile_options"))
-        found = re.search(rf"^{_LIMITS[category]}=(\d+)$", options, re.MULTILINE)
-        return int(found[1]) if found else 999
+        return _compiled_limit(category)
+
+
+@lru_cache
+def _compiled_limit(category: int) -> int:
+    """Django asks at every insert of several rows, and a library does not change."""
+    with closing(CHOSEN.connect(":memory:")) as connection:
+        options = "\n".join(row[0] for row in connection.execute("PRAGMA compile_options"))
+    found = re.search(rf"^{_LIMITS[category]}=(\d+)$", options, re.MULTILINE)
+    return int(found[1]) if found else 999
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

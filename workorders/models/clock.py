@@ -27,18 +27,19 @@ def database_now() -> datetime:
 
 def steady_now() -> datetime:
     """This host's time, unmoved by changes of its clock since it started."""
-    started = _started_at(settings.WORKORDERS_DATA_DIR / "run", _BOOT_ID.read_text().strip())
+    started = _started_at(settings.WORKORDERS_DATA_DIR, _BOOT_ID)
     return started + timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 @lru_cache(maxsize=4)
-def _started_at(folder: Path, boot_id: str) -> datetime:
+def _started_at(data_dir: Path, boot_id: Path) -> datetime:
     """When the host started, as the first process that asked believed; the same answer for all processes since."""
-    path = folder / f"clock-{boot_id}"
+    folder = data_dir / "run"
+    path = folder / f"clock-{boot_id.read_text().strip()}"
     if not path.exists():
         believed = datetime.now(UTC) - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = folder / f"clock-{boot_id}.{os.getpid()}-{time.monotonic_ns()}"
+        fresh = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}")
         fresh.write_text(believed.isoformat())
         try:
             os.link(fresh, path)  # whoever is first decides

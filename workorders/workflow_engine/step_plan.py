@@ -56,7 +56,7 @@ class StepPlan:
 
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
-    runs = tuple(order.phase_runs.select_related("prompt").order_by("sequence"))
+    runs = tuple(order.phase_runs.order_by("sequence"))
     prompt = (
         order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk").first()
         if order.head_sha or order.approval_sha
