@@ -33,14 +33,22 @@ class OrderFileWriter:
         order_id = str(event_dict.get("agent_work_order_id", ""))
         if _ORDER_ID.match(order_id):
             line = json.dumps(dict(event_dict), default=str, ensure_ascii=True)
-            day = self._folder / str(event_dict["timestamp"])[:10]
+            path = self._folder / str(event_dict["timestamp"])[:10] / f"{order_id}.jsonl"
             try:
-                day.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with (day / f"{order_id}.jsonl").open("a") as file:
-                    file.write(line + "\n")
+                self._append(path, f"{line}\n".encode())
             except OSError as error:  # a full disk must not stop the order; the table still has the event
                 event_dict["order_log_error"] = str(error)
         return event_dict
+
+    @staticmethod
+    def _append(path: Path, line: bytes) -> None:
+        try:
+            file = path.open("ab", buffering=0)
+        except FileNotFoundError:  # the day's first
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = path.open("ab", buffering=0)
+        with file:
+            file.write(line)
 
 
 def _without_secrets(

@@ -22,7 +22,7 @@ from workorders.errors import LeaseLost
 from workorders.models.logs import LogEvent, append_log_events
 
 logger = structlog.get_logger("workorders")
-_FLUSH_SECONDS = 0.2
+_FLUSH_SECONDS = 0.5
 _PAUSE_SECONDS = 0.5
 _MAX_BATCH = 500
 

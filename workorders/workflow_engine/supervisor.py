@@ -29,7 +29,7 @@ from workorders.workflow_engine.space import shortage
 from workorders.workflow_engine.step_plan import StepPlan
 
 logger = structlog.get_logger("workorders")
-_CLAIM_SECONDS = 0.1  # for work that another host queued; the doorbell tells of this host's
+_CLAIM_SECONDS = 0.25  # for work that another host queued; the doorbell tells of this host's
 _CANCEL_SECONDS = 0.5
 _GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
