@@ -42,6 +42,7 @@ _LOG_START = b"\1"
 _LOG_FIELDS = ("%x01%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
 _LOG_FORMAT = "%x00".join(_LOG_FIELDS)
 _LOG_PATHS = ("--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames")
+_DIFFERENCE = ("-r", "-z", "--raw", "--numstat", "-p", "--no-renames", "--no-ext-diff", "--no-textconv")
 MOST_COMMITS = 2000
 _NO_BLOB = "0" * 40
 _GITLINK = "160000"
@@ -133,6 +134,10 @@ class FileChange:
     @property
     def is_regular_file(self) -> bool:
         return self.mode in REGULAR_MODES
+
+
+type Difference = tuple[tuple[FileChange, ...], tuple[str, ...]]
+"""Changed paths between two commits, and a unified diff for each of them, in their order."""
 
 
 @dataclass(frozen=True)
@@ -377,19 +382,35 @@ class TrustedGit:
 
     def difference(
         self, git_dir: Path, *, base: str, head: str, limit_bytes: int = PATCHES_BYTES
-    ) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
+    ) -> Difference:
         """`changes` and a unified diff for each of them, from one process; diffs are cut at `limit_bytes` in all."""
-        options = ("-r", "-z", "--raw", "--numstat", "-p", "--no-renames", "--no-ext-diff", "--no-textconv")
-        arguments = ("diff-tree", *options, base, head)
+        arguments = ("diff-tree", *_DIFFERENCE, base, head)
         result = self.run(*arguments, git_dir=git_dir, output_bytes=limit_bytes, check=False)
         if result.exit_code != 0:
             raise _typed_error("diff-tree", result)
-        listed, separator, text = result.stdout.partition(b"\0\0")
-        if result.truncated and not separator:  # a change of very many files: their names alone are too much
+        if (
+            result.truncated and b"\0\0" not in result.stdout
+        ):  # very many files: their names alone are too much
             return self.changes(git_dir, base=base, head=head), ()
-        # Within a patch every line starts with a space, +, -, @ or a backslash: this can only be a header.
-        patches = re.split(r"^(?=diff --git )", text.decode("utf-8", "replace"), flags=re.MULTILINE)[1:]
-        return _parse_changes(listed + b"\0" if separator else listed), tuple(patches)
+        return _parse_difference(result.stdout)
+
+    def differences(
+        self, git_dir: Path, *, bases: Sequence[str], head: str, limit_bytes: int = PATCHES_BYTES
+    ) -> tuple[Difference, ...]:
+        """`difference` from each of the bases; from one process, unless they are large together."""
+        arguments = ("diff-tree", "--stdin", "--always", *_DIFFERENCE)
+        result = self.run(
+            *arguments,
+            git_dir=git_dir,
+            stdin="".join(f"{head} {base}\n" for base in bases).encode(),
+            output_bytes=limit_bytes,
+            check=False,
+        )
+        # Before each answer stands the head's own name, which no path in it can know.
+        answers = re.split(rb"(?m)(?:^|(?<=\0))%b\0" % head.encode(), result.stdout)[1:]
+        if result.exit_code != 0 or result.truncated or len(answers) != len(bases):
+            return tuple(self.difference(git_dir, base=base, head=head) for base in bases)
+        return tuple(_parse_difference(answer) for answer in answers)
 
     def read_file(
         self, git_dir: Path, sha: str, path: str, *, limit_bytes: int = 1024 * 1024
@@ -506,6 +527,13 @@ def _parse_commit(fields: Sequence[str]) -> Commit:
         message=message.strip(),
         trailers=tuple((key.strip(), value.strip()) for key, _, value in pairs),
     )
+
+
+def _parse_difference(output: bytes) -> Difference:
+    listed, separator, text = output.partition(b"\0\0")
+    # Within a patch every line starts with a space, +, -, @ or a backslash: this can only be a header.
+    patches = re.split(r"^(?=diff --git )", text.decode("utf-8", "replace"), flags=re.MULTILINE)[1:]
+    return _parse_changes(listed + b"\0" if separator else listed), tuple(patches)
 
 
 def _parse_changes(output: bytes) -> tuple[FileChange, ...]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import django
+from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
 
 if TYPE_CHECKING:
     from workorders.models import AgentWorkOrder
@@ -17,6 +19,7 @@ Answer = Any  # the test client's response has more than HttpResponse declares
 
 
 def start_django(folder: Path) -> None:
+    """On a database of its own in `folder`, also where another benchmark has started Django in this process."""
     os.environ.update(
         DJANGO_SETTINGS_MODULE="config.settings",
         DATABASE_URL="",
@@ -27,6 +30,9 @@ def start_django(folder: Path) -> None:
         WORKORDERS_LOG_LEVEL="WARNING",
     )
     django.setup()
+    connection.close()
+    connection.settings_dict["NAME"] = folder / "workorders.sqlite3"
+    settings.WORKORDERS_DATA_DIR = folder
     call_command("migrate", verbosity=0)
 
 

@@ -772,6 +772,15 @@ def test_the_difference_is_the_changes_with_a_patch_for_each(tmp_path: Path) -> 
     assert trusted.difference(work / ".git", base=after, head=after) == ((), ())
     cut = trusted.difference(work / ".git", base=before, head=after, limit_bytes=20)
     assert cut == (changes, ())
+    whole, nothing = (changes, patches), ((), ())
+    size = sum(len(patch) for patch in patches)
+    for limit in (100 * size, 3 * size):  # from one process, and one by one
+        found = trusted.differences(
+            work / ".git", bases=[after, before, before], head=after, limit_bytes=limit
+        )
+        assert found == (nothing, whole, whole)
+    with pytest.raises(GitError):
+        trusted.differences(work / ".git", bases=[before, "1" * 40], head=after)
 
 
 def test_an_answer_that_was_cut_is_not_a_remote_without_branches(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """What git shows after a step: progress, and the evidence its phase must have left. Only reads the mirror."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sandboxes.git import Commit, FileChange, TrustedGit
+from sandboxes.git import Commit, Difference, FileChange, TrustedGit
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
@@ -38,7 +39,7 @@ class Inspector:
         self._plan = plan
         self._place = place
         self._path = place.mirror.path
-        self._seen: dict[tuple[str, str], tuple[tuple[FileChange, ...], tuple[str, ...]]] = {}
+        self._seen: dict[tuple[str, str], Difference] = {}
 
     def progress(self, head_sha: str, *, at_end: bool = False) -> GitProgress:
         """All of the order's own commits, attributed to phases, and its changes as a pull request shows them.
@@ -47,10 +48,9 @@ class Inspector:
         """
 
         def changes() -> tuple[FileChange, ...]:
-            found = self._changes(self._compared_with(head_sha), head_sha)
-            if at_end:
-                self._changes(self._since, head_sha)
-            return found
+            base_sha = self._compared_with(head_sha)
+            self._compare((base_sha, self._since) if at_end else (base_sha,), head_sha)
+            return self._changes(base_sha, head_sha)
 
         commits, changed = both(lambda: self._commits(head_sha), changes)
         spans = (*self._plan.spans, StepSpan(self._plan.phase, self._place.start_sha, head_sha))
@@ -77,11 +77,15 @@ class Inspector:
             return place.base_sha
         return self._git.merge_base(self._path, place.upstream_sha, head_sha) or place.base_sha
 
-    def _difference(self, base_sha: str, head_sha: str) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
-        key = (base_sha, head_sha)
-        if key not in self._seen:
-            self._seen[key] = self._git.difference(self._path, base=base_sha, head=head_sha)
-        return self._seen[key]
+    def _compare(self, bases: Sequence[str], head_sha: str) -> None:
+        new = [base for base in dict.fromkeys(bases) if (base, head_sha) not in self._seen]
+        if new:
+            found = self._git.differences(self._path, bases=new, head=head_sha)
+            self._seen.update({(base, head_sha): found for base, found in zip(new, found, strict=True)})
+
+    def _difference(self, base_sha: str, head_sha: str) -> Difference:
+        self._compare((base_sha,), head_sha)
+        return self._seen[base_sha, head_sha]
 
     def _changes(self, base_sha: str, head_sha: str) -> tuple[FileChange, ...]:
         return self._difference(base_sha, head_sha)[0]
