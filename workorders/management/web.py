@@ -7,6 +7,9 @@ import structlog
 from django.conf import settings
 from django.core.management import call_command
 
+from sandboxes.errors import LockTimeout
+from sandboxes.mirror import exclusive_lock
+
 logger = structlog.get_logger("workorders")
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
@@ -35,13 +38,23 @@ def web_server_argv(host: str, port: int) -> list[str]:
 
 
 def collect_static() -> None:
-    """Hash and compress the static files if they are newer than what was collected; a start without is fine."""
-    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
-    sources = [path for folder in settings.STATICFILES_DIRS for path in Path(folder).rglob("*")]
-    sources.append(settings.BASE_DIR / "uv.lock")
-    if manifest.is_file() and manifest.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+    """Hash and compress the static files if they are newer than what was collected; a start without is fine.
+
+    One server at a time: two that write the same files give them other names.
+    """
+    folder = Path(settings.STATIC_ROOT)
+    if _is_collected(folder / "staticfiles.json"):
         return
     try:
-        call_command("collectstatic", interactive=False, verbosity=0)
-    except OSError as error:
+        with exclusive_lock(folder / ".collecting"):
+            if not _is_collected(folder / "staticfiles.json"):
+                call_command("collectstatic", interactive=False, verbosity=0)
+    except (OSError, LockTimeout) as error:
         logger.warning("static_files_not_collected", error=str(error))
+
+
+def _is_collected(manifest: Path) -> bool:
+    sources = [path for folder in settings.STATICFILES_DIRS for path in Path(folder).rglob("*")]
+    sources.append(settings.BASE_DIR / "uv.lock")
+    newest = max(path.stat().st_mtime for path in sources)
+    return manifest.is_file() and manifest.stat().st_mtime > newest
