@@ -50,7 +50,7 @@ class Environment(BaseSettings):
     )
     hsts_seconds: int = Field(31_536_000, alias="WORKORDERS_HSTS_SECONDS", ge=0, le=63_072_000)
     workers: int = Field(4, alias="WORKORDERS_WORKERS", ge=1, le=1000)
-    worker_processes: int = Field(2, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
+    worker_processes: int = Field(8, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
     lease_seconds: int = Field(30, alias="WORKORDERS_LEASE_SECONDS", ge=3, le=3600)
     drain_seconds: float = Field(5, alias="WORKORDERS_DRAIN_SECONDS", ge=0, le=3600)
     agent_command: str = Field("claude", alias="WORKORDERS_AGENT_COMMAND")

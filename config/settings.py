@@ -175,11 +175,9 @@ SECURE_CSP = {
 Q_CLUSTER = {
     "name": "workorders",
     "orm": "default",
-    "workers": env.worker_processes + 1,  # one process stays free for short tasks and schedules
     "timeout": 300,
     "retry": 360,
     "poll": 0.05,
-    "queue_limit": env.worker_processes + 1,
     "ack_failures": True,
     "max_attempts": 1,
     "save_limit": 250,

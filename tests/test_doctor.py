@@ -360,7 +360,6 @@ class TestSettings:
             ({"WORKORDERS_LEASE_SECONDS": 3}, "workorders.W003"),
             ({"WORKORDERS_AGENT_SILENCE_SECONDS": 7200}, "workorders.W004"),
             ({"Q_CLUSTER": {"retry": 60, "timeout": 60}}, "workorders.E002"),
-            ({"WORKORDERS_WORKERS": 1}, "workorders.W005"),
         ],
     )
     def test_each_is_told_with_a_hint(
@@ -383,9 +382,7 @@ class TestSettings:
         settings.WORKORDERS_DATA_DIR = tmp_path / "none"
         assert "workorders.W002" not in {message.id for message in run_checks(tags=["workorders"])}
 
-    @pytest.mark.parametrize(
-        ("changes", "mark"), [({}, Mark.OK), ({"retry": 10}, Mark.FAILED), ({"workers": 2}, Mark.FAILED)]
-    )
+    @pytest.mark.parametrize(("changes", "mark"), [({}, Mark.OK), ({"retry": 10}, Mark.FAILED)])
     def test_queue(self, settings: LazySettings, changes: dict[str, int], mark: Mark) -> None:
         settings.Q_CLUSTER = {**settings.Q_CLUSTER, **changes}
         assert diagnosis.queue_settings().mark is mark

@@ -88,6 +88,17 @@ def test_the_number_of_steps_at_once(asked: int | None, found: int, settings: La
     assert queue.describe()["workers"] == found
 
 
+@pytest.mark.parametrize(
+    ("steps", "processes", "shares"),
+    [(1, 8, [1]), (4, 8, [1, 1, 1, 1]), (10, 4, [3, 3, 2, 2]), (50, 8, [7, 7, 6, 6, 6, 6, 6, 6])],
+)
+def test_no_step_shares_a_process_until_there_are_more_of_them(
+    steps: int, processes: int, shares: list[int], settings: LazySettings
+) -> None:
+    settings.WORKORDERS_WORKERS, settings.WORKORDERS_WORKER_PROCESSES = steps, processes
+    assert [queue.share_of(slot) for slot in range(queue.supervising_processes())] == shares
+
+
 def test_the_grace_period_is_part_of_the_stop_budget(settings: LazySettings) -> None:
     settings.WORKORDERS_DRAIN_SECONDS = 7.5
     assert queue.stop_budget_seconds() > 7.5

@@ -117,6 +117,20 @@ def test_a_worker_is_on_record_while_it_works_and_forgotten_after(stub: type[Stu
     assert WorkerProcess.objects.count() == 0
 
 
+@pytest.mark.parametrize(("steps", "tickets"), [(1, 0), (2, 0), (3, 1), (9, 1)])
+def test_more_steps_than_a_supervisor_can_run_call_for_another_one(
+    steps: int, tickets: int, stub: type[StubSupervisor], settings: LazySettings
+) -> None:
+    settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS = 2, 4
+    for _ in range(steps):
+        make_order()
+    OrmQ.objects.all().delete()
+    seen: list[int] = []
+    stub.at_work = staticmethod(lambda: seen.append(queue.waiting_tickets()))
+    tasks.work()
+    assert seen == [tickets]
+
+
 @pytest.mark.parametrize("place", ["supervisor", "forget_worker", "parts"])
 def test_a_failing_supervisor_lets_go_of_its_slot(
     place: str, stub: type[StubSupervisor], monkeypatch: pytest.MonkeyPatch, settings: LazySettings

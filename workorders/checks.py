@@ -79,13 +79,6 @@ def _queue() -> Iterator[CheckMessage]:
             hint="See docs/adr/0003; the shipped settings are right.",
             id="workorders.E002",
         )
-    if settings.WORKORDERS_WORKERS < settings.WORKORDERS_WORKER_PROCESSES:
-        yield Warning(
-            f"{settings.WORKORDERS_WORKER_PROCESSES} worker processes share {settings.WORKORDERS_WORKERS} steps; "
-            "each runs at least one, so more run at once than WORKORDERS_WORKERS says.",
-            hint="Lower WORKORDERS_WORKER_PROCESSES or raise WORKORDERS_WORKERS.",
-            id="workorders.W005",
-        )
 
 
 def _sqlite() -> Iterator[CheckMessage]:

@@ -105,8 +105,19 @@ def set_workers(count: int | None) -> None:
         settings.WORKORDERS_WORKERS = max(1, count)
 
 
+def supervising_processes() -> int:
+    """How many processes share the steps; each has one at least, for one without would hand its ticket on for ever."""
+    return min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
+
+
+def share_of(slot: int) -> int:
+    """How many steps the supervisor in this slot runs at once, so that all together run WORKORDERS_WORKERS."""
+    whole, rest = divmod(settings.WORKORDERS_WORKERS, supervising_processes())
+    return whole + (1 if slot < rest else 0)
+
+
 def describe() -> dict[str, int]:
-    return {"workers": settings.WORKORDERS_WORKERS, "worker_processes": settings.WORKORDERS_WORKER_PROCESSES}
+    return {"workers": settings.WORKORDERS_WORKERS, "worker_processes": supervising_processes()}
 
 
 def is_draining() -> bool:
@@ -155,6 +166,7 @@ class _WorkSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no types
     """django-q2's sentinel with queues that survive a killed worker, and no child that survives it."""
 
     def start(self) -> None:
+        self.pool_size = supervising_processes() + 1  # one stays free for short tasks and schedules
         self.task_queue = TicketPipe(_TICKET_BYTES)
         self.result_queue = TicketPipe(_RESULT_BYTES)
         self.event_out = Flag()

@@ -25,16 +25,17 @@ def work() -> None:
     """A ticket: supervise steps in this process, unless the cluster has its full number of supervisors."""
     if queue.is_draining():
         return
-    # each with a step at least; one without would hand its ticket on for ever
-    count = min(settings.WORKORDERS_WORKER_PROCESSES, settings.WORKORDERS_WORKERS)
     folder = settings.WORKORDERS_DATA_DIR / "run"
-    slot = _take_slot(folder, os.getppid(), count)
+    slot = _take_slot(folder, os.getppid(), queue.supervising_processes())
     if slot is None:
         return
     owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+    share = queue.share_of(slot.number)
     try:
+        if lease.has_claimable_steps(more_than=share):
+            queue.issue_ticket(wake=False)  # for one more supervisor, until all are at work
         with workers.signed_on(folder, owner):
-            _supervise(owner, wiring.share_of(slot.number))
+            _supervise(owner, share)
     finally:
         os.close(slot.descriptor)
     if not queue.is_draining() and lease.has_claimable_steps():

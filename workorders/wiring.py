@@ -141,12 +141,6 @@ def remote_for(reference: RepositoryReference) -> RemoteRepository:
     return RemoteRepository(url, token=settings.GH_TOKEN or _login_token())
 
 
-def share_of(slot: int) -> int:
-    """How many steps the supervisor in this slot runs at once, so that all together run WORKORDERS_WORKERS."""
-    whole, rest = divmod(settings.WORKORDERS_WORKERS, settings.WORKORDERS_WORKER_PROCESSES)
-    return whole + (1 if slot < rest else 0)
-
-
 def engine_parts(*, share: int | None = None, database: Database | None = None) -> EngineParts:
     """`share` defaults to all of the server's steps, for a process that works alone."""
     gh = gh_cli(database=database)

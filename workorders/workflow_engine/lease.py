@@ -94,9 +94,9 @@ def _suspect() -> Q:
     )
 
 
-def has_claimable_steps(host: str = "") -> bool:
+def has_claimable_steps(host: str = "", *, more_than: int = 0) -> bool:
     """For this host, unless told for which."""
-    return _claimable(database_now(), host or this_host()).exists()
+    return _claimable(database_now(), host or this_host()).values("pk")[more_than:].exists()
 
 
 def claim_steps(
@@ -149,14 +149,13 @@ def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[Claim
 def shorten(*, owner: str, seconds: float, suspect_seconds: float) -> int:
     """Let an owner's leases end in `seconds` at the latest, for it can renew none; how many were longer.
 
-    A suspect waits for its last attempt a little more, since what killed its workers may pass by itself.
+    A suspect waits for its last attempt a little more, since what killed its workers may pass by itself; its lease ends
+    with the others, so that a cancel need not wait.
     """
     now, held = database_now(), AgentWorkOrder.objects.filter(claim_owner=owner)
-    shortened = 0
-    for rows, wait in ((held.exclude(_suspect()), seconds), (held.filter(_suspect()), suspect_seconds)):
-        end = now + timedelta(seconds=wait)
-        shortened += rows.filter(lease_expires_at__gt=end).update(lease_expires_at=end)
-    return shortened
+    end = now + timedelta(seconds=seconds)
+    held.filter(_suspect()).update(claimable_at=now + timedelta(seconds=suspect_seconds))
+    return held.filter(lease_expires_at__gt=end).update(lease_expires_at=end)
 
 
 def cancel_requested(*, owner: str, claims: list[Claim]) -> set[Claim]:

@@ -23,15 +23,16 @@ from workorders import queue
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
+from workorders.models.phase_run import WORKER_LOST
 from workorders.states import ACTIVE, PhaseRunStatus
 from workorders.workflow_engine import lease, workers
 from workorders.workflow_engine.journal import close_open_runs
+from workorders.workflow_engine.retries import RULES
 
 logger = structlog.get_logger("workorders")
 _IDEMPOTENCY_DAYS = 7
 _WORKER_ROW_DAYS = 1
 _FUNERAL_SECONDS = 2.0  # its guard ends its agents meanwhile
-_SUSPECT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def end_leases_of_the_dead(data_dir: Path) -> None:
     """The steps of this host's workers that died need not wait for the whole lease."""
     folder = data_dir / "run"
     for name in workers.dead_workers(folder):
-        steps = lease.shorten(owner=name, seconds=_FUNERAL_SECONDS, suspect_seconds=_SUSPECT_SECONDS)
+        steps = lease.shorten(
+            owner=name, seconds=_FUNERAL_SECONDS, suspect_seconds=RULES[WORKER_LOST].delays_seconds[-1]
+        )
         logger.warning("worker_died", worker=name, steps=steps)
         workers.forget_worker(name)
         workers.forget_death(folder, name)

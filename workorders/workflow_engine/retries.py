@@ -114,7 +114,9 @@ RULES: dict[str, ErrorRule] = {
     "sandbox_unavailable": ErrorRule(K.OPERATOR),
     "sandbox_unreachable": ErrorRule(K.SANDBOX, 3, (5.0, 30.0)),
     "sandbox_vanished": ErrorRule(K.SANDBOX, 3, _TWICE_MORE),
-    "worker_lost": ErrorRule(K.OPERATOR, 3, (0.0,)),  # deaths, which count apart from the step's own failures
+    "worker_lost": ErrorRule(
+        K.OPERATOR, 3, (0.0, 15.0)
+    ),  # deaths, which count apart from the step's own failures
     "workspace_busy": ErrorRule(K.SANDBOX, 3, _TWICE_MORE),
     # requests
     "api_key_not_found": ErrorRule(K.USER),
