@@ -34,19 +34,27 @@ _CONFIG = """[core]
 \tlogAllRefUpdates = true
 """
 # Puts back what git needs to take the folder for a repository and clears what a killed git leaves. Of refs only
-# the order's own goes, and packed ones that nobody can read any more; never an object.
+# the order's own goes, and packed ones that nobody can read any more; never an object. Other orders' agents work in it
+# meanwhile, so a file that is there is never missing for a moment.
 _MEND = """set -e
+put() {
+  if [ -L "$1" ] || [ ! -f "$1" ]; then rm -rf -- "$1"; fi
+  rm -rf -- "$1.mended"
+  printf '%s' "$2" > "$1.mended"
+  chmod 755 "$1.mended"
+  mv -f -- "$1.mended" "$1"
+}
 for name in refs objects objects/info hooks; do
   if [ -L "$name" ] || [ ! -d "$name" ]; then rm -rf -- "$name"; mkdir -- "$name"; fi
 done
-for name in config HEAD objects/info/alternates hooks/prepare-commit-msg *.lock; do rm -rf -- "$name"; done
-rm -rf -- "refs/heads/$4" "logs/refs/heads/$4"
-find refs -name '*.lock' -delete
-printf 'ref: refs/heads/main\n' > HEAD
-printf '%s' "$1" > config
-printf '%s\n' "$2" > objects/info/alternates
-printf '%s' "$3" > hooks/prepare-commit-msg
-chmod 755 hooks/prepare-commit-msg
+rm -rf -- *.lock "refs/heads/$4" "refs/heads/$4.lock" "logs/refs/heads/$4"
+[ ! -d refs/remotes ] || find refs/remotes -name '*.lock' -delete
+put HEAD "ref: refs/heads/main
+"
+put config "$1"
+put objects/info/alternates "$2
+"
+put hooks/prepare-commit-msg "$3"
 git --git-dir=. for-each-ref > /dev/null 2>&1 || rm -rf -- packed-refs
 """
 _FORGET = f"""{_DROP}exec git --git-dir=. update-ref -d "refs/heads/$2"

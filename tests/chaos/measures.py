@@ -1,6 +1,7 @@
 """Numbers of a run, read from the rows once everything is at rest: how soon lost steps were taken over."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,25 +21,41 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def takeovers(server: ChaosServer, hits: list[Hit], crashes: list[Crash]) -> list[float]:
-    """Seconds from a worker's end to the start of the next run, for each run that was lost with a worker."""
+@dataclass(frozen=True, order=True)
+class Takeover:
+    """`seconds` from a worker's end, by `cause` at `died_at` (`time.time()`), to the start of the next run."""
+
+    seconds: float
+    order_id: str
+    sequence: int
+    worker: str
+    died_at: float
+    cause: str
+
+    def __str__(self) -> str:
+        died = datetime.fromtimestamp(self.died_at, UTC).time().isoformat("milliseconds")
+        whose = f"run {self.sequence} of {self.order_id}"
+        return f"{self.seconds:.1f} s for {whose}; {self.worker} died {died} by {self.cause}"
+
+
+def takeovers(server: ChaosServer, hits: list[Hit], crashes: list[Crash]) -> list[Takeover]:
+    """One for each run that was lost with a worker and was taken over."""
     runs = [_typed(row) for row in server.query(_RUNS)]
-    deaths: dict[str, float] = {}  # worker → when
+    deaths: dict[str, tuple[float, str]] = {}  # worker → when, by what
     lost = [run for run in runs if run[6] == "worker_lost"]
     for _, _, worker, started, completed, *_ in lost:
         pid = int(worker.split(":")[1]) if worker.count(":") >= 2 else 0
-        ends = [hit.at for hit in hits if pid in hit.pids] + [
-            crash.at for crash in crashes if crash.pid == pid
-        ]
-        if found := [at for at in ends if started - 1 <= at <= completed]:
-            deaths[worker] = min([*found, deaths.get(worker, float("inf"))])
-    seconds = []
+        ends = [(hit.at, hit.kind) for hit in hits if pid in hit.pids]
+        ends += [(crash.at, crash.point) for crash in crashes if crash.pid == pid]
+        if found := [end for end in ends if started - 1 <= end[0] <= completed]:
+            deaths[worker] = min([*found, deaths.get(worker, (float("inf"), ""))])
+    seen = []
     for order, number, worker, started, *_ in lost:
         begun = [run[3] for run in runs if run[0] == order and run[1] > number]
-        died = deaths.get(worker)
-        if begun and died is not None and died >= started - 1:
-            seconds.append(max(0.0, begun[0] - died))
-    return seconds
+        died, cause = deaths.get(worker, (float("-inf"), ""))
+        if begun and died >= started - 1:
+            seen.append(Takeover(max(0.0, begun[0] - died), order, number, worker, died, cause))
+    return seen
 
 
 def _typed(row: tuple[Any, ...]) -> tuple[str, int, str, float, float, str, str]:

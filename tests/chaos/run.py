@@ -27,6 +27,7 @@ AGENTS = 2.5  # that an order starts at the least, as the orders are mixed
 REQUESTS = 6  # GitHub and git hear about so many requests in one step; its chance is spread over them
 CANCEL_LIMIT_SECONDS = 15.0
 TAKEOVER_EXTRA_SECONDS = 10.0
+_SLOWEST = 8
 _AGENT = Path(__file__).with_name("agent.py")
 _REHEARSAL = ROOT / "workorders" / "agent_executor" / "rehearsal_agent.py"
 
@@ -292,7 +293,10 @@ class _Run:
         summary: Summary,
     ) -> None:
         limit = self.options.lease_seconds + TAKEOVER_EXTRA_SECONDS
-        found = takeovers(server, disruptions.hits, self.crashes.worked())
+        seen = takeovers(server, disruptions.hits, self.crashes.worked())
+        for takeover in sorted(seen)[-_SLOWEST:]:
+            self.tell(f"takeover after {takeover}")
+        found = [takeover.seconds for takeover in seen]
         summary.lines.append(("takeover", f"{_spread(found)}, limit {limit:.0f} s"))
         judged = self.options.judge_times
         if judged and percentile(found, 0.95) > limit:

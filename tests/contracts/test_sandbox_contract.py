@@ -610,6 +610,16 @@ class TestCleanup:
         assert tree_of(yard.mirror.path) == before
 
 
+_READ_UNTIL_STOPPED = """
+reads=0
+while [ ! -e stop ]; do git cat-file -e "$1^{tree}" || exit 1; reads=$((reads+1)); done
+echo $reads
+"""
+_LEAVE_A_LOCK = """
+heads="$(git rev-parse --git-common-dir)/refs/heads/agent"; mkdir -p "$heads"; touch "$heads/$1.lock"
+"""
+
+
 @LOCALLY
 class TestNeighbours:
     def test_gc_and_prune_break_no_neighbour(self, yard: Yard) -> None:
@@ -627,6 +637,19 @@ class TestNeighbours:
         assert yard.take(one) == said(one, "git rev-parse HEAD")
         third = yard.ready("wo-00000003")
         assert said(third, "git rev-parse HEAD") == yard.base
+
+    def test_what_is_mended_for_one_is_never_missing_for_another(self, yard: Yard) -> None:
+        reader = yard.ready("wo-00000001")
+        with ThreadPoolExecutor(1) as beside:
+            reads = beside.submit(sh, reader, _READ_UNTIL_STOPPED, yard.base)
+            try:
+                for number in range(2, 8):
+                    name = f"wo-0000000{number}"
+                    said(reader, _LEAVE_A_LOCK, name)  # what a killed git leaves
+                    assert said(yard.ready(name), "git rev-parse HEAD") == yard.base
+            finally:
+                Path(reader.workspace, "stop").touch()
+        assert int(reads.result().stdout) > 10, reads.result().stderr
 
     def test_base_branches_that_do_not_fit_beside_each_other(self, yard: Yard) -> None:
         for number, base_branch in enumerate(("release", "release/1", "release")):

@@ -1,5 +1,6 @@
 """Who works and who has died: locks that end with their holders."""
 
+import fcntl
 import socket
 from pathlib import Path
 
@@ -14,6 +15,23 @@ def die(folder: Path, name: str) -> None:
     """Leave the lock's file with nobody holding it, as a killed process does."""
     with pytest.raises(RuntimeError), signed_on(folder, name):
         raise RuntimeError
+
+
+def test_nobody_sees_a_worker_before_it_holds_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_SH:
+            seen.append(dead_workers(tmp_path))
+        locked(descriptor, operation)
+
+    locked = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with signed_on(tmp_path, ME):
+        assert dead_workers(tmp_path) == []
+    assert seen == [[]]
 
 
 def test_a_death_is_seen_until_it_is_forgotten(tmp_path: Path) -> None:

@@ -61,10 +61,12 @@ def silent_workers(seconds: float) -> list[int]:
 def signed_on(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock of this name; who dies or fails inside leaves its file, with nobody holding it."""
     path = _lock_of(folder, name)
+    unseen = path.with_name(f".{path.name}")  # who finds it without its lock takes it for a dead worker's
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
+        unseen.rename(path)
         yield
         path.unlink(missing_ok=True)
     finally:
