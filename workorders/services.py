@@ -180,10 +180,7 @@ def cancel_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOr
                     "close the pull request on GitHub instead."
                 )
             AgentWorkOrder.objects.filter(pk=order.pk).update(
-                cancel_requested_at=timezone.now(),
-                claimable_at=database_now(),  # should its worker die, whoever comes next need not wait
-                version=F("version") + 1,
-                updated_at=timezone.now(),
+                cancel_requested_at=timezone.now(), version=F("version") + 1, updated_at=timezone.now()
             )
             record_order_event(order, "agent_work_order_cancel_requested", by=by)
             order.refresh_from_db()

@@ -20,6 +20,7 @@ from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.services import cancel_agent_work_order
 from workorders.states import FINISHED, AgentWorkOrderStatus, PhaseRunStatus
+from workorders.workflow_engine import workers
 from workorders.workflow_engine.lease import claim_steps, has_claimable_steps
 from workorders.workflow_engine.recovery import RecoveryReport, end_leases_of_the_dead, recover
 
@@ -104,11 +105,7 @@ def test_the_steps_of_a_dead_worker_are_free_soon_and_those_of_others_are_not(tm
     end_leases_of_the_dead(tmp_path)
     assert 1 < seconds_left(lost) < 10
     assert not has_claimable_steps(), "its agents get a moment to end"
-    assert 1 < seconds_left(suspect) < 10
-    assert suspect.claimable_at is not None
-    assert 10 < (suspect.claimable_at - database_now()).total_seconds() < 20, (
-        "it rests before its last attempt"
-    )
+    assert 10 < seconds_left(suspect) < 20, "it rests before its last attempt"
     assert seconds_left(ending) <= 1, "no lease is lengthened"
     assert seconds_left(other) > 800
     before = all_rows()
@@ -117,24 +114,26 @@ def test_the_steps_of_a_dead_worker_are_free_soon_and_those_of_others_are_not(tm
 
 
 def test_a_cancel_ends_the_rest_of_an_order_that_lost_its_workers(tmp_path: Path) -> None:
-    suspect = lost_workers(2)
-    claim_steps(owner=ME, lease_seconds=900, limit=1)
+    suspect, other = lost_workers(2), lost_workers(2)
+    claim(suspect, owner=ME, lease_seconds=900)
+    claim(other, owner=ME, lease_seconds=900)
     die(tmp_path / "run", ME)
     end_leases_of_the_dead(tmp_path)
-    expire(suspect)
-    assert not has_claimable_steps()
     cancel_agent_work_order(agent_work_order_id=suspect.agent_work_order_id, by="ann")
-    assert has_claimable_steps()
-
-
-def test_what_was_cancelled_before_its_worker_died_does_not_rest(tmp_path: Path) -> None:
-    suspect = lost_workers(2)
-    claim_steps(owner=ME, lease_seconds=900, limit=1)
-    cancel_agent_work_order(agent_work_order_id=suspect.agent_work_order_id, by="ann")
-    die(tmp_path / "run", ME)
     end_leases_of_the_dead(tmp_path)
-    expire(suspect)
-    assert has_claimable_steps()
+    assert seconds_left(suspect) < 5 < 10 < seconds_left(other)
+
+
+def test_a_cancel_leaves_the_lease_to_a_worker_that_is_on_record(tmp_path: Path) -> None:
+    order = make_order()
+    claim(order, owner=ME, lease_seconds=900)
+    workers.record_beat(ME, share=1, running=1, started_at=timezone.now())
+    cancel_agent_work_order(agent_work_order_id=order.agent_work_order_id, by="ann")
+    end_leases_of_the_dead(tmp_path)
+    assert seconds_left(order) > 800
+    workers.forget_worker(ME)
+    end_leases_of_the_dead(tmp_path)
+    assert seconds_left(order) < 5
 
 
 # --- abandoned cancels ---

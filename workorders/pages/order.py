@@ -130,10 +130,8 @@ def order_state(agent_work_order_id: str) -> OrderState:
 
 def _retry_at(row: AgentWorkOrder) -> datetime | None:
     """When the next attempt is due, while the order waits for it."""
-    now = timezone.now()
-    is_free = not row.claim_owner or (row.lease_expires_at is not None and row.lease_expires_at <= now)
-    waits = row.status in ACTIVE and is_free and not row.waiting_reason
-    return row.claimable_at if waits and row.claimable_at and row.claimable_at > now else None
+    waits = row.status in ACTIVE and not row.claim_owner and not row.waiting_reason
+    return row.claimable_at if waits and row.claimable_at and row.claimable_at > timezone.now() else None
 
 
 def _prompts(row: AgentWorkOrder) -> tuple[PromptLine, ...]:

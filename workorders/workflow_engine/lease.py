@@ -17,7 +17,7 @@ from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, F, 
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
-from workorders.models import AgentWorkOrder, PhaseRun
+from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.models.phase_run import LOST_ITS_WORKER
 from workorders.states import ACTIVE
@@ -149,13 +149,24 @@ def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[Claim
 def shorten(*, owner: str, seconds: float, suspect_seconds: float) -> int:
     """Let an owner's leases end in `seconds` at the latest, for it can renew none; how many were longer.
 
-    A suspect waits for its last attempt a little more, since what killed its workers may pass by itself; its lease ends
-    with the others, so that a cancel need not wait.
+    A suspect waits for its last attempt a little more, since what killed its workers may pass by itself.
     """
     now, held = database_now(), AgentWorkOrder.objects.filter(claim_owner=owner)
-    end = now + timedelta(seconds=seconds)
-    held.filter(_suspect()).update(claimable_at=now + timedelta(seconds=suspect_seconds))
-    return held.filter(lease_expires_at__gt=end).update(lease_expires_at=end)
+    shortened = 0
+    for rows, wait in ((held.exclude(_suspect()), seconds), (held.filter(_suspect()), suspect_seconds)):
+        end = now + timedelta(seconds=wait)
+        shortened += rows.filter(lease_expires_at__gt=end).update(lease_expires_at=end)
+    return shortened
+
+
+def shorten_cancelled(*, seconds: float) -> int:
+    """The same for orders that somebody wants cancelled and whose owner is no worker any more: no rest for them."""
+    end = database_now() + timedelta(seconds=seconds)
+    workers = WorkerProcess.objects.values("name")
+    resting = AgentWorkOrder.objects.filter(
+        status__in=ACTIVE, cancel_requested_at__isnull=False, lease_expires_at__gt=end
+    ).exclude(claim_owner__in=workers)
+    return resting.update(lease_expires_at=end) if resting.exists() else 0  # in vain: without the write lock
 
 
 def cancel_requested(*, owner: str, claims: list[Claim]) -> set[Claim]:

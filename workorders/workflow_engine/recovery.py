@@ -120,6 +120,7 @@ def end_leases_of_the_dead(data_dir: Path) -> None:
         logger.warning("worker_died", worker=name, steps=steps)
         workers.forget_worker(name)
         workers.forget_death(folder, name)
+    lease.shorten_cancelled(seconds=_FUNERAL_SECONDS)
 
 
 def issue_missing_ticket(*, dry_run: bool = False) -> int:
