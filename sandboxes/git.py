@@ -268,10 +268,13 @@ class TrustedGit:
         return _parse_ls_remote(ask().strip() or ask())
 
     def default_branch_refs(
-        self, remote: RemoteRepository, branches: Sequence[str]
+        self, remote: RemoteRepository, branches: Sequence[str], *, seen: RemoteRefs | None = None
     ) -> tuple[str, RemoteRefs]:
-        """Like `remote_refs`, with the default branch resolved. Raises `RepositoryEmpty` or `BaseBranchMissing`."""
-        refs = self.remote_refs(remote, branches)
+        """Like `remote_refs`, with the default branch resolved. Raises `RepositoryEmpty` or `BaseBranchMissing`.
+
+        `seen` is the remote's answer to just that, where the caller has it.
+        """
+        refs = seen or self.remote_refs(remote, branches)
         if refs.default_branch is None and "HEAD" not in refs.branches:
             listed = self.run("ls-remote", "--heads", remote.url, credential=remote).stdout
             if not listed.strip():

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
-from sandboxes.git import RemoteRepository, TrustedGit, is_sha
+from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit, is_sha
 from sandboxes.process import ProcessResult
 
 LOCK_SECONDS = 300.0
@@ -88,14 +88,21 @@ class RepositoryMirror:
         self._git = git
 
     def refresh(
-        self, remote: RemoteRepository, *, base_branch: str | None, git_branch_name: str, kept_as: str = ""
+        self,
+        remote: RemoteRepository,
+        *,
+        base_branch: str | None,
+        git_branch_name: str,
+        kept_as: str = "",
+        seen: RemoteRefs | None = None,
     ) -> StartingPoint:
         """Ask the remote where the branches are and fetch what is missing. Raises typed `GitError`s.
 
-        `kept_as`: the ref under which this host keeps the order's commits.
+        `kept_as`: the ref under which this host keeps the order's commits. `seen`: what the remote said of both
+        branches a moment ago, where somebody asked.
         """
         wanted = [git_branch_name, *([base_branch] if base_branch else [])]
-        default, refs = self._git.default_branch_refs(remote, wanted)
+        default, refs = self._git.default_branch_refs(remote, wanted, seen=seen)
         base = base_branch or default
         if not base or base not in refs.branches:
             raise BaseBranchMissing(f"The base branch {base or '(none)'} does not exist on the remote.")

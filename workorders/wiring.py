@@ -30,6 +30,7 @@ from workorders.model_gateway.upstream import (
 )
 from workorders.workflow_engine import salvage
 from workorders.workflow_engine.crash_points import parse_crash_points
+from workorders.workflow_engine.look_ahead import LookAhead
 from workorders.workflow_engine.parts import EngineParts, EngineSettings
 from workorders.workflow_engine.retention import Retention
 
@@ -143,7 +144,7 @@ def remote_for(reference: RepositoryReference) -> RemoteRepository:
 
 def engine_parts(*, share: int | None = None, database: Database | None = None) -> EngineParts:
     """`share` defaults to all of the server's steps, for a process that works alone."""
-    gh = gh_cli(database=database)
+    gh, git = gh_cli(database=database), trusted_git()
     return EngineParts(
         settings=EngineSettings(
             data_dir=settings.WORKORDERS_DATA_DIR,
@@ -161,13 +162,14 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
             disk_floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES,
         ),
-        git=trusted_git(),
+        git=git,
         repositories=GitHubRepositoryClient(gh),
         issues=GitHubIssueClient(gh, LOOK_AGAIN_SECONDS),
         pull_requests=GitHubPullRequestClient(gh, LOOK_AGAIN_SECONDS),
         parse_reference=reference_of,
         remote_for=remote_for,
         crash_point=parse_crash_points(settings.WORKORDERS_CRASH_AT),
+        look_ahead=LookAhead(git),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from github_app.references import RepositoryReference
 from sandboxes.errors import PushRejected
-from sandboxes.git import RemoteRepository
+from sandboxes.git import RemoteRefs, RemoteRepository
 from sandboxes.mirror import RepositoryMirror
 from workorders.models import PhaseRun
 from workorders.states import STEP_DONE, AgentWorkOrderOutcome, PhaseRunStatus
@@ -55,11 +55,12 @@ class Delivery:
         reference = self._parts.parse_reference(plan.repository.repository_url)
         tests = _tests(plan.runs)
         outcome = _outcome(plan, reference, tests)
+        seen = self._parts.look_ahead.take(order, remote)
         if reference.is_local:
-            self._require_pushed(plan, mirror, remote)
+            self._require_pushed(plan, mirror, remote, seen)
             return outcome
         point = mirror.refresh(  # another host may have worked so far
-            remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name
+            remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name, seen=seen
         )
         if point.branch_sha != order.head_sha:
             self._require_pushed(plan, mirror, remote)
@@ -82,10 +83,17 @@ class Delivery:
         )
         return found.pull_request_url
 
-    def _require_pushed(self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
+    def _require_pushed(
+        self,
+        plan: StepPlan,
+        mirror: RepositoryMirror,
+        remote: RemoteRepository,
+        seen: RemoteRefs | None = None,
+    ) -> None:
         """The remote branch is at the inspected commit; pushed again from this host's mirror where it is not."""
         order, git = plan.order, self._parts.git
-        found = git.remote_refs(remote, [order.git_branch_name]).branches.get(order.git_branch_name)
+        refs = seen or git.remote_refs(remote, [order.git_branch_name])
+        found = refs.branches.get(order.git_branch_name)
         if found == order.head_sha:
             return
         if not git.has_commit(mirror.path, order.head_sha):

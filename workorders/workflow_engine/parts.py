@@ -14,6 +14,7 @@ from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from workorders.model_gateway.access import ModelAccess
 from workorders.workflow_engine.crash_points import CrashPoints
+from workorders.workflow_engine.look_ahead import LookAhead
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,4 @@ class EngineParts:
     parse_reference: Callable[[str], RepositoryReference]
     remote_for: Callable[[RepositoryReference], RemoteRepository]
     crash_point: CrashPoints
+    look_ahead: LookAhead

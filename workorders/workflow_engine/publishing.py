@@ -42,16 +42,17 @@ class Publisher:
         )
 
     def _push(self, place: Place, head: str) -> None:
-        if head == (place.remote_sha or place.base_sha):
-            return
-        branch = self._step.plan.order.git_branch_name
-        try:
-            place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
-        except ExpectedError as error:
-            refused = isinstance(error, PushRejected)
-            self._step.journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
-            raise
-        self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
+        order = self._step.plan.order
+        branch = order.git_branch_name
+        if head != (place.remote_sha or place.base_sha):
+            try:
+                place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
+            except ExpectedError as error:
+                refused = isinstance(error, PushRejected)
+                self._step.journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
+                raise
+            self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
+        self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
     def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
         """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""

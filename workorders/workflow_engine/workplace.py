@@ -46,6 +46,7 @@ class Place:
     remote: RemoteRepository
     session: AgentSession
     credential: AgentCredential
+    base_branch: str
     upstream_sha: str
     base_sha: str
     start_sha: str
@@ -123,6 +124,7 @@ class Workplace:
             base_branch=order.base_branch or None,
             git_branch_name=order.git_branch_name,
             kept_as=self._kept_ref,
+            seen=self._step.parts.look_ahead.take(order, self.remote),
         )
         base_sha = order.base_sha or point.base_sha
         start_sha = self._start_sha(point, base_sha)
@@ -166,6 +168,7 @@ class Workplace:
             remote=self.remote,
             session=session,
             credential=self._step.parts.settings.model_access.credential_for(self._sandbox_type, token),
+            base_branch=point.base_branch,
             upstream_sha=point.base_sha,
             base_sha=base_sha,
             start_sha=start_sha,
