@@ -35,7 +35,7 @@ def work() -> None:
         if lease.has_claimable_steps(more_than=share):
             queue.issue_ticket(wake=False)  # for one more supervisor, until all are at work
         with workers.signed_on(folder, owner):
-            _supervise(owner, share)
+            _supervise(owner, share, slot.number)
     finally:
         os.close(slot.descriptor)
     if not queue.is_draining() and lease.has_claimable_steps():
@@ -50,7 +50,7 @@ class Slot:
     descriptor: int
 
 
-def _supervise(owner: str, share: int) -> None:
+def _supervise(owner: str, share: int, rank: int) -> None:
     started_at = timezone.now()
     guard = DeadManGuard()
     process.guarded_by(guard)
@@ -66,6 +66,7 @@ def _supervise(owner: str, share: int) -> None:
                 owner, share=parts.settings.share, running=running, started_at=started_at
             ),
             guard=guard,
+            rank=rank,
         ).run()
     finally:
         process.guarded_by(None)

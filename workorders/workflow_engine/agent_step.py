@@ -19,6 +19,7 @@ from workorders.agent_executor.failures import budget_failure, explained_by_mode
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
+from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.inspection import Inspector
 from workorders.workflow_engine.journal import RunUsage
@@ -37,6 +38,10 @@ _WARNINGS = frozenset({AgentEventKind.API_RETRIED, AgentEventKind.UNREADABLE})
 def _read_base(git: TrustedGit, mirror: Path, base_sha: str, paths: tuple[str, ...]) -> dict[str, bytes]:
     """A commit never changes, so the orders that start from one share the reading."""
     return git.read_files(mirror, base_sha, paths, limit_bytes=_BASE_FILE_BYTES)
+
+
+def _command_path(command_name: str) -> str:
+    return f".claude/commands/{command_name}.md"
 
 
 class AgentRunFailed(WorkOrderError):
@@ -110,21 +115,17 @@ class AgentStep:
         if self._step.plan.step is None:
             return None
         name = self._step.plan.step.command_name
-        path = f".claude/commands/{name}.md"
+        path = _command_path(name)
         override = self._from_base(place).get(path)
         if override is not None:
             return parse_command(override, command_name=name, source=f"{path} at {place.base_sha[:12]}")
         return ClaudeCommandLoader(self._settings.commands_dir).get_command(name)
 
     def _from_base(self, place: Place) -> dict[str, bytes]:
-        """What the base commit may say to the agent, as text: its CLAUDE.md and its own command for this step."""
-        command = self._step.plan.step.command_name if self._step.plan.step else "none"
-        return _read_base(
-            self._step.parts.git,
-            place.mirror.path,
-            place.base_sha,
-            (_GUIDANCE_FILE, f".claude/commands/{command}.md"),
-        )
+        """What the base commit may say to the agents of all steps, as text: its CLAUDE.md and its own commands."""
+        steps = steps_of(self._step.plan.order.workflow_type)
+        paths = (_GUIDANCE_FILE, *(_command_path(step.command_name) for step in steps))
+        return _read_base(self._step.parts.git, place.mirror.path, place.base_sha, paths)
 
     def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
         order, settings, credential = self._step.plan.order, self._settings, place.credential

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
@@ -94,6 +94,14 @@ def _suspect() -> Q:
     )
 
 
+def _suspects_among(orders: list[AgentWorkOrder]) -> frozenset[int]:
+    """Their keys. Nothing is asked for orders that were not claimed often enough to be one."""
+    asked = [order.pk for order in orders if order.claim_epoch >= SUSPECT_AFTER]
+    if not asked:
+        return frozenset()
+    return frozenset(AgentWorkOrder.objects.filter(_suspect(), pk__in=asked).values_list("pk", flat=True))
+
+
 def has_claimable_steps(host: str = "", *, more_than: int = 0) -> bool:
     """For this host, unless told for which."""
     return _claimable(database_now(), host or this_host()).values("pk")[more_than:].exists()
@@ -117,11 +125,11 @@ def claim_steps(
         rows = rows.order_by("claimable_at", "pk")
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
-        rows = rows.annotate(is_suspect=ExpressionWrapper(_suspect(), BooleanField()))
         found = list(rows[:limit])
-        suspects = [order for order in found if order.is_suspect]
+        suspects = _suspects_among(found)
         if len(suspects) > suspect:
-            found = [*suspects[:suspect], *rows.exclude(_suspect())[: limit - suspect]]
+            admitted = [order for order in found if order.pk in suspects][:suspect]
+            found = [*admitted, *rows.exclude(_suspect())[: limit - suspect]]
         claims = []
         for order in found:
             AgentWorkOrder.objects.filter(pk=order.pk).update(
@@ -130,7 +138,7 @@ def claim_steps(
                 lease_expires_at=now + timedelta(seconds=lease_seconds),
             )
             epoch = order.claim_epoch + 1
-            claims.append(Claim(order.pk, order.agent_work_order_id, epoch, owner, order.is_suspect))
+            claims.append(Claim(order.pk, order.agent_work_order_id, epoch, owner, order.pk in suspects))
     return claims
 
 

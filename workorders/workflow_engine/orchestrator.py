@@ -186,7 +186,7 @@ class Orchestrator:
 
         With the evidence comes what of the commits a person must approve.
         """
-        result, head = both(lambda: agent.record(result), lambda: self._take_all(place))
+        head, result = both(lambda: self._take_all(place), lambda: agent.record(result))
         self._place = None
         progress = inspector.progress(head, at_end=True)
         for commit in progress.commits_of(self._step.plan.phase):

@@ -30,6 +30,7 @@ from workorders.workflow_engine.step_plan import StepPlan
 
 logger = structlog.get_logger("workorders")
 _CLAIM_SECONDS = 0.25  # for work that another host queued; the doorbell tells of this host's
+_COURTESY_SECONDS = 0.005  # about what a claim takes
 _CANCEL_SECONDS = 0.5
 _GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
@@ -78,7 +79,9 @@ class Supervisor:
         draining: Callable[[], bool],
         beat: Callable[[int], None],
         guard: Guard | None = None,
+        rank: int = 0,
     ) -> None:
+        """`rank` among the supervisors of a cluster: who comes after others lets them go first when it rings."""
         self._parts = parts
         self._settings = parts.settings
         self._database = database
@@ -86,6 +89,7 @@ class Supervisor:
         self._draining = draining
         self._beat = beat
         self._guard_process = guard or NoGuard()
+        self._courtesy_seconds = rank * _COURTESY_SECONDS
         self._steps: dict[Claim, RunningStep] = {}
         self._lock = threading.Lock()
         self._claiming = threading.Lock()
@@ -115,6 +119,7 @@ class Supervisor:
                     return
                 if self._doorbell.wait(_CLAIM_SECONDS):
                     next_cancel_look = 0.0
+                    time.sleep(self._courtesy_seconds)
             self._drain()
         finally:
             with self._claiming:
@@ -126,13 +131,14 @@ class Supervisor:
 
     # --- claiming and running ---
 
-    def _claim(self, *, look_first: bool = True) -> None:
+    def _claim(self, *, look_first: bool = True) -> list[Claim]:
         """Fill the free places. Called by the loop, and by a step that has just made its order's next one claimable."""
         with self._claiming:
-            if not (self._leaving or self._draining()):
-                self._claim_up_to(self._settings.share - len(self._running()), look_first)
+            if self._leaving or self._draining():
+                return []
+            return self._claim_up_to(self._settings.share - len(self._running()), look_first)
 
-    def _claim_up_to(self, free: int, look_first: bool) -> None:
+    def _claim_up_to(self, free: int, look_first: bool) -> list[Claim]:
         has_suspect = any(step.claim.is_suspect for step in self._running())
 
         def claim_steps() -> tuple[float, list[Claim]]:
@@ -151,7 +157,7 @@ class Supervisor:
         except _AWAY as error:
             logger.warning("claim_failed", error=str(error)[:300])
             time.sleep(1)
-            return
+            return []
         for claim in claims:
             step = RunningStep(claim, asked_at)
             self._trust(step, asked_at)
@@ -161,6 +167,7 @@ class Supervisor:
             with self._lock:
                 self._steps[claim] = step
             step.thread.start()
+        return claims
 
     def _run_step(self, step: RunningStep) -> None:
         claim = step.claim
@@ -188,8 +195,9 @@ class Supervisor:
             with self._lock:
                 self._steps.pop(claim, None)
             self._guard_process.forget(step.control.group)
-            self._claim(look_first=False)  # the order's next step may be ours, before the others hear of it
-            self._doorbell.ring_others()
+            # the order's next step may be ours, before the others hear of it
+            if claim.pk not in {claimed.pk for claimed in self._claim(look_first=False)}:
+                self._doorbell.ring_others()
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:
@@ -242,7 +250,8 @@ class Supervisor:
 
     def _cancel(self) -> None:
         """Tell the steps whose orders somebody wants cancelled."""
-        steps = self._running()
+        if not (steps := self._running()):
+            return
         try:
             wanted = self._database.call(
                 lambda: lease.cancel_requested(owner=self._owner, claims=[step.claim for step in steps])
