@@ -12,8 +12,8 @@ from pathlib import Path
 from sandboxes import guard, process
 from sandboxes.base import SweepScope
 from sandboxes.disk import discard, remove_tree
+from sandboxes.host_lock import exclusive_lock
 from sandboxes.isolation import isolated_argv
-from sandboxes.mirror import exclusive_lock
 from sandboxes.process import ProcessLimits
 from sandboxes.workspace_lock import remove_if_free
 

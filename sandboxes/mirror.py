@@ -8,8 +8,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,32 +17,12 @@ from uuid import uuid4
 
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit, is_sha
+from sandboxes.host_lock import exclusive_lock
 from sandboxes.process import ProcessResult
 
-LOCK_SECONDS = 300.0
 STALE_LOCK_SECONDS = 120.0
 MOST_PACKS = 20
 BUNDLE_LIMIT_BYTES = 512 * 1024 * 1024
-
-
-@contextmanager
-def exclusive_lock(path: Path, *, timeout_seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """A lock between processes of this host, gone with its holder. Raises `LockTimeout`."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + timeout_seconds
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LockTimeout(f"{path.name} was held for over {timeout_seconds:.0f} s.") from None
-                time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from sandboxes.errors import SandboxError
+from sandboxes.host_lock import exclusive_lock
 from sandboxes.local import CHECK_OUT, HOOK, LocalSandbox
-from sandboxes.mirror import exclusive_lock
 
 _DROP = """
 [ ! -d "worktrees/$1" ] || chmod -R u+rwx -- "worktrees/$1"

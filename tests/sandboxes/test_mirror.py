@@ -14,7 +14,8 @@ import pytest
 import sandboxes.mirror
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
-from sandboxes.mirror import MOST_PACKS, RepositoryMirror, exclusive_lock
+from sandboxes.host_lock import exclusive_lock
+from sandboxes.mirror import MOST_PACKS, RepositoryMirror
 from tests.fakes.git_http import FakeGitServer, branches, git
 from tests.sandboxes.history import Entry, History, raw_commit, raw_tree
 

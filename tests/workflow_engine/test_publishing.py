@@ -59,6 +59,17 @@ def test_a_known_secret_fails_the_order_and_nothing_is_pushed(tmp_path: Path) ->
     assert kept == order.base_sha, "a retry starts from what the remote has"
 
 
+def test_a_secret_where_the_evidence_is_missing_too_is_told_once(tmp_path: Path) -> None:
+    order = local_order(tmp_path, f"{committing('k', KEY)}\nagent: nothing")
+    with running_engine():
+        finished(order)
+    assert (order.status, order.error_category) == ("failed", "evidence_missing")
+    assert set(branches(tmp_path / "remote.git")) == {"main"}
+    told = order.logs.filter(event="git_push_blocked").values_list("fields__git_commit_sha", flat=True)
+    told = [row.fields["git_commit_sha"] for row in order.log_entries.filter(event="git_push_blocked")]
+    assert len(told) == len(set(told)) == order.phase_runs.count() == 2
+
+
 def test_a_push_that_the_remote_refuses_is_not_left_as_sent(tmp_path: Path) -> None:
     order = local_order(tmp_path)
     hook = tmp_path / "remote.git" / "hooks" / "pre-receive"

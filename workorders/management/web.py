@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from sandboxes.errors import LockTimeout
-from sandboxes.mirror import exclusive_lock
+from sandboxes.host_lock import exclusive_lock
 
 logger = structlog.get_logger("workorders")
 

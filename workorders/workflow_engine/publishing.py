@@ -23,6 +23,7 @@ class Publisher:
     def __init__(self, step: ClaimedStep, workplace: Workplace) -> None:
         self._step = step
         self._workplace = workplace
+        self._blocked_sha = ""
 
     def push(self, place: Place, found: Inspection, changes: tuple[ProtectedChange, ...]) -> None:
         """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
@@ -77,7 +78,9 @@ class Publisher:
                 commits=progress.commits,
             )
         except SecretInCommits as error:
-            self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
+            if head != self._blocked_sha:  # a failed attempt's commits are examined once more
+                self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
+            self._blocked_sha = head
             self._workplace.forget_unpushed(place)  # or the next attempt would start from them
             raise
         return () if head == self._step.plan.order.approved_sha else changes

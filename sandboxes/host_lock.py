@@ -1,0 +1,32 @@
+"""Locks between the processes of one host."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandboxes.errors import LockTimeout
+
+LOCK_SECONDS = 300.0
+
+
+@contextmanager
+def exclusive_lock(path: Path, *, timeout_seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """A lock between processes of this host, gone with its holder. Raises `LockTimeout`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LockTimeout(f"{path.name} was held for over {timeout_seconds:.0f} s.") from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
