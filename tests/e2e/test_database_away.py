@@ -13,8 +13,6 @@ from tests.e2e.test_control import SCRIPTED, until_event
 from tests.support_postgres import Postgres, private_postgres
 
 pytestmark = pytest.mark.e2e
-LEASE = 6
-AWAY_SECONDS = 6.0  # a step trusts its lease for two thirds of it
 
 
 @pytest.fixture
@@ -24,13 +22,19 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
         yield own
 
 
-def test_orders_go_on_after_postgres_was_away(tmp_path: Path, world: World, postgres: Postgres) -> None:
+@pytest.mark.parametrize(
+    ("lease_seconds", "away_seconds"),
+    [(6, 6.0), (30, 20.0)],  # a step trusts its lease for two thirds of it; 30 is the default
+)
+def test_orders_go_on_after_postgres_was_away(
+    tmp_path: Path, world: World, postgres: Postgres, lease_seconds: int, away_seconds: float
+) -> None:
     repository = world.add_repository()
     once = f"run test -e {tmp_path / 'slept'} || {{ touch {tmp_path / 'slept'}; sleep 60; }}"
     environment = {
         **world.environment,
         "WORKORDERS_AGENT_COMMAND": SCRIPTED,
-        "WORKORDERS_LEASE_SECONDS": str(LEASE),
+        "WORKORDERS_LEASE_SECONDS": str(lease_seconds),
         "WORKORDERS_AGENT_ISOLATION": "none",
     }
     with LiveServer(tmp_path / "server", environment, postgres.url) as server:
@@ -46,10 +50,10 @@ def test_orders_go_on_after_postgres_was_away(tmp_path: Path, world: World, post
             until_event(server, order_id, "agent_message")
         postgres.halt()
         gone_at = time.monotonic()
-        wait_for(lambda: not agent_processes(server.data_dir), LEASE, "the end of all agents")
+        wait_for(lambda: not agent_processes(server.data_dir), lease_seconds, "the end of all agents")
         assert server.http.get("/readyz").status_code == 503
         assert server.http.get("/healthz").status_code == 200
-        time.sleep(max(0.0, AWAY_SECONDS - (time.monotonic() - gone_at)))
+        time.sleep(max(0.0, away_seconds - (time.monotonic() - gone_at)))
         postgres.start()
         for order_id in ids:
             server.completed(order_id, 90)
