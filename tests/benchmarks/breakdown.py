@@ -16,7 +16,7 @@ _WORK = {
     "git_commit_created": "settle, bundle, accept, statistics",
     "git_push_completed": "evidence, ls-remote, push",
     "workflow_phase_completed": "note where the place stands",
-    "sandbox_cleanup_completed": "claim, delivery's look at the remote, removal",
+    "sandbox_cleanup_completed": "removal of the place, while it is pushed",
     "agent_work_order_completed": "last rows",
 }
 _BESIDE = {"agent_work_order_started", "git_branch_created", "agent_session_started", "agent_result"}

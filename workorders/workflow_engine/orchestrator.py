@@ -159,9 +159,10 @@ class Orchestrator:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
             changes = self._publisher.examine(place, found.head_sha, found.progress)
         found = inspector.with_patches(found)
-        self._publisher.push(place, found, changes)
+        self._publisher.push(place, found, changes, beside=self._remove_if_last)
         self._step.crash_point("pushed")
-        self._workplace.leave(place, found.head_sha)
+        if not plan.precedes_delivery:
+            self._workplace.leave(place, found.head_sha)
         log.info(
             "workflow_phase_completed",
             phase=plan.phase,
@@ -178,6 +179,11 @@ class Orchestrator:
             test_results=found.test_results,
         )
         self._step.crash_point("recorded")
+
+    def _remove_if_last(self) -> None:
+        """Once the mirror has all of its commits nothing more is needed from the last agent's place."""
+        if self._step.plan.precedes_delivery:
+            self._workplace.remove()
 
     def _inspect(
         self, place: Place, inspector: Inspector, agent: AgentStep, result: AgentRunResult

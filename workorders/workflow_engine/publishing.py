@@ -1,6 +1,7 @@
 """The one way out: commits of a step reach the order's branch on the remote here, after the gate, or not at all."""
 
 import contextlib
+from collections.abc import Callable
 
 from github_app.protected_paths import parse_patterns
 from sandboxes.errors import ExpectedError, PushRejected
@@ -25,22 +26,29 @@ class Publisher:
         self._workplace = workplace
         self._blocked_sha = ""
 
-    def push(self, place: Place, found: Inspection, changes: tuple[ProtectedChange, ...]) -> None:
+    def push(
+        self,
+        place: Place,
+        found: Inspection,
+        changes: tuple[ProtectedChange, ...],
+        *,
+        beside: Callable[[], None] = lambda: None,
+    ) -> None:
         """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
 
-        `changes` are what `examine` found in it: where there are some, it raises `StepWaits`.
+        `changes` are what `examine` found in it: where there are some, it raises `StepWaits`. `beside` is done while
+        it is pushed.
         """
         head = found.head_sha
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
         self._step.journal.plan_push(head)
-        both(
-            lambda: self._step.journal.record_statistics(
-                self._step.plan.phase, found.progress, found.patches
-            ),
-            lambda: self._push(place, head),
-        )
+        both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
+
+    def _record_beside(self, found: Inspection, beside: Callable[[], None]) -> None:
+        self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
+        beside()
 
     def _push(self, place: Place, head: str) -> None:
         order = self._step.plan.order

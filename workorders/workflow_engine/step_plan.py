@@ -49,6 +49,11 @@ class StepPlan:
     runs: tuple[PhaseRun, ...]
 
     @property
+    def precedes_delivery(self) -> bool:
+        """Whether no agent follows on it, unless somebody asks for more."""
+        return self.kind is StepKind.FOLLOW_UP or self.phase == steps_of(self.order.workflow_type)[-1].phase
+
+    @property
     def tries(self) -> int:
         """What a retry rule counts: attempts that ended by themselves. A worker's death is not the step's failure."""
         return self.attempt - self.workers_lost
