@@ -41,7 +41,7 @@ put() {
   if [ -L "$1" ] || [ ! -f "$1" ]; then rm -rf -- "$1"; fi
   rm -rf -- "$1.mended"
   printf '%s' "$2" > "$1.mended"
-  chmod 755 "$1.mended"
+  case "$1" in hooks/*) chmod 755 "$1.mended" ;; esac
   mv -f -- "$1.mended" "$1"
 }
 for name in refs objects objects/info hooks; do

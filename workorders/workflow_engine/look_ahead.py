@@ -11,6 +11,7 @@ from threading import Lock
 
 from sandboxes.errors import ExpectedError
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit
+from sandboxes.process import finishing_within
 from workorders.concurrency import ahead
 from workorders.models import AgentWorkOrder
 
@@ -39,9 +40,14 @@ class LookAhead:
     def begin(self, order: AgentWorkOrder, remote: RemoteRepository, base_branch: str) -> None:
         """Ask where the order's branch, to which its commits were just pushed, and its base branch are."""
         branches = (order.git_branch_name, base_branch)
+
+        def ask() -> RemoteRefs:
+            with finishing_within(_FRESH_SECONDS):  # no step waits for it, and none ends it
+                return self._git.remote_refs(remote, branches)
+
         with self._lock:
             self._forget_old()
-            answer = ahead(lambda: self._git.remote_refs(remote, branches)) if self._pays else None
+            answer = ahead(ask) if self._pays else None
             self._questions[order.pk] = _Question(remote, branches, time.monotonic(), answer)
 
     def take(self, order: AgentWorkOrder, remote: RemoteRepository) -> RemoteRefs | None:
