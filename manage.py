@@ -2,12 +2,16 @@
 """Django's command line, with embedded defaults for `quickstart`."""
 
 import os
+import signal
 import sys
 
-from config import env
-from sandboxes.hardening import close_folder, make_undumpable
-
 SERVING = (["serve"], ["qcluster"], ["quickstart"])
+if sys.argv[1:2] in (["serve"], ["qcluster"]):
+    # Before the imports, which take a while: who stops a server that is still starting has stopped it well.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+
+from config import env  # noqa: E402  # after the signal
+from sandboxes.hardening import close_folder, make_undumpable  # noqa: E402  # after the signal
 
 
 def main() -> None:

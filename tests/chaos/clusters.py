@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.chaos.excuses import Run
 from tests.e2e.harness import ROOT, START_SECONDS, LiveServer, wait_for
+from tests.support import catches
 
 Rows = list[tuple[Any, ...]]
 DRAIN_LIMIT_SECONDS = 60.0
@@ -60,12 +61,21 @@ class Cluster:
         self._process.wait(20)
 
     def drain(self) -> int:
-        """SIGTERM to the whole process group, as systemd's default and Ctrl-C do; its exit code."""
-        assert self._process is not None
+        """SIGTERM to the whole process group, as systemd's default and Ctrl-C do; its exit code.
+
+        One that was started just now gets it once a line of ours has run.
+        """
+        process = self._process
+        assert process is not None
+        wait_for(
+            lambda: catches(self.pid, signal.SIGTERM) or process.poll() is not None,
+            START_SECONDS,
+            f"the first line of {self.name}",
+        )
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
         try:
-            return self._process.wait(DRAIN_LIMIT_SECONDS)
+            return process.wait(DRAIN_LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             return -99

@@ -21,16 +21,24 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-@dataclass(frozen=True, order=True)
-class Takeover:
-    """`seconds` from a worker's end, by `cause` at `died_at` (`time.time()`), to the start of the next run."""
+@dataclass(frozen=True)
+class LostRun:
+    """A run that was lost with its worker. Times as `time.time()`; `taken_over_at` is None where nobody began another.
 
-    seconds: float
+    `cause`: what was done to the worker, or the place where some step of it died.
+    """
+
     order_id: str
     sequence: int
     worker: str
     died_at: float
     cause: str
+    taken_over_at: float | None
+
+    @property
+    def seconds(self) -> float:
+        """From the worker's end to the start of the next run."""
+        return max(0.0, (self.taken_over_at or self.died_at) - self.died_at)
 
     def __str__(self) -> str:
         died = datetime.fromtimestamp(self.died_at, UTC).time().isoformat("milliseconds")
@@ -38,11 +46,11 @@ class Takeover:
         return f"{self.seconds:.1f} s for {whose}; {self.worker} died {died} by {self.cause}"
 
 
-def takeovers(server: ChaosServer, hits: list[Hit], crashes: list[Crash]) -> list[Takeover]:
-    """One for each run that was lost with a worker and was taken over."""
+def lost_runs(server: ChaosServer, hits: list[Hit], crashes: list[Crash]) -> list[LostRun]:
+    """All of which it is known when and why their workers ended."""
     runs = [_typed(row) for row in server.query(_RUNS)]
     deaths: dict[str, tuple[float, str]] = {}  # worker → when, by what
-    lost = [run for run in runs if run[6] == "worker_lost"]
+    lost = [run for run in runs if run[6] == "worker_lost" and run[5] == "interrupted"]
     for _, _, worker, started, completed, *_ in lost:
         pid = int(worker.split(":")[1]) if worker.count(":") >= 2 else 0
         ends = [(hit.at, hit.kind) for hit in hits if pid in hit.pids]
@@ -53,8 +61,8 @@ def takeovers(server: ChaosServer, hits: list[Hit], crashes: list[Crash]) -> lis
     for order, number, worker, started, *_ in lost:
         begun = [run[3] for run in runs if run[0] == order and run[1] > number]
         died, cause = deaths.get(worker, (float("-inf"), ""))
-        if begun and died >= started - 1:
-            seen.append(Takeover(max(0.0, begun[0] - died), order, number, worker, died, cause))
+        if died >= started - 1:
+            seen.append(LostRun(order, number, worker, died, cause, begun[0] if begun else None))
     return seen
 
 

@@ -14,8 +14,8 @@ import httpx
 from tests.chaos.clusters import ChaosServer
 from tests.chaos.crashes import Crashes, points_for
 from tests.chaos.disruptions import Disruptions
-from tests.chaos.excuses import INFLICTED, had_its_attempts
-from tests.chaos.measures import percentile, takeovers
+from tests.chaos.excuses import INFLICTED, WORKER_LOST, had_its_attempts
+from tests.chaos.measures import lost_runs, percentile
 from tests.chaos.outside import Dice, ShakyGit, ShakyGitHub
 from tests.chaos.witness import Witness
 from tests.e2e.harness import FINISHED, ROOT, Json, processes_with
@@ -134,7 +134,7 @@ class _Run:
             server.manage("recover_work_orders")  # as the schedule does each minute
             orders = self._law(law, summary)
             self._orders(server, orders, repository.pull_requests, witness, summary)
-            self._numbers(server, witness, disruptions, dice, summary)
+            self._numbers(server, orders, witness, disruptions, dice, summary)
             summary.lines.append(("wall time", f"{wall:.0f} s, {wall / len(self.ids):.1f} s an order"))
         marker = str(self.folder / "server" / "data")
         if left := [pid for pid in processes_with(marker) if not _is_this(pid)]:
@@ -287,16 +287,23 @@ class _Run:
     def _numbers(
         self,
         server: ChaosServer,
+        orders: list[Json],
         witness: Witness,
         disruptions: Disruptions,
         dice: list[Dice],
         summary: Summary,
     ) -> None:
         limit = self.options.lease_seconds + TAKEOVER_EXTRA_SECONDS
-        seen = takeovers(server, disruptions.hits, self.crashes.worked())
-        for takeover in sorted(seen)[-_SLOWEST:]:
-            self.tell(f"takeover after {takeover}")
-        found = [takeover.seconds for takeover in seen]
+        lost = lost_runs(server, disruptions.hits, self.crashes.worked())
+        taken = sorted((run for run in lost if run.taken_over_at is not None), key=lambda run: run.seconds)
+        for run in taken[-_SLOWEST:]:
+            self.tell(f"takeover after {run}")
+        for order_id in (
+            one["agent_work_order_id"] for one in orders if one["error_category"] == WORKER_LOST
+        ):
+            deaths = [run.cause for run in lost if run.order_id == order_id]
+            summary.lines.append((f"{order_id} lost its workers to", ", ".join(deaths)))
+        found = [run.seconds for run in taken]
         summary.lines.append(("takeover", f"{_spread(found)}, limit {limit:.0f} s"))
         judged = self.options.judge_times
         if judged and percentile(found, 0.95) > limit:
