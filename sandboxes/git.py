@@ -275,10 +275,12 @@ class TrustedGit:
         `seen` is the remote's answer to just that, where the caller has it.
         """
         refs = seen or self.remote_refs(remote, branches)
-        if refs.default_branch is None and "HEAD" not in refs.branches:
+        if not _names_head(refs):
             listed = self.run("ls-remote", "--heads", remote.url, credential=remote).stdout
             if not listed.strip():
                 raise RepositoryEmpty("The repository is empty: it has no branch and no commit yet.")
+            refs = self.remote_refs(remote, branches)  # the first answers may have been cut
+        if not _names_head(refs):
             raise BaseBranchMissing(
                 "The repository has no default branch: its HEAD points to a missing branch."
             )
@@ -481,6 +483,10 @@ def _parse_ls_remote(output: str) -> RemoteRefs:
         elif name.startswith("refs/heads/"):
             branches.setdefault(name.removeprefix("refs/heads/"), value)  # a branch "HEAD" is not the HEAD
     return RemoteRefs(default, branches)
+
+
+def _names_head(refs: RemoteRefs) -> bool:
+    return refs.default_branch is not None or "HEAD" in refs.branches
 
 
 def reachable(sha: str, parents: Mapping[str, Sequence[str]]) -> set[str]:

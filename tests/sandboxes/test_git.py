@@ -783,12 +783,14 @@ def test_the_difference_is_the_changes_with_a_patch_for_each(tmp_path: Path) -> 
         trusted.differences(work / ".git", bases=[before, "1" * 40], head=after)
 
 
-def test_an_answer_that_was_cut_is_not_a_remote_without_branches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_an_answer_that_was_cut_is_not_a_remote_without_branches(tmp_path: Path, cuts: int) -> None:
     """git takes headers that end early for an old server's empty list of refs, and says nothing."""
     with FakeGitServer(tmp_path / "remotes") as server:
         server.add_token("token")
         server.create_repository("acme", "widgets")
-        server.fail("info/refs", drop=True)
+        for _ in range(cuts):
+            server.fail("info/refs", drop=True)
         remote = RemoteRepository(f"{server.base_url}/acme/widgets.git", token="token")
         default, refs = TrustedGit(GitSettings(network_seconds=20)).default_branch_refs(remote, ["feat-x"])
     assert default == "main"
