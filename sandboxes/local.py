@@ -16,7 +16,6 @@ from sandboxes import process
 from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
 from sandboxes.disk import discard
 from sandboxes.errors import SandboxError
-from sandboxes.git import find_git
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import tag_prefix, workspace_lock_path
 from sandboxes.process import ProcessControl, ProcessLimits
@@ -77,6 +76,12 @@ if [ -n "$3" ]; then
   esac
 fi >&2
 exec git bundle create --quiet - "$branch" "^$2"
+"""
+_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = {bare}
+\tlogAllRefUpdates = true
 """
 _PASSWD = f"agent:x:{AGENT_UID}:{AGENT_UID}:agent:/:/bin/sh\n"
 
@@ -238,21 +243,16 @@ class LocalSandbox:
 
     # --- helpers for the backends ---
 
-    @property
-    def _git_program(self) -> str:
-        return find_git(self.spec.isolation.search_path)
-
-    def _fresh_git(self, folder: Path, *arguments: str, stdin: bytes = b"") -> None:
-        """git outside isolation, for a folder that is new: nothing of the repository or an agent is in it yet."""
-        result = process.run(
-            [self._git_program, *arguments],
-            env={**self._base_environment(), **_OWN_COMMANDS},
-            cwd=folder,
-            stdin=stdin,
-            limits=ProcessLimits(total_seconds=60),
-        )
-        if not result.ok:
-            raise SandboxError(f"git {arguments[0]} failed: {result.stderr_text[-500:]}")
+    def _make_git_folder(self, git_dir: Path, *, branch: str, bare: bool) -> None:
+        """What `git init` would write, without starting it, with the mirror's objects borrowed; for a new folder."""
+        for folder in ("hooks", "objects/info", "refs"):
+            (git_dir / folder).mkdir(parents=True)
+        (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n")
+        (git_dir / "config").write_text(git_config(bare=bare))
+        (git_dir / "objects" / "info" / "alternates").write_text(f"{self.spec.mirror_path / 'objects'}\n")
+        hook = git_dir / "hooks" / "prepare-commit-msg"
+        hook.write_text(HOOK)
+        hook.chmod(0o755)
 
     def _check_out(self) -> None:
         """Fill the workspace with the branch's files; in isolation, since attributes may name filters."""
@@ -360,23 +360,15 @@ class LocalSandbox:
     def _trailers_variable(self, isolated: bool) -> dict[str, str]:
         return {} if isolated else {"WORKORDERS_TRAILERS_FILE": str(self._trailers)}
 
-    def _install_hook(self, git_dir: Path) -> None:
-        """Into a git folder no agent has been in yet."""
-        hooks = git_dir / "hooks"
-        hooks.mkdir(exist_ok=True)
-        hook = hooks / "prepare-commit-msg"
-        hook.write_text(HOOK)
-        hook.chmod(0o755)
-
-    def _borrow_mirror_objects(self, git_dir: Path) -> None:
-        info = git_dir / "objects" / "info"
-        info.mkdir(parents=True, exist_ok=True)
-        (info / "alternates").write_text(f"{self.spec.mirror_path / 'objects'}\n")
-
     def _discard(self) -> None:
         """Rename first, so that a half-removed folder is never taken for a place to work."""
         if self._root.exists():
             discard(self._root, self.spec.data_dir / "trash")
+
+
+def git_config(*, bare: bool) -> str:
+    """The configuration of a git folder that agents work in."""
+    return _CONFIG.format(bare=str(bare).lower())
 
 
 def _is_plain_file(path: Path) -> bool:

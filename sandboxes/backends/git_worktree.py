@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sandboxes.errors import SandboxError
 from sandboxes.host_lock import exclusive_lock
-from sandboxes.local import CHECK_OUT, HOOK, LocalSandbox
+from sandboxes.local import CHECK_OUT, HOOK, LocalSandbox, git_config
 
 _DROP = """
 [ ! -d "worktrees/$1" ] || chmod -R u+rwx -- "worktrees/$1"
@@ -26,12 +26,6 @@ git --git-dir=. worktree add --quiet --force --no-checkout --lock -- "$2" "$3"
 echo added
 cd -- "$2"
 exec {CHECK_OUT}
-"""
-_CONFIG = """[core]
-\trepositoryformatversion = 0
-\tfilemode = true
-\tbare = true
-\tlogAllRefUpdates = true
 """
 # Puts back what git needs to take the folder for a repository and clears what a killed git leaves. Of refs only
 # the order's own goes, and packed ones that nobody can read any more; never an object. Other orders' agents work in it
@@ -102,7 +96,7 @@ class GitWorktreeSandbox(LocalSandbox):
 
     def _mend(self) -> None:
         """Give the shared git folder back what an agent took from it, or a killed git left in it."""
-        shell = ("sh", "-c", _MEND, "sh", _CONFIG)
+        shell = ("sh", "-c", _MEND, "sh", git_config(bare=True))
         self._run(
             (*shell, str(self.spec.mirror_path / "objects"), HOOK, self.spec.git_branch_name),
             folder=self._shared_git_dir,
@@ -137,10 +131,7 @@ class GitWorktreeSandbox(LocalSandbox):
         fresh = self._shared_git_dir.with_name(uuid4().hex)
         fresh.mkdir(mode=0o700, parents=True)
         try:
-            self._fresh_git(fresh, "init", "--quiet", "--bare", "--template=", ".")
-            self._borrow_mirror_objects(fresh)
-            self._install_hook(fresh)
-            self._fresh_git(fresh, "config", "core.logAllRefUpdates", "true")
+            self._make_git_folder(fresh, branch="main", bare=True)
             fresh.rename(self._shared_git_dir)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)

@@ -124,7 +124,7 @@ def end_leases_of_the_dead(data_dir: Path) -> None:
 
 
 def issue_missing_ticket(*, dry_run: bool = False) -> int:
-    """A ticket for work that has none; one is enough, for whoever takes it claims all it can."""
+    """A ticket for work that has none; one is enough, for whoever takes it claims all it can and calls for others."""
     if not lease.has_claimable_steps() or queue.waiting_tickets():
         return 0
     if not dry_run:
