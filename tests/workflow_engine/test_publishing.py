@@ -1,9 +1,13 @@
 """The way out of the real engine: a secret stops it, a protected path asks a person about one sha."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sandboxes.errors import GitError
+from sandboxes.git import TrustedGit
+from tests.e2e.harness import wait_for
 from tests.fakes.git_http import branches, git
 from tests.workflow_engine.engine import finished, local_order, running_engine, starts, wait_until
 from tests.workflow_engine.rows import all_rows
@@ -204,3 +208,28 @@ def test_paths_are_the_repositorys_own_and_may_be_none(tmp_path: Path) -> None:
     with running_engine():
         finished(order)
     assert order.status == "completed"
+
+
+def test_a_last_push_that_fails_is_tried_again_without_the_agent_and_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place goes while the last commits are pushed; by then the mirror has them, and the row names them."""
+    push, places = TrustedGit.push, tmp_path / "data" / "sandboxes"
+    left: list[list[Path]] = []
+
+    def fail_once(self: TrustedGit, *arguments: Any, **named: Any) -> None:
+        if not left:
+            wait_for(lambda: not list(places.iterdir()), 10, "the place's removal")
+            left.append(list(places.iterdir()))
+            raise GitError("The connection was lost.", retryable=True)
+        push(self, *arguments, **named)
+
+    monkeypatch.setattr(TrustedGit, "push", fail_once)
+    order = local_order(tmp_path)
+    with running_engine():
+        assert finished(order).status == "completed"
+    assert left == [[]]
+    assert [run.status for run in order.phase_runs.filter(kind="phase")] == ["failed", "succeeded"]
+    assert starts(tmp_path) == ["planning"], "the commits were adopted"
+    assert order.head_sha == branches(tmp_path / "remote.git")[order.git_branch_name]
+    assert list(places.iterdir()) == []
