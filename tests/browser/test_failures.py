@@ -55,7 +55,7 @@ def test_a_stale_form_is_explained_on_a_page_of_its_own(visit: Visit) -> None:
     expect(page.get_by_role("heading", name="This form was too old")).to_be_visible()
     assert not visit.axe()
     page.get_by_role("link", name="All work orders").click()
-    expect(page.get_by_role("heading", name="Work orders")).to_be_visible()
+    expect(page.get_by_role("heading", name="Work orders", exact=True)).to_be_visible()
 
 
 def test_older_and_a_filter_at_once_show_what_the_filters_say(live: Site, visit: Visit, archive: str) -> None:
