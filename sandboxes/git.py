@@ -6,10 +6,9 @@ here ever names a folder an agent could write.
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -25,6 +24,18 @@ from sandboxes.errors import (
     RemoteNotFound,
     RepositoryEmpty,
 )
+from sandboxes.git_objects import (
+    DIFFERENCE,
+    LOG_FORMAT,
+    LOG_PATHS,
+    REGULAR_MODES,
+    Commit,
+    Difference,
+    FileChange,
+    parse_changes,
+    parse_difference,
+    parse_log,
+)
 from sandboxes.process import ExitReason, ProcessLimits, ProcessResult
 
 # A credential helper that git runs through its shell; the token is in the environment of that one git call.
@@ -33,20 +44,9 @@ LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
 PATCHES_BYTES = 8 * 1024 * 1024
-REGULAR_MODES = frozenset({"100644", "100755"})
 _STREAMED_FROM = "core.bigFileThreshold=32m"  # larger objects never come whole into git's memory
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
-# Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well. The paths
-# a commit changes follow it, as `\n:mode mode sha sha status` and the path.
-_LOG_START = b"\1"
-_LOG_FIELDS = ("%x01%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
-_LOG_FORMAT = "%x00".join(_LOG_FIELDS)
-_LOG_PATHS = ("--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames")
-_DIFFERENCE = ("-r", "-z", "--raw", "--numstat", "-p", "--no-renames", "--no-ext-diff", "--no-textconv")
 MOST_COMMITS = 2000
-_NO_BLOB = "0" * 40
-_GITLINK = "160000"
-
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|"
     r"Invalid username or (password|token)|Write access to repository not granted|denied to ",
@@ -80,64 +80,6 @@ class RemoteRefs:
 
     default_branch: str | None
     branches: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Touched:
-    """One path that a commit changes against all of its parents. `blob`: the new content, '' where there is none.
-
-    Bytes of a path that are no UTF-8 are kept as surrogates.
-    """
-
-    commit_sha: str
-    path: str
-    blob: str
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One commit, as git tells it; times are RFC 3339 with offset, `trailers` in order of appearance."""
-
-    sha: str
-    parents: tuple[str, ...]
-    author_name: str
-    authored_at: str
-    committed_at: str
-    message: str
-    trailers: tuple[tuple[str, str], ...]
-    touched: tuple[Touched, ...] = ()
-
-    @property
-    def subject(self) -> str:
-        return self.message.split("\n", 1)[0]
-
-    def trailer(self, name: str) -> str | None:
-        """The last value of that trailer, as git itself would take it."""
-        values = [value for key, value in self.trailers if key.lower() == name.lower()]
-        return values[-1] if values else None
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """One changed path between two commits; lines are None for binary files. `status` is git's letter.
-
-    `mode` and `blob` are those of the newer side, zeros where the path is gone.
-    """
-
-    path: str
-    status: str
-    lines_added: int | None
-    lines_removed: int | None
-    mode: str = ""
-    blob: str = ""
-
-    @property
-    def is_regular_file(self) -> bool:
-        return self.mode in REGULAR_MODES
-
-
-type Difference = tuple[tuple[FileChange, ...], tuple[str, ...]]
-"""Changed paths between two commits, and a unified diff for each of them, in their order."""
 
 
 @dataclass(frozen=True)
@@ -375,21 +317,21 @@ class TrustedGit:
         limit: int = MOST_COMMITS,
     ) -> tuple[Commit, ...]:
         """Commits reachable from `head`, not from `base` nor any of `without`; oldest first, the `limit` newest."""
-        options = ("-z", "--topo-order", f"--max-count={limit}", *_LOG_PATHS, f"--format={_LOG_FORMAT}")
+        options = ("-z", "--topo-order", f"--max-count={limit}", *LOG_PATHS, f"--format={LOG_FORMAT}")
         exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
         output = self.run("log", *options, head, *exclude, "--", git_dir=git_dir).stdout
-        return tuple(reversed(list(_parse_log(output))))
+        return tuple(reversed(list(parse_log(output))))
 
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
         options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
-        return _parse_changes(self.run("diff-tree", *options, base, head, git_dir=git_dir).stdout)
+        return parse_changes(self.run("diff-tree", *options, base, head, git_dir=git_dir).stdout)
 
     def difference(
         self, git_dir: Path, *, base: str, head: str, limit_bytes: int = PATCHES_BYTES
     ) -> Difference:
         """`changes` and a unified diff for each of them, from one process; diffs are cut at `limit_bytes` in all."""
-        arguments = ("diff-tree", *_DIFFERENCE, base, head)
+        arguments = ("diff-tree", *DIFFERENCE, base, head)
         result = self.run(*arguments, git_dir=git_dir, output_bytes=limit_bytes, check=False)
         if result.exit_code != 0:
             raise _typed_error("diff-tree", result)
@@ -397,13 +339,13 @@ class TrustedGit:
             result.truncated and b"\0\0" not in result.stdout
         ):  # very many files: their names alone are too much
             return self.changes(git_dir, base=base, head=head), ()
-        return _parse_difference(result.stdout)
+        return parse_difference(result.stdout)
 
     def differences(
         self, git_dir: Path, *, bases: Sequence[str], head: str, limit_bytes: int = PATCHES_BYTES
     ) -> tuple[Difference, ...]:
         """`difference` from each of the bases; from one process, unless they are large together."""
-        arguments = ("diff-tree", "--stdin", "--always", *_DIFFERENCE)
+        arguments = ("diff-tree", "--stdin", "--always", *DIFFERENCE)
         result = self.run(
             *arguments,
             git_dir=git_dir,
@@ -415,7 +357,7 @@ class TrustedGit:
         answers = re.split(rb"(?m)(?:^|(?<=\0))%b\0" % head.encode(), result.stdout)[1:]
         if result.exit_code != 0 or result.truncated or len(answers) != len(bases):
             return tuple(self.difference(git_dir, base=base, head=head) for base in bases)
-        return tuple(_parse_difference(answer) for answer in answers)
+        return tuple(parse_difference(answer) for answer in answers)
 
     def read_file(
         self, git_dir: Path, sha: str, path: str, *, limit_bytes: int = 1024 * 1024
@@ -487,87 +429,3 @@ def _parse_ls_remote(output: str) -> RemoteRefs:
 
 def _names_head(refs: RemoteRefs) -> bool:
     return refs.default_branch is not None or "HEAD" in refs.branches
-
-
-def reachable(sha: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
-    """The commits of the mapping that are reachable from one of them; what is not in it ends the walk."""
-    seen: set[str] = set()
-    stack = [sha]
-    while stack:
-        current = stack.pop()
-        if current in parents and current not in seen:
-            seen.add(current)
-            stack.extend(parents[current])
-    return seen
-
-
-def _parse_log(output: bytes) -> Iterator[Commit]:
-    """One by one, so that no text of an author's is taken for a start or a path."""
-    tokens = iter(output.split(b"\0")[:-1])
-    token = next(tokens, None)
-    while token is not None:
-        fields = [token.removeprefix(_LOG_START), *islice(tokens, len(_LOG_FIELDS) - 1)]
-        commit = _parse_commit([item.decode("utf-8", "replace") for item in fields])
-        touched = []
-        while (token := next(tokens, None)) is not None and not token.startswith(_LOG_START):
-            if meta := token.strip(b"\n"):  # nothing for a merge that changes no path against all its parents
-                touched.append(_parse_touched(commit.sha, meta, next(tokens)))
-        yield replace(commit, touched=tuple(touched))
-
-
-def _parse_touched(commit_sha: str, meta: bytes, path: bytes) -> Touched:
-    """`:mode mode sha sha status`; a merge has a colon, a mode and a sha more for each further parent."""
-    parents = len(meta) - len(meta.lstrip(b":"))
-    fields = meta.lstrip(b":").decode().split(" ")
-    mode, blob = fields[parents], fields[2 * parents + 1]
-    has_content = mode != _GITLINK and not blob.startswith(_NO_BLOB)
-    return Touched(commit_sha, path.decode("utf-8", "surrogateescape"), blob if has_content else "")
-
-
-def _parse_commit(fields: Sequence[str]) -> Commit:
-    sha, parents, author, authored, committed, message, trailers = fields
-    pairs = (line.partition(":") for line in trailers.split("\n") if ":" in line)
-    return Commit(
-        sha=sha,
-        parents=tuple(parents.split()),
-        author_name=author,
-        authored_at=authored,
-        committed_at=committed,
-        message=message.strip(),
-        trailers=tuple((key.strip(), value.strip()) for key, _, value in pairs),
-    )
-
-
-def _parse_difference(output: bytes) -> Difference:
-    listed, separator, text = output.partition(b"\0\0")
-    # Within a patch every line starts with a space, +, -, @ or a backslash: this can only be a header.
-    patches = re.split(r"^(?=diff --git )", text.decode("utf-8", "replace"), flags=re.MULTILINE)[1:]
-    return _parse_changes(listed + b"\0" if separator else listed), tuple(patches)
-
-
-def _parse_changes(output: bytes) -> tuple[FileChange, ...]:
-    """First `:modes shas status`, path, …; then `added TAB removed TAB path`, …; all NUL-terminated.
-
-    Paths are compared as bytes: two that are no UTF-8 may look alike as text.
-    """
-    tokens = output.split(b"\0")[:-1]
-    raw: dict[bytes, list[str]] = {}
-    while tokens and len(raw) * 2 < len(tokens) and tokens[len(raw) * 2].startswith(b":"):
-        start = len(raw) * 2
-        raw[tokens[start + 1]] = tokens[start].decode().split(" ")
-    counts = tokens[len(raw) * 2 :]
-    found = []
-    for entry in counts:
-        added, removed, path = entry.split(b"\t", 2)
-        _old_mode, mode, _old_blob, blob, status = raw.get(path, ["", "", "", "", "M"])
-        found.append(
-            FileChange(
-                path=path.decode("utf-8", "replace"),
-                status=status,
-                lines_added=None if added == b"-" else int(added),
-                lines_removed=None if removed == b"-" else int(removed),
-                mode=mode,
-                blob=blob,
-            )
-        )
-    return tuple(found)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxes.errors import GitError
-from sandboxes.git import Commit, Touched, TrustedGit, reachable
+from sandboxes.git import TrustedGit
+from sandboxes.git_objects import Commit, Touched, reachable
 
 SCAN_SECONDS = 300.0
 SCAN_LIMIT_BYTES = 2 * 1024 * 1024 * 1024

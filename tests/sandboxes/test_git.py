@@ -22,7 +22,8 @@ from sandboxes.errors import (
     RemoteNotFound,
     RepositoryEmpty,
 )
-from sandboxes.git import FileChange, GitSettings, RemoteRepository, TrustedGit, find_git, is_sha
+from sandboxes.git import GitSettings, RemoteRepository, TrustedGit, find_git, is_sha
+from sandboxes.git_objects import FileChange
 from tests.fakes.git_http import FakeGitServer, branches, git
 from tests.sandboxes.history import Entry, History, raw_commit, raw_tree
 

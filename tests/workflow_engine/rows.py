@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import connections
 from django.db.models import F
 
-from sandboxes.git import Commit, FileChange
+from sandboxes.git_objects import Commit, FileChange
 from tests.factories import make_order, make_run
 from workorders.model_gateway.access import CredentialKind
 from workorders.models import AgentWorkOrder

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sandboxes.git import Commit, FileChange, GitSettings, TrustedGit
+from sandboxes.git import GitSettings, TrustedGit
+from sandboxes.git_objects import Commit, FileChange
 from tests.sandboxes.history import Entry, History
 from tests.workflow_engine.histories import ORDER, B, Case, Files, P, Span, Story, T, trailers
 from workorders.workflow_definitions import AgentWorkflowPhase

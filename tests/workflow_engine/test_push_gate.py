@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from github_app.protected_paths import DEFAULT_PROTECTED_PATHS, parse_patterns, protected_among
 from sandboxes import outgoing
 from sandboxes.errors import GitError
-from sandboxes.git import Commit, GitSettings, TrustedGit
+from sandboxes.git import GitSettings, TrustedGit
+from sandboxes.git_objects import Commit
 from sandboxes.outgoing import OutgoingTooLarge, outgoing_among, read_objects
 from tests.sandboxes.history import Entry, History
 from workorders.redaction import Redactor

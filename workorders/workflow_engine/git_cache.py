@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sandboxes.git import Commit, FileChange
+from sandboxes.git_objects import Commit, FileChange
 from workorders.models import WorkOrderCommit, WorkOrderFile
 from workorders.models.git_cache import MAX_COMMITS, MAX_FILES, PatchState
 from workorders.workflow_engine.phase_tracker import GitProgress

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sandboxes.git import Commit, Difference, FileChange, TrustedGit
+from sandboxes.git import TrustedGit
+from sandboxes.git_objects import Commit, Difference, FileChange
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing

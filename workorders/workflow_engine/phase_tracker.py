@@ -1,13 +1,13 @@
 """Reads an order's progress from its commits: which phase each belongs to, statistics, evidence.
 
-Pure reading of values that `sandboxes.git` produced from the trusted mirror; no process, no database.
+Pure reading of values that `sandboxes.git` read from the trusted mirror; no process, no database.
 Trailers come first. Where an agent dropped them, the commit's position between a step's start and end counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sandboxes.git import Commit, FileChange, reachable
+from sandboxes.git_objects import Commit, FileChange, reachable
 from workorders.workflow_definitions import PLAN_FOLDER, AgentWorkflowPhase
 
 ORDER_TRAILER = "Work-Order"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from github_app.protected_paths import protected_among
-from sandboxes.git import MOST_COMMITS, Commit, Touched, TrustedGit
+from sandboxes.git import MOST_COMMITS, TrustedGit
+from sandboxes.git_objects import Commit, Touched
 from sandboxes.outgoing import Outgoing, outgoing_among, read_objects
 from workorders.errors import WorkOrderError
 from workorders.redaction import Redactor, shapes_in
