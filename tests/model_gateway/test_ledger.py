@@ -20,8 +20,9 @@ from workorders.model_gateway.usage import Usage
 from workorders.models import AgentWorkOrder, ModelAccess, ModelUsage, PhaseRun, WorkOrderLog
 from workorders.models.model_access import token_hash
 from workorders.states import UsageSource
-from workorders.workflow_engine.journal import ModelError, StepJournal
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.recovery import recover
+from workorders.workflow_engine.run_usage import ModelError
 from workorders.workflow_engine.step_plan import StepPlan
 
 pytestmark = pytest.mark.django_db

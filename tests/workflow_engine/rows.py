@@ -19,10 +19,11 @@ from workorders.models.clock import database_now
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase
-from workorders.workflow_engine.journal import ModelGrant, StepJournal
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.lease import Claim, claim_steps
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.recorder import InlineDatabase
+from workorders.workflow_engine.run_usage import ModelGrant
 from workorders.workflow_engine.step_plan import StepPlan
 
 OWNER = "host:1:1"

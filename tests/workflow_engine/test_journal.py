@@ -43,8 +43,9 @@ from workorders.states import (
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine import journal as journal_module
 from workorders.workflow_engine.agent_step import AgentRunFailed
-from workorders.workflow_engine.journal import ModelGrant, StepJournal
+from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.recorder import InlineDatabase, LogBuffer
+from workorders.workflow_engine.run_usage import ModelGrant
 from workorders.workflow_engine.step_plan import StepPlan
 
 pytestmark = pytest.mark.django_db

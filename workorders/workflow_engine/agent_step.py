@@ -22,8 +22,8 @@ from workorders.model_gateway.access import CredentialKind
 from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.inspection import Inspector
-from workorders.workflow_engine.journal import RunUsage
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
+from workorders.workflow_engine.run_usage import RunUsage
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0

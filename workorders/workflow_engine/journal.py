@@ -5,13 +5,11 @@ Runs on the process's database connection (`recorder.Database`); every method is
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from github_app.models import Repository
@@ -20,18 +18,12 @@ from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.model_gateway.access import CredentialKind
-from workorders.models import (
-    AgentPrompt,
-    AgentWorkOrder,
-    ModelAccess,
-    OutsideEffect,
-    PhaseRun,
-)
+from workorders.models import AgentPrompt, AgentWorkOrder, OutsideEffect, PhaseRun
 from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
 from workorders.models.logs import LogEvent, append_log_events, record_order_event, storable
-from workorders.models.model_access import new_step_token, token_hash
+from workorders.models.model_access import new_step_token
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import (
     AgentWorkOrderOutcome,
@@ -40,50 +32,24 @@ from workorders.states import (
     EffectState,
     PhaseRunStatus,
     PromptStatus,
-    UsageSource,
     Wait,
 )
-from workorders.workflow_definitions import (
-    AgentWorkflowPhase,
-    StepKind,
-)
+from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 from workorders.workflow_engine.git_cache import store_git_cache
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.recorder import Database, LogBuffer
-from workorders.workflow_engine.retries import RULES, decide
+from workorders.workflow_engine.retries import decide
+from workorders.workflow_engine.run_usage import (
+    ModelError,
+    ModelGrant,
+    RunUsage,
+    grant_access,
+    is_refused,
+    last_error,
+    record_run,
+)
 from workorders.workflow_engine.step_plan import StepPlan, plan_step
-
-_USAGE_COLUMNS = ("usage_source", "cost_usd", "cost_is_complete", "input_tokens", "output_tokens")
-
-
-@dataclass(frozen=True)
-class ModelGrant:
-    """What a step's agent may hold to reach the model, what it may spend, and for how long."""
-
-    kind: CredentialKind
-    budget_usd: Decimal | None
-    lifetime_seconds: float
-
-
-@dataclass(frozen=True)
-class RunUsage:
-    """What an agent run cost and whose figures these are. `budget_refused`: the gateway has cut it off."""
-
-    source: UsageSource = UsageSource.NONE
-    cost_usd: Decimal = Decimal(0)
-    cost_is_complete: bool = True
-    input_tokens: int = 0
-    output_tokens: int = 0
-    budget_refused: bool = False
-
-
-@dataclass(frozen=True)
-class ModelError:
-    """The model's last answer to a run, where that was an error; `resets_in_seconds` is None where it did not say."""
-
-    status: int
-    resets_in_seconds: float | None
 
 
 def close_open_runs(order: AgentWorkOrder, status: PhaseRunStatus, **changes: Any) -> None:
@@ -246,24 +212,10 @@ class StepJournal:
                 model_credential=access.kind,
             )
             if token:
-                self._grant(access, token)
+                grant_access(self.claim, self._run_pk, access, token)
 
         self._transaction(write)
         return token
-
-    def _grant(self, access: ModelGrant, token: str) -> None:
-        now = timezone.now()
-        ModelAccess.objects.get_or_create(  # a commit whose acknowledgement was lost is asked for again
-            phase_run_id=self._run_pk,
-            defaults={
-                "agent_work_order_id": self.claim.pk,
-                "token_hash": token_hash(token),
-                "claim_epoch": self.claim.epoch,
-                "budget_usd": access.budget_usd,
-                "created_at": now,
-                "expires_at": now + timedelta(seconds=access.lifetime_seconds),
-            },
-        )
 
     def update_repository(self, pk: int, **changes: Any) -> None:
         def write() -> None:
@@ -289,8 +241,7 @@ class StepJournal:
 
         def look() -> bool:
             self.claim.hold()
-            access = ModelAccess.objects.filter(phase_run_id=self._run_pk)
-            return access.filter(budget_refused_at__isnull=False).exists()
+            return is_refused(self._run_pk)
 
         return self._transaction(look)
 
@@ -298,59 +249,21 @@ class StepJournal:
         """What the gateway heard last for this run, if it was an error."""
 
         def look() -> ModelError | None:
-            self.claim.lock()
-            access = ModelAccess.objects.filter(phase_run_id=self._run_pk or 0).first()
-            if access is None or access.last_error_status is None:
-                return None
-            until = access.limit_resets_at
-            return ModelError(
-                access.last_error_status, (until - timezone.now()).total_seconds() if until else None
-            )
+            self.claim.hold()
+            return last_error(self._run_pk)
 
         return self._transaction(look)
 
     def record_agent_run(self, result: AgentRunResult) -> RunUsage:
-        """Close the agent's run, once: its session, and what it cost, from the gateway's books where they have it.
-
-        A run that the model's side did not serve is no attempt.
-        """
-        served = result.failure is None or RULES[result.failure.category].waits is None
+        """Close the agent's run, once: its session, and what it cost."""
 
         def write() -> RunUsage:
             self.claim.hold()
-            access = ModelAccess.objects.filter(phase_run_id=self._run_pk)
-            access.update(revoked_at=timezone.now())
-            run = self._run_rows().only("agent_ran", *_USAGE_COLUMNS).first()
-            if run is None:
-                return RunUsage()
-            if not run.agent_ran:  # a commit whose acknowledgement was lost is asked for again
-                is_metered = run.usage_source == UsageSource.GATEWAY
-                of_run, of_order = ({}, {}) if is_metered else _as_the_agent_says(result)
-                self._run_rows().update(
-                    agent_ran=True,
-                    agent_session_id=result.session_id,
-                    result_text=result.result_text[:20_000],
-                    **of_run,
-                )
-                self.claim.write(
-                    agent_session_id=result.session_id,
-                    attempts=F("attempts") + (1 if served else 0),
-                    **of_order,
-                )
-                for column, value in of_run.items():
-                    setattr(run, column, value)
-            return RunUsage(
-                source=UsageSource(run.usage_source),
-                cost_usd=run.cost_usd,
-                cost_is_complete=run.cost_is_complete,
-                input_tokens=run.input_tokens,
-                output_tokens=run.output_tokens,
-                budget_refused=access.filter(budget_refused_at__isnull=False).exists(),
-            )
+            return record_run(self.claim, self._run_rows(), result)
 
         return self._transaction(write)
 
-    def _run_rows(self) -> Any:
+    def _run_rows(self) -> QuerySet[PhaseRun]:
         return PhaseRun.objects.filter(pk=self._run_pk or 0, claim_epoch=self.claim.epoch)
 
     # --- the step's end: each releases the claim ---
@@ -576,18 +489,6 @@ class StepJournal:
         free: dict[str, Any] = {"claim_owner": "", "lease_expires_at": None, "claimable_at": claimable_at}
         self.claim.write(**NOT_WAITING, **free, **changes)
         queue.issue_ticket(wake=False)
-
-
-def _as_the_agent_says(result: AgentRunResult) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Usage for the run and for the order: it spoke to no gateway, so nobody else knows."""
-    cost = result.cost_usd or Decimal(0)
-    tokens = {"input_tokens": result.input_tokens, "output_tokens": result.output_tokens}
-    added = {column: F(column) + value for column, value in tokens.items()}
-    reported = {"usage_is_reported": True} if cost or any(tokens.values()) else {}
-    return (
-        {**tokens, "cost_usd": cost, "usage_source": UsageSource.AGENT},
-        {**reported, **added, "cost_usd": F("cost_usd") + cost},
-    )
 
 
 def _statistics(progress: GitProgress) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
-from workorders.workflow_engine.journal import ModelGrant
+from workorders.workflow_engine.run_usage import ModelGrant
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _VERIFIED_FOR = timedelta(minutes=10)
