@@ -183,8 +183,11 @@ class AgentSandbox(Protocol):
         """Cheap while a command runs, when it is asked every few seconds."""
         ...
 
-    def holds_session(self, session_id: str) -> bool:
-        """Whether the agent's HOME has the transcript of that session, so that it can be resumed. Never raises."""
+    def holds_session(self, session_id: str) -> bool | None:
+        """Whether the agent's HOME has the transcript of that session, so that it can be resumed. Never raises.
+
+        None where the HOME is here without any transcript: that agent keeps its sessions in a way of its own.
+        """
         ...
 
     def cleanup(self) -> None:

@@ -232,8 +232,11 @@ class LocalSandbox:
             return SandboxState(exists=True)
         return SandboxState(exists=True, change_marker=f"{seen.st_size}-{seen.st_mtime_ns}")
 
-    def holds_session(self, session_id: str) -> bool:
-        return any(self._home.glob(f".claude/projects/*/{session_id}.jsonl"))
+    def holds_session(self, session_id: str) -> bool | None:
+        transcripts = self._home / ".claude" / "projects"
+        if not transcripts.is_dir():
+            return None if self._home.is_dir() else False
+        return any(transcripts.glob(f"*/{session_id}.jsonl"))
 
     def cleanup(self) -> None:
         self._take_over()

@@ -236,9 +236,10 @@ class RemoteSandbox:
         state = self._look()
         return _with_marker(state, self._change_marker if state.exists else "")
 
-    def holds_session(self, session_id: str) -> bool:
+    def holds_session(self, session_id: str) -> bool | None:
         try:
-            return session_id in json.loads((self._kept / "sessions.json").read_text())
+            sessions = json.loads((self._kept / "sessions.json").read_text())
+            return session_id in sessions if sessions else None
         except (OSError, ValueError, TypeError):
             return False
 

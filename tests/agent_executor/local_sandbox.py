@@ -57,7 +57,7 @@ class LocalSandbox:
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         raise NotImplementedError
 
-    def holds_session(self, session_id: str) -> bool:
+    def holds_session(self, session_id: str) -> bool | None:
         raise NotImplementedError
 
     def mark_idle(self, head_sha: str) -> None:

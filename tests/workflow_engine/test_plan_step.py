@@ -134,10 +134,14 @@ def test_a_follow_up_counts_its_own_attempts_and_goes_on_with_the_orders_last_se
     make_run(order, PLANNING, Run.FAILED, agent_session_id="one", error_message="Old trouble.")
     make_run(order, PLANNING, agent_session_id="two")
     earlier = prompt(order, PromptStatus.DONE)
-    make_run(order, PLANNING, kind=FOLLOW_UP, prompt=earlier, agent_session_id="three", start_sha="1" * 40)
+    run = make_run(
+        order, PLANNING, kind=FOLLOW_UP, prompt=earlier, agent_session_id="three", start_sha="1" * 40
+    )
+    PhaseRun.objects.filter(pk=run.pk).update(worker="here:1:1")
     current = prompt(order)
     plan = planned(order)
     assert (plan.attempt, plan.previous_session_id, plan.previous_failure) == (1, "three", "")
+    assert plan.session_host == "here"
     assert (plan.phase_start_sha, plan.planned_sha) == ("", "")
     make_run(order, PLANNING, Run.FAILED, kind=FOLLOW_UP, prompt=current, error_message="It broke.")
     plan = planned(order)
@@ -198,9 +202,9 @@ def test_deliveries_count_from_the_last_work() -> None:
 def test_the_session_of_the_earlier_attempt_is_gone_on_with() -> None:
     order = make_order()
     assert planned(order).previous_session_id == ""
-    make_run(order, PLANNING, Run.FAILED, agent_session_id="one")
+    make_run(order, PLANNING, Run.FAILED, agent_session_id="one", worker="here:1:1")
     make_run(order, PLANNING, Run.INTERRUPTED)
-    assert planned(order).previous_session_id == "one"
+    assert (planned(order).previous_session_id, planned(order).session_host) == ("one", "")
     make_run(order, PLANNING, agent_session_id="two")
     assert planned(order).previous_session_id == ""  # another phase starts with a session of its own
 

@@ -1,6 +1,7 @@
 """Runs the agent of one step: what it is told, what it sees, and looking at git while it works."""
 
 import contextlib
+import shlex
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -77,14 +78,16 @@ class AgentStep:
         # The agent's own brake: that it lingered or was cut off must not stop what the step does after it.
         self._agent_control = ProcessControl(step.control.group, within=step.control)
         self._workplace = workplace
+        self._command_name = ""
 
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end."""
         command = self._command(place)
         request = self._request(place, command)
+        self._command_name = f"/{command.command_name}" if command else "follow_up"
         self._step.log.info(
             "agent_command_started",
-            command_name=f"/{command.command_name}" if command else "follow_up",
+            command_name=self._command_name,
             agent_session_id=request.session_id,
             resumed=request.resume,
             model=request.model,
@@ -93,6 +96,12 @@ class AgentStep:
             result = execute_agent_command(
                 place.sandbox, request, control=self._agent_control, on_event=self._on_event
             )
+        self._step.log.info(
+            "sandbox_command_executed",
+            command=shlex.join(request.argv),
+            exit_code=result.exit_code,
+            duration_seconds=round(result.duration_seconds, 2),
+        )
         self._step.crash_point("agent_done")
         return result
 
@@ -187,6 +196,7 @@ class AgentStep:
 
     def _log_end(self, result: AgentRunResult, usage: RunUsage) -> None:
         fields = {
+            "command_name": self._command_name,
             "duration_seconds": round(result.duration_seconds, 2),
             "agent_session_id": result.session_id,
             "cost_usd": float(usage.cost_usd),

@@ -36,7 +36,7 @@ from workorders.states import (
 )
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 from workorders.workflow_engine.git_cache import store_git_cache
-from workorders.workflow_engine.lease import Claim
+from workorders.workflow_engine.lease import Claim, host_of
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.recorder import Database, LogBuffer
 from workorders.workflow_engine.retries import decide
@@ -313,6 +313,12 @@ class StepJournal:
             if order.prompts.filter(status=PromptStatus.QUEUED).exists():
                 self._release(order)  # somebody asked for more meanwhile
                 return True
+            record_order_event(
+                order,
+                "workflow_phase_transition",
+                from_phase=order.current_phase,
+                to_phase=AgentWorkflowPhase.COMPLETED,
+            )
             order.move(
                 AgentWorkOrderStatus.COMPLETED,
                 by=self.claim.owner,
@@ -422,7 +428,7 @@ class StepJournal:
             self.claim.write(
                 approval_sha=sha,
                 approval_paths=list(paths),
-                preferred_host=self.claim.owner.partition(":")[0],
+                preferred_host=host_of(self.claim.owner),
                 **_statistics(progress),
             )
             self._run_rows().update(planned_sha=sha)

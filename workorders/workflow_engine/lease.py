@@ -68,6 +68,11 @@ def this_host() -> str:
     return socket.gethostname()
 
 
+def host_of(owner: str) -> str:
+    """Of a worker, by its name."""
+    return owner.partition(":")[0]
+
+
 def _claimable(now: datetime, host: str) -> QuerySet[AgentWorkOrder]:
     """Commits that only one host has are worth waiting for it; without it, the step runs again elsewhere.
 
@@ -115,7 +120,7 @@ def claim_steps(
     At most one is a suspect's, and none where `suspect` says that the process runs one already. `look_first`: with a
     plain read, for looking in vain must not take the write lock; False for who knows that there is something.
     """
-    host = owner.partition(":")[0]
+    host = host_of(owner)
     wanted = Q() if suspect else ~_suspect()
     if limit <= 0 or (look_first and not _claimable(database_now(), host).filter(wanted).exists()):
         return []

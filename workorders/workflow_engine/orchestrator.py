@@ -144,6 +144,8 @@ class Orchestrator:
         self._require_living_workers()
         if not plan.runs:
             log.info("agent_work_order_started")
+        elif plan.order.current_phase != plan.phase:
+            log.info("workflow_phase_transition", from_phase=plan.order.current_phase, to_phase=plan.phase)
         log.info("workflow_phase_started", phase=plan.phase, attempt=plan.attempt, kind=plan.kind)
         self._workplace.verify()
         self._step.control.check()
@@ -163,12 +165,14 @@ class Orchestrator:
         self._step.crash_point("pushed")
         if not plan.precedes_delivery:
             self._workplace.leave(place, found.head_sha)
+        seconds = round(time.monotonic() - started, 2)
         log.info(
             "workflow_phase_completed",
             phase=plan.phase,
             status=found.status,
             commits=len(found.progress.commits_of(plan.phase)),
-            duration_seconds=round(time.monotonic() - started, 2),
+            duration_seconds=seconds,
+            execution_duration_seconds=seconds,  # the PRD names it both ways
         )
         self._step.journal.finish_step(
             plan,
@@ -195,7 +199,7 @@ class Orchestrator:
         head, result = both(lambda: self._take_all(place), lambda: agent.record(result))
         self._place = None
         progress = inspector.progress(head, at_end=True)
-        for commit in progress.commits_of(self._step.plan.phase):
+        for commit in progress.since(place.start_sha):
             self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
         self._step.control.check()
         try:

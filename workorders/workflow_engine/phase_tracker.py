@@ -53,6 +53,11 @@ class GitProgress:
     def commits_of(self, phase: AgentWorkflowPhase) -> tuple[Commit, ...]:
         return tuple(commit for commit in self.commits if self.phase_of.get(commit.sha) is phase)
 
+    def since(self, sha: str) -> tuple[Commit, ...]:
+        """The commits that are neither that one nor reachable from it."""
+        known = reachable(sha, {commit.sha: commit.parents for commit in self.commits})
+        return tuple(commit for commit in self.commits if commit.sha not in known)
+
     @property
     def current_phase(self) -> AgentWorkflowPhase | None:
         """The phase of the newest commit that has one: how far git says the order has come."""

@@ -8,6 +8,7 @@ from workorders.models import AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.logs import order_context
 from workorders.states import STEP_DONE, PhaseRunStatus, PromptStatus, WaitingReason
 from workorders.workflow_definitions import AgentWorkflowPhase, Step, StepKind, follow_up_phase, steps_of
+from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.phase_tracker import StepSpan
 
 
@@ -24,9 +25,9 @@ class StepPlan:
     """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
 
     `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
-    the agent session of its earlier attempt (for a follow-up: the order's last session). `planned_sha` was
-    inspected by an earlier attempt that may not have lived to push it, or to record it. `spans` are the runs
-    so far.
+    the agent session of its earlier attempt (for a follow-up: the order's last session), and `session_host`
+    where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt that may
+    not have lived to push it, or to record it. `spans` are the runs so far.
     """
 
     order: AgentWorkOrder
@@ -40,6 +41,7 @@ class StepPlan:
     workers_lost: int
     waited: tuple[str, ...]
     previous_session_id: str
+    session_host: str
     previous_failure: str
     planned_sha: str
     spans: tuple[StepSpan, ...]
@@ -83,10 +85,11 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     recent = [run for run in same if run.sequence > order.attempts_from]
     lost = sum(run.lost_its_worker for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
-    sessions = [run.agent_session_id for run in (runs if prompt else same) if run.agent_session_id]
+    in_session = [run for run in (runs if prompt else same) if run.agent_session_id]
     failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
     if failed is not None and failed.error_category == "agent_session_unusable":
-        sessions = []
+        in_session = []
+    last = in_session[-1] if in_session else None
     return StepPlan(
         order=order,
         repository=order.repository,
@@ -98,7 +101,8 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         attempt=failures + lost + 1,
         workers_lost=lost,
         waited=_waited(recent),
-        previous_session_id=sessions[-1] if sessions else "",
+        previous_session_id=last.agent_session_id if last else "",
+        session_host=host_of(last.worker) if last and last.status in STEP_DONE else "",
         previous_failure=failed.error_message if failed is not None else "",
         planned_sha=_planned_sha(same),
         spans=spans_of(runs),

@@ -22,6 +22,7 @@ from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
@@ -31,7 +32,7 @@ _TOKEN_GRACE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class AgentSession:
-    """The agent session a step uses, and whether its transcript is on this host to be resumed."""
+    """The agent session a step uses, and whether this host has it, to be resumed."""
 
     session_id: str
     resume: bool
@@ -83,9 +84,13 @@ class Workplace:
         return f"refs/work-orders/{self._order.agent_work_order_id}"
 
     def _session(self) -> AgentSession:
-        previous = self._step.plan.previous_session_id
-        if previous and self._any_sandbox().holds_session(previous):
-            return AgentSession(previous, resume=True)
+        plan = self._step.plan
+        if previous := plan.previous_session_id:
+            held = self._any_sandbox().holds_session(previous)
+            if held is None:  # then the agent itself must know, if this is where it ended
+                held = plan.session_host == host_of(self._step.journal.claim.owner)
+            if held:
+                return AgentSession(previous, resume=True)
         return AgentSession(str(uuid4()), resume=False)
 
     def verify(self) -> None:
