@@ -232,7 +232,10 @@ class TrustedGit:
             refs = RemoteRefs(default, {**refs.branches, default: sha})
         return default, refs
 
-    def fetch(self, git_dir: Path, remote: RemoteRepository, refspecs: Sequence[str]) -> None:
+    def fetch(
+        self, git_dir: Path, remote: RemoteRepository, refspecs: Sequence[str], *, again: bool = False
+    ) -> None:
+        """`again`: all of their objects, not only those that seem to be missing."""
         self.run(
             "-c",
             "fetch.fsckObjects=false",
@@ -241,6 +244,7 @@ class TrustedGit:
             "--no-write-fetch-head",
             "--no-recurse-submodules",
             "--quiet",
+            *(["--refetch"] if again else []),
             remote.url,
             *refspecs,
             git_dir=git_dir,

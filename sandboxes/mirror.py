@@ -18,6 +18,7 @@ from uuid import uuid4
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit, is_sha
 from sandboxes.host_lock import exclusive_lock
+from sandboxes.mirror_repair import TRACKING, Repair, has_frame, is_sound, make_frame, repair
 from sandboxes.process import ProcessResult
 
 STALE_LOCK_SECONDS = 120.0
@@ -88,7 +89,12 @@ class RepositoryMirror:
         point = StartingPoint(default, base, refs.branches[base], refs.branches.get(git_branch_name))
         wanted_here = {base: point.base_sha, git_branch_name: point.branch_sha or ""}
         named = {base: _tracking_ref(base), git_branch_name: kept_as}
-        unsure = {name: sha for name, sha in wanted_here.items() if sha and not self._names(named[name], sha)}
+        framed = has_frame(self.path)
+        unsure = {
+            name: sha
+            for name, sha in wanted_here.items()
+            if sha and not (framed and self._names(named[name], sha))
+        }
         if unsure:
             self._ensure(remote, unsure)
         return point
@@ -102,7 +108,7 @@ class RepositoryMirror:
         return False
 
     def _ensure(self, remote: RemoteRepository, branches: dict[str, str]) -> None:
-        if self.path.is_dir() and not self._missing(branches):
+        if has_frame(self.path) and not self._missing(branches):
             return
         with exclusive_lock(self._lock_path):
             self._create()
@@ -118,14 +124,21 @@ class RepositoryMirror:
         return {name: sha for name, sha in branches.items() if sha not in known}
 
     def _create(self) -> None:
-        if _is_repository(self.path):
+        if self.path.is_dir():
+            make_frame(self.path)
             return
         fresh = self.path.with_name(f"{self.path.name}.{uuid4().hex}")
         fresh.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._git.run("init", "--quiet", "--bare", "--template=", str(fresh))
-        if self.path.exists():  # half made by a process that died
-            shutil.rmtree(self.path)
         fresh.rename(self.path)
+
+    def repair(self, remote: RemoteRepository) -> Repair | None:
+        """Mend what a crash or the disk has damaged; None where nothing is. For after a failure: reads everything."""
+        if not self.path.is_dir() or is_sound(self.path, self._git):
+            return None
+        with exclusive_lock(self._lock_path):
+            self._clear_stale_locks()
+            return repair(self.path, self._git, remote)
 
     def accept_bundle(self, bundle: Path, *, git_branch_name: str, descends_from: str, keep_as: str) -> str:
         """Take one bundle's commits into the mirror and return their head.
@@ -299,17 +312,6 @@ def _ref_is_locked(ref: str) -> GitError:
     return GitError(f"{ref} is locked: another process writes it.", retryable=True)
 
 
-def _is_repository(path: Path) -> bool:
-    """As git tells one; a crash of the machine may have left empty files and missing folders."""
-    head = path / "HEAD"
-    return (
-        head.is_file()
-        and head.stat().st_size > 0
-        and (path / "objects").is_dir()
-        and (path / "refs").is_dir()
-    )
-
-
 def _tracking_ref(branch: str) -> str:
     """One path component, so that a new branch `a/b` finds no old `a` in its way."""
-    return f"refs/remotes/origin/{quote(branch, safe='')}"
+    return f"{TRACKING}{quote(branch, safe='')}"

@@ -37,6 +37,7 @@ _SENTENCES = {
     "workflow_step_adopted": "Phase {phase} was found finished in git",
     "git_branch_created": "Branch {git_branch_name} from {base_branch}",
     "git_commit_created": "Commit {git_commit_sha:.10}: {message}",
+    "git_mirror_repaired": "This host's copy of the repository was damaged; what the remote has was fetched again",
     "git_push_held": "Commit {git_commit_sha:.10} was not pushed: protected paths change",
     "git_push_blocked": "Commit {git_commit_sha:.10} was not pushed: {error}",
     "git_push_completed": "Pushed {git_commit_sha:.10} to {git_branch_name}",

@@ -103,6 +103,7 @@ class Orchestrator:
             error_category=error.category,
             duration_seconds=round(seconds, 2),
         )
+        self._workplace.mend_mirror(error)
         if decision is None:
             self._remove_place()
         self._step.journal.fail_step(self._step.plan, error)

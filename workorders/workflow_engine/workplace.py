@@ -12,7 +12,7 @@ from django.utils import timezone
 from github_app.references import RepositoryReference
 from github_app.repositories import require_push
 from sandboxes.base import AgentSandbox, SandboxSpec
-from sandboxes.errors import ExpectedError
+from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
 from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
@@ -26,6 +26,7 @@ from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
+_MAYBE_THE_MIRROR = frozenset({SandboxError.category, GitError.category, BundleRejected.category})
 _VERIFIED_FOR = timedelta(minutes=10)
 _TOKEN_GRACE_SECONDS = 600.0
 
@@ -274,6 +275,19 @@ class Workplace:
             return head
         finally:
             bundle.unlink(missing_ok=True)
+
+    def mend_mirror(self, error: ExpectedError) -> None:
+        """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
+        if error.category not in _MAYBE_THE_MIRROR:
+            return
+        try:
+            found = self.mirror.repair(self.remote)
+        except (ExpectedError, OSError) as trouble:
+            self._step.log.warning("git_mirror_unrepaired", error=str(trouble))
+            return
+        if found is not None:
+            set_aside, lost = list(found.set_aside[:20]), list(found.lost[:20])
+            self._step.log.warning("git_mirror_repaired", set_aside=set_aside, lost=lost)
 
     def forget_unpushed(self, place: Place) -> None:
         """Go back to what the remote has: the commits after it must not be worked on."""
