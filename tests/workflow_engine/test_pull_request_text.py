@@ -246,6 +246,7 @@ def test_a_path_is_text_not_markup() -> None:
         (AgentWorkOrderOutcome.PULL_REQUEST_OPENED, Numbers(3, 0), "ready for review: https://x/1."),
         (AgentWorkOrderOutcome.TESTS_FAILED, Numbers(3, 2), "draft pull request for this issue is open"),
         (AgentWorkOrderOutcome.TESTS_FAILED, Numbers(3, 2), "(2 tests fail)."),
+        (AgentWorkOrderOutcome.TESTS_FAILED, Numbers(3, 1), "(1 test fails)."),
         (
             AgentWorkOrderOutcome.NO_CHANGE_NEEDED,
             None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from workorders.states import AgentWorkOrderOutcome
+from workorders.wording import counted
 
 _BEGIN = "<!-- work-order: begin -->"
 _END = "<!-- work-order: end -->"
@@ -84,7 +85,7 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     """Summary first, then plan, phases, tests, between two marks; then the repository's own template, for people."""
     parts = []
     if facts.tests is not None and facts.tests.failed:
-        parts.append(f"> [!WARNING]\n> **{facts.tests.failed} tests fail.** It is not ready to merge.")
+        parts.append(f"> [!WARNING]\n> **{_failing(facts.tests.failed)}.** It is not ready to merge.")
     if facts.request.strip():
         parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
     if facts.no_change_reason:
@@ -120,6 +121,10 @@ def renewed_body(current: str, fresh: str, *, still_draft: bool = False) -> str:
     return current[: place.start()] + ours + current[place.end() :]
 
 
+def _failing(tests: int) -> str:
+    return "1 test fails" if tests == 1 else f"{tests} tests fail"
+
+
 def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | None, reason: str = "") -> str:
     """What the issue's readers learn: the link, or why there is none, and whether tests fail."""
     if not pull_request_url:
@@ -127,7 +132,7 @@ def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | N
         return f"The agent found that no change is needed, so there is no pull request.{why}"
     text = f"A pull request for this issue is ready for review: {pull_request_url}"
     if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
-        text = f"A draft pull request for this issue is open: {pull_request_url} ({tests.failed} tests fail)"
+        text = f"A draft pull request for this issue is open: {pull_request_url} ({_failing(tests.failed)})"
     if outcome == AgentWorkOrderOutcome.NO_CHANGE_NEEDED:
         text = f"The agent found that no change is needed; its reasons are in {pull_request_url}"
     return text + "."
@@ -168,7 +173,8 @@ def _phase_table(facts: PullRequestFacts) -> str:
         rows.append(f"| {phase.title} | {phase.commits} | {phase.attempts} | {minutes} min {seconds} s |")
     rows.append("")
     rows.append(
-        f"{facts.files_changed} files changed, {facts.lines_added} lines added, {facts.lines_removed} removed."
+        f"{counted(facts.files_changed, 'file')} changed, {counted(facts.lines_added, 'line')} added, "
+        f"{facts.lines_removed:,} removed."
     )
     return "\n".join(rows)
 
