@@ -43,16 +43,23 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def shared_model() -> Model:
     return Model()
 
 
+@pytest.fixture
+def model(shared_model: Model) -> Model:
+    """It has forgotten what it was asked before, also by the first try of the same test."""
+    shared_model.asked.clear()
+    return shared_model
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Iterator[LiveServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, shared_model: Model) -> Iterator[LiveServer]:
     require_program("bwrap")
     folder = tmp_path_factory.mktemp("gateway")
     create_bare_repository(folder / "remote.git")
-    with MessagesApi(model) as api:
+    with MessagesApi(shared_model) as api:
         environment = {
             "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
             "WORKORDERS_AGENT_COMMAND": f"{sys.executable} {AGENT}",
