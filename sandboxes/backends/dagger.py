@@ -299,7 +299,7 @@ class _Session:
                 if (queue := self._waiting.get(message.get("number", 0))) is not None:
                     queue.put(message)
         with self._lock:
-            for queue in self._waiting.values():
+            for queue in list(self._waiting.values()):  # who is told takes its own away at once
                 queue.put(None)
 
 
