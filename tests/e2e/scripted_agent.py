@@ -2,8 +2,9 @@
 
 The person's request holds lines such as `agent: sleep 30`, `agent: commit a.txt`, `agent: say hello`,
 `agent: run <shell>`, `agent: ask <words>` (the model, until it answers anything), `agent: insist <words>` (for ever,
-whatever it answers), `agent: fail`, `agent: exit 3`; a line may start with a phase and attempt to be done only
-there: `agent[implementing#1]: fail`. What a phase must leave is committed unless `agent: nothing` is said.
+whatever it answers), `agent: fail`, `agent: need <path> <words>` (fail where it is missing), `agent: exit 3`; a line
+may start with a phase and attempt to be done only there: `agent[implementing#1]: fail`. What a phase must leave is
+committed unless `agent: nothing` is said.
 """
 
 import json
@@ -118,8 +119,9 @@ def main() -> None:
                 time.sleep(0.05)
         elif verb == "nothing":
             leave_evidence = False
-        elif verb == "fail":
-            result(rest or "I could not do it", is_error=True, session=session)
+        elif verb == "fail" or (verb == "need" and not os.path.exists(rest.split(" ", 1)[0])):  # noqa: PTH110  # likewise
+            words = rest if verb == "fail" else rest.partition(" ")[2]
+            result(words or "I could not do it", is_error=True, session=session)
             sys.exit(1)
         elif verb == "exit":
             sys.exit(int(rest))

@@ -98,7 +98,12 @@ def test_cancel_of_a_waiting_order_is_immediate(scripted: LiveServer) -> None:
 
 
 def test_retry_goes_on_from_the_first_unfinished_phase(scripted: LiveServer, world: World) -> None:
-    request = "agent[implementing#1]: commit half.txt\nagent[implementing#1]: fail I lost my way"
+    lines = (
+        "run [ ! -e half.txt ] || touch .git/half",
+        "commit half.txt",
+        "need .git/half I lost my way",
+    )
+    request = "\n".join(f"agent[implementing]: {line}" for line in lines)
     order_id = scripted.create(repository_url="acme/widgets", initial_prompt=request)["agent_work_order_id"]
     failed = scripted.finished(order_id)
     assert failed["status"] == "failed"
@@ -107,11 +112,9 @@ def test_retry_goes_on_from_the_first_unfinished_phase(scripted: LiveServer, wor
     assert failed["git_commit_count"] == 2, "the failed attempt's commit is kept"
     before = git("rev-parse", failed["git_branch_name"], folder=world.git.repository_path("acme", "widgets"))
 
-    # the agent counts attempts since the retry, so its first attempt would fail again: the prompt decides
-    scripted.http.post(
-        f"/api/agent-work-orders/{order_id}/prompt", json={"prompt_text": "agent: commit mended.txt"}
-    )
-    order = scripted.finished(order_id)
+    answer = scripted.http.post(f"/api/agent-work-orders/{order_id}/retry")
+    assert answer.status_code == 202, answer.text
+    order = scripted.completed(order_id)
     runs = [entry for entry in scripted.logs(order_id) if entry["event"] == "workflow_phase_started"]
     assert [run["phase"] for run in runs].count("planning") == 1, "no finished phase runs again"
     bare = world.git.repository_path("acme", "widgets")
