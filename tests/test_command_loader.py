@@ -175,7 +175,7 @@ def test_the_products_own_commands(name: str, phase: str, evidence: str) -> None
     command = load_commands(COMMANDS)[name]
     assert command.warnings == ()
     assert command.description
-    text = render(command, ["wo-0a1b", "42"])
+    text = render(command, ["42", "wo-0a1b"])
     assert f"phase `{phase}` of work order `wo-0a1b`" in text
     assert evidence in text
     assert "GitHub issue: 42" in text

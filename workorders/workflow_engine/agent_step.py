@@ -138,7 +138,7 @@ class AgentStep:
 
     def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
         order, settings, credential = self._step.plan.order, self._settings, place.credential
-        arguments = [order.agent_work_order_id, order.github_issue_number or "none"]
+        arguments = [order.github_issue_number or "none", order.agent_work_order_id]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
         metered = credential.kind is CredentialKind.GATEWAY_TOKEN
         guidance = self._from_base(place).get(_GUIDANCE_FILE, b"")[:_GUIDANCE_BYTES]

@@ -1,10 +1,10 @@
-"""A prompt on a finished order in the real engine: its session, and what its log says of old and new work."""
+"""What an agent is told in the real engine: whose command, in which session; and what the log says of its work."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.git_http import git
+from tests.fakes.git_http import create_bare_repository, git
 from tests.workflow_engine.engine import finished, local_order, running_engine
 from workorders import services
 from workorders.models import AgentWorkOrder
@@ -63,3 +63,13 @@ def test_its_events_have_the_names_and_fields_that_were_promised(tmp_path: Path)
     assert said(order, "sandbox_command_executed", "exit_code") == [0, 0]
     seconds = said(order, "workflow_phase_completed", "execution_duration_seconds")
     assert seconds == said(order, "workflow_phase_completed", "duration_seconds")
+
+
+def test_the_repositorys_own_command_is_that_of_the_base_commit(tmp_path: Path) -> None:
+    own = "---\ndescription: Plan\n---\nPlan issue $1 of $2.\n\nagent: commit planned-$1-$2.txt\n"
+    create_bare_repository(tmp_path / "remote.git", {".claude/commands/agent_workflow_plan.md": own})
+    order = local_order(tmp_path, "agent: commit .claude/commands/agent_workflow_plan.md")
+    with running_engine():
+        assert finished(order).status == "completed"
+    tree = git("ls-tree", "--name-only", order.git_branch_name, folder=tmp_path / "remote.git")
+    assert f"planned-none-{order}.txt" in tree.split()
