@@ -56,7 +56,10 @@ def model_name(value: str) -> str:
     return value
 
 
-StorableText = Annotated[str, AfterValidator(storable_text)]
+Storable = AfterValidator(
+    storable_text
+)  # a length bound goes before it: behind, it is told as one of "items"
+PromptText = Annotated[str, Field(max_length=MAX_PROMPT_LENGTH), Storable]
 IssueNumber = Annotated[
     str | None,
     BeforeValidator(_issue_number),
@@ -89,8 +92,8 @@ class CreateAgentWorkOrderRequest(_Request):
     sandbox_type: SandboxType = Field(description="Where the agent works.")
     workflow_type: WorkflowName = Field(description="Which phases to run.")
     github_issue_number: IssueNumber = Field(None, description="The issue to work on: 42, “42” or “#42”.")
-    initial_prompt: Annotated[StorableText | None, BeforeValidator(_none_if_empty)] = Field(
-        None, max_length=MAX_PROMPT_LENGTH, description="What the agent is asked to do."
+    initial_prompt: Annotated[PromptText | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="What the agent is asked to do."
     )
     base_branch: Annotated[
         Annotated[str, AfterValidator(_branch_name)] | None, BeforeValidator(_none_if_empty)
@@ -118,7 +121,7 @@ class AgentPromptRequest(_Request):
     """A follow-up to the agent; the id may be repeated in the body and must then be the path's."""
 
     agent_work_order_id: str | None = Field(None, max_length=100, description="The same id as in the path.")
-    prompt_text: StorableText = Field(min_length=1, max_length=MAX_PROMPT_LENGTH)
+    prompt_text: PromptText = Field(min_length=1)
 
 
 class ApprovalRequest(_Request):

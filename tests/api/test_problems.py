@@ -90,6 +90,26 @@ def test_hostile_bodies(api: Api, body: bytes, kind: str, accepted: set[int]) ->
     assert AgentWorkOrder.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "limit"),
+    [
+        ("/agent-work-orders", "initial_prompt", 100_000),
+        ("/agent-work-orders/{order}/prompt", "prompt_text", 100_000),
+        ("/agent-work-orders?q=", "q", 200),
+    ],
+)
+def test_a_text_that_is_too_long_is_told_in_characters(api: Api, path: str, name: str, limit: int) -> None:
+    address, text = path.format(order=make_order()), "x" * (limit + 1)
+    response = api.get(address + text) if name == "q" else api.post(address, {**BODY, name: text})
+    error = next(item for item in problem(response, 422)["errors"] if item["field"] == name)
+    assert error["message"] == f"String should have at most {limit} characters"
+
+
+def test_a_number_with_too_many_digits_gives_no_advice_about_python(api: Api) -> None:
+    document = problem(api.post("/agent-work-orders", with_raw("model", b"9" * 6000)), 400)
+    assert document["detail"] == "The body is not valid JSON: a number has too many digits"
+
+
 ADDRESSES = [
     "/api",
     "/api/",

@@ -24,7 +24,9 @@ class StrictJSONParser(Parser):
             raise Problem(415, "Send the body in UTF-8.")
         try:
             text = request.body.decode("utf-8")
-            return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+            return json.loads(
+                text, parse_int=_integer, parse_constant=_refuse_constant, object_pairs_hook=_unique
+            )
         except UnicodeDecodeError as error:
             raise Problem(400, "The body is not valid UTF-8.", "invalid_json") from error
         except RecursionError as error:
@@ -53,6 +55,13 @@ def _read_up_to(stream: Any, size: int) -> bytes:
         chunks.append(chunk)
         size -= len(chunk)
     return b"".join(chunks)
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's own words advise the client to change this server
+        raise ValueError("a number has too many digits") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from sandboxes.kinds import SandboxType
 from workorders import services
-from workorders.incoming import MAX_REFERENCE_LENGTH, IssueNumber, StorableText, WorkflowName
+from workorders.incoming import MAX_REFERENCE_LENGTH, IssueNumber, Storable, WorkflowName
 from workorders.progress import WorkOrderQuery
 from workorders.states import AgentWorkOrderStatus
 
@@ -36,8 +36,9 @@ class WorkOrderFilters(BaseModel):
     ] = None
     github_issue_number: Annotated[IssueNumber, WithJsonSchema({"type": "string"})] = None
     q: Annotated[
-        StorableText,
+        str,
         Field(max_length=200, description="Text in id, prompt, issue title, branch or repository."),
+        Storable,
     ] = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     offset: Offset = 0
