@@ -56,6 +56,12 @@ _NOT_FOUND = re.compile(
     r"Repository not found|does not appear to be a git repository|not found|error: 404|does not exist",
     re.IGNORECASE,
 )
+_UNREADABLE = (
+    "Could not read from remote repository"  # of any folder git does not serve from, whatever the reason
+)
+_LOCAL_ADVICE = (
+    "Check the path, and that it is a git repository which the server's account owns and can read."
+)
 _REMOTE_COMMANDS = frozenset({"ls-remote", "fetch", "push"})
 _REJECTED = re.compile(r"\[(remote )?rejected\]|pre-receive hook declined|protected branch|stale info")
 
@@ -72,6 +78,11 @@ class RemoteRepository:
         """Scheme, host and port."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def is_local(self) -> bool:
+        """A folder of this machine: an absolute path, or `file://` and one."""
+        return urlsplit(self.url).scheme in {"", "file"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ class TrustedGit:
         if result.reason is not ExitReason.EXITED:
             raise GitTimeout(f"git {arguments[0]} did not end within {timeout_seconds:.0f} s.")
         if check and result.exit_code != 0:
-            raise _typed_error(arguments[0], result)
+            raise _typed_error(arguments[0], result, credential)
         if check and result.truncated:
             raise GitError(
                 f"git {arguments[0]} answered with more than {output_bytes} bytes.",
@@ -274,7 +285,7 @@ class TrustedGit:
             output = result.stdout.decode("utf-8", "replace")
             if _REJECTED.search(output) or _REJECTED.search(result.stderr_text):
                 raise PushRejected(f"The remote refused the push: {_last_lines(output + result.stderr_text)}")
-            raise _typed_error("push", result)
+            raise _typed_error("push", result, remote)
 
     # --- reading a bare repository ---
 
@@ -402,8 +413,13 @@ class TrustedGit:
         return tuple(path for head, _, path in entries if head.startswith(("100644", "100755")))
 
 
-def _typed_error(command: str, result: ProcessResult) -> GitError:
+def _typed_error(command: str, result: ProcessResult, remote: RemoteRepository | None = None) -> GitError:
     text = result.stderr_text
+    if remote is not None and remote.is_local and _UNREADABLE in text:
+        first_line = text.partition("\n")[0].strip()[:500]
+        return RemoteNotFound(
+            f"The server cannot read a git repository at {remote.url} ({first_line}).", advice=_LOCAL_ADVICE
+        )
     detail = f"git {command} failed: {_last_lines(text)}"
     if command in _REMOTE_COMMANDS and _DENIED.search(text):
         return RemoteAccessDenied(detail)

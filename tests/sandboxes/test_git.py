@@ -125,6 +125,20 @@ class TestRemoteRefs:
         with pytest.raises(RemoteNotFound):
             trusted.remote_refs(remote(server, "acme/nothing"), ["main"])
 
+    @pytest.mark.parametrize("scheme", ["", "file://"])
+    @pytest.mark.parametrize("name", ["missing", "folder", "file"])
+    def test_a_path_without_a_repository_asks_to_check_the_path(
+        self, trusted: TrustedGit, tmp_path: Path, scheme: str, name: str
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_text("no gitfile")
+        url = f"{scheme}{tmp_path / name}"
+        with pytest.raises(RemoteNotFound, match=f"cannot read a git repository at {url} ") as caught:
+            trusted.remote_refs(RemoteRepository(url), ["main"])
+        assert "Check the path" in caught.value.advice
+        assert "token" not in caught.value.advice
+        assert "access rights" not in str(caught.value)
+
     def test_a_server_error_is_worth_another_try(self, server: FakeGitServer, trusted: TrustedGit) -> None:
         server.fail("info/refs", status=502)
         with pytest.raises(GitError) as caught:
