@@ -52,7 +52,7 @@ class GitHubRepositoryClient:
         except GitHubNotFound as error:
             raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
         found = RepositoryReference(reference.host, answer.owner.login, answer.name)
-        obstacle = _push_obstacle(found.full_name, answer)
+        obstacle, advice = _push_obstacle(found.full_name, answer)
         return GitHubRepository(
             repository_owner=found.owner,
             repository_name=found.name,
@@ -62,22 +62,33 @@ class GitHubRepositoryClient:
             access_verified_at=datetime.now(UTC),
             can_push=not obstacle,
             push_obstacle=obstacle,
+            push_advice=advice,
             is_private=answer.private,
             web_url=answer.html_url,
         )
 
 
-def _push_obstacle(full_name: str, answer: _RepositoryAnswer) -> str:
+def _push_obstacle(full_name: str, answer: _RepositoryAnswer) -> tuple[str, str]:
+    """Why nothing can be pushed, and what to do about it; both empty where the account may push."""
     if answer.archived:
-        return f"{full_name} is archived on GitHub, so nothing can be pushed to it."
+        return (
+            f"{full_name} is archived on GitHub, so nothing can be pushed to it.",
+            "Unarchive it on GitHub, then verify it again; or choose another repository.",
+        )
     if answer.disabled:
-        return f"{full_name} is disabled on GitHub, so nothing can be pushed to it."
+        return (
+            f"{full_name} is disabled on GitHub, so nothing can be pushed to it.",
+            "Its owner can ask GitHub to enable it; or choose another repository.",
+        )
     if not answer.permissions.push:
-        return f"The token's account can read {full_name} but may not push to it."
-    return ""
+        return (
+            f"The token's account can read {full_name} but may not push to it.",
+            PushPermissionMissing.advice,
+        )
+    return "", ""
 
 
 def require_push(repository: GitHubRepository) -> None:
-    """Raises `PushPermissionMissing` with the reason where the account may not push."""
+    """Raises `PushPermissionMissing` with the reason and what to do where the account may not push."""
     if not repository.can_push:
-        raise PushPermissionMissing(repository.push_obstacle)
+        raise PushPermissionMissing(repository.push_obstacle, advice=repository.push_advice)

@@ -18,7 +18,7 @@ class _Value(BaseModel):
 class GitHubRepository(_Value):
     """A repository as the server's account sees it; owner and name in GitHub's own spelling.
 
-    `push_obstacle` is empty where `can_push`, else a sentence that says why not.
+    `push_obstacle` and `push_advice` are empty where `can_push`, else sentences: why not, and what to do.
     """
 
     repository_owner: str
@@ -31,6 +31,7 @@ class GitHubRepository(_Value):
     is_private: bool = False
     web_url: str = ""
     push_obstacle: str = ""
+    push_advice: str = ""
 
 
 class GitHubPullRequest(_Value):

@@ -12,7 +12,7 @@ from github_app.gh import GhCli, GhSettings
 from github_app.issues import GitHubIssueClient
 from github_app.pull_requests import GitHubPullRequestClient
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
-from github_app.repositories import GitHubRepositoryClient
+from github_app.repositories import GitHubRepositoryClient, require_push
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
@@ -213,15 +213,13 @@ def verify_repository(reference: RepositoryReference) -> GitHubRepository:
 
 def examine_repository(repository_url: str) -> tuple[GitHubRepository | None, str]:
     """What was found, and what a person must do before orders can work on the repository (else empty)."""
+    found = None
     try:
         found = verify_repository(reference_of(repository_url))
+        require_push(found)
     except ExpectedError as error:
-        return None, in_words(error)
-    if found.is_accessible and found.can_push:
-        return found, ""
-    return found, found.push_obstacle or (
-        "The server's account cannot push to this repository; give it write access."
-    )
+        return found, in_words(error)
+    return found, ""
 
 
 def in_words(error: ExpectedError) -> str:

@@ -93,9 +93,10 @@ def test_refusal_says_what_to_do(api: Api, github: GitHubSays) -> None:
 
 
 def test_a_repository_that_can_only_be_read_is_no_success(api: Api, github: GitHubSays) -> None:
-    github.changes = {"can_push": False, "push_obstacle": "The repository is archived."}
+    github.changes = {"can_push": False, "push_obstacle": "It is archived.", "push_advice": "Unarchive it."}
     body = api.post(PATH, {"repository_url": "octo/spoon"}).json()
-    assert (body["verification_success"], body["error_message"]) == (False, "The repository is archived.")
+    assert body["verification_success"] is False
+    assert body["error_message"] == "It is archived. Unarchive it."
     assert body["repository"]["is_accessible"] is True
 
 

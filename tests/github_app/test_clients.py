@@ -38,18 +38,24 @@ def test_repository_as_github_spells_it(gh: GhCli, repo: Repository) -> None:
 
 
 @pytest.mark.parametrize(
-    ("access", "archived", "words"), [("read", False, "may not push"), ("write", True, "archived")]
+    ("access", "archived", "words", "advice"),
+    [
+        ("read", False, "may not push", "Give the token's account write access"),
+        ("write", True, "archived", "Unarchive it"),
+        ("read", True, "archived", "Unarchive it"),
+    ],
 )
 def test_repository_that_cannot_be_pushed_to_says_why(
-    gh: GhCli, github: FakeGitHub, repo: Repository, access: Any, archived: bool, words: str
+    gh: GhCli, github: FakeGitHub, repo: Repository, access: Any, archived: bool, words: str, advice: str
 ) -> None:
     github.accounts[TOKEN].access["octo/sample"] = access
     repo.is_archived = archived
     found = GitHubRepositoryClient(gh).verify_repository_access(REFERENCE)
     assert found.is_accessible
     assert not found.can_push
-    with pytest.raises(errors.PushPermissionMissing, match=words):
+    with pytest.raises(errors.PushPermissionMissing, match=words) as caught:
         require_push(found)
+    assert caught.value.advice.startswith(advice)
 
 
 def test_public_repository_is_readable_without_a_login(

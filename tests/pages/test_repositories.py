@@ -164,13 +164,13 @@ def test_advice_for_the_engine_is_not_given_to_people(client: Client, github: Gi
 
 
 def test_a_repository_that_can_only_be_read_says_so(client: Client, github: GitHubSays) -> None:
-    github.changes = {"can_push": False, "push_obstacle": "It is archived."}
+    github.changes = {"can_push": False, "push_obstacle": "It is archived.", "push_advice": "Unarchive it."}
     connect(client, "octo/spoon")
     row = Repository.objects.get()
     tasks.verify_repository(row.pk)
     text = state(client, row).content.decode()
     assert "read only" in text
-    assert "It is archived." in text
+    assert "It is archived. Unarchive it." in text
 
 
 def test_a_reference_the_settings_no_longer_allow(github: GitHubSays, settings: Any) -> None:
