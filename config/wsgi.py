@@ -3,8 +3,9 @@
 from django.core.wsgi import get_wsgi_application
 
 from config import env
+from config.request_body import whole_body
 from sandboxes.hardening import make_undumpable
 
 env.point_django_at_settings()
 make_undumpable()
-application = get_wsgi_application()
+application = whole_body(get_wsgi_application())

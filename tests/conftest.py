@@ -31,6 +31,8 @@ if TEST_DATABASE_URL:
     os.environ["DATABASE_URL"] = TEST_DATABASE_URL
 
 from django.conf import settings  # noqa: E402  # only now: reading it loads the environment above
+from django.core.signals import request_finished, request_started  # noqa: E402  # as above
+from django.db import close_old_connections  # noqa: E402  # as above
 
 if TEST_DATABASE_URL and "postgresql" not in settings.DATABASES["default"]["ENGINE"]:
     raise RuntimeError("Django read its settings before this conftest; unset DJANGO_SETTINGS_MODULE")
@@ -39,6 +41,16 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(DATA_DIR, ignore_errors=True)
+
+
+@pytest.fixture
+def open_connections() -> Iterator[None]:
+    """The WSGI application leaves the test's connection and its transaction open, as Django's test client does."""
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    yield
+    request_started.connect(close_old_connections)
+    request_finished.connect(close_old_connections)
 
 
 @pytest.fixture(scope="session")

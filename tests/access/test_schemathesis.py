@@ -3,13 +3,10 @@
 The seed is fixed. EXAMPLES for each operation, once fitting and once hostile; about 15 s on each database.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
-from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
@@ -50,16 +47,12 @@ BOUNDED = settings(
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def in_process(monkeypatch: pytest.MonkeyPatch, open_connections: None) -> Any:
     """The description bound to the WSGI application in this thread and transaction; nothing asks GitHub."""
     monkeypatch.setattr(wiring, "examine_repository", lambda _url: (None, "Nobody was asked."))
-    request_started.disconnect(close_old_connections)
-    request_finished.disconnect(close_old_connections)
     schema = schemathesis.openapi.from_dict(dict(api.get_openapi_schema()))
     schema.app = application
-    yield schema
-    request_started.connect(close_old_connections)
-    request_finished.connect(close_old_connections)
+    return schema
 
 
 @pytest.mark.parametrize(

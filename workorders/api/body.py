@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.http.request import UnreadablePostError
 from ninja.parser import Parser
 
 from workorders.api.problems import Problem
@@ -36,24 +37,29 @@ class StrictJSONParser(Parser):
 
 
 def take_body(request: HttpRequest) -> None:
-    """Read the body once, whatever its length header says. Raises `Problem` 400 or 413."""
+    """Read all of the body before anybody acts on a part of it, whatever its length header says.
+
+    Raises `Problem`, `RequestDataTooBig`, and `UnreadablePostError` where it ends early or is malformed.
+    """
     length = request.META.get("CONTENT_LENGTH") or ""
     if length and not (length.isascii() and length.isdigit() and len(length) < 20):
         raise Problem(400, "The Content-Length header is no number.")
     limit = int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0)
     stream = request.META.get("wsgi.input")
     if not length and request.META.get("wsgi.input_terminated") and stream is not None:
-        body = _read_up_to(stream, limit + 1)  # chunked: Django itself would read nothing
-        if len(body) > limit:
-            raise Problem(413)
-        request._body = body
+        request._body = _read_up_to(stream, limit + 1)  # chunked: Django itself would read nothing
+    if len(request.body) > limit:
+        raise Problem(413)
 
 
 def _read_up_to(stream: Any, size: int) -> bytes:
     chunks = []
-    while size > 0 and (chunk := stream.read(min(size, 65536))):
-        chunks.append(chunk)
-        size -= len(chunk)
+    try:
+        while size > 0 and (chunk := stream.read(min(size, 65536))):
+            chunks.append(chunk)
+            size -= len(chunk)
+    except OSError as error:
+        raise UnreadablePostError(*error.args) from error
     return b"".join(chunks)
 
 

@@ -167,7 +167,7 @@ _TABLE: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (PermissionDenied, lambda _error: Problem(403)),
     (RequestDataTooBig, lambda _error: Problem(413)),
     (SuspiciousOperation, lambda error: Problem(400, str(error)[:200])),
-    (UnreadablePostError, lambda _error: Problem(400, "The body ended early.")),
+    (UnreadablePostError, lambda _error: Problem(400, "The body ended early, or its chunks are malformed.")),
     (OperationalError, _database),
     (InterfaceError, _database),
     (Exception, _unexpected),
