@@ -52,15 +52,17 @@ def answer_once(
         body=body,
         produce=produce,
     )
-    response = _json(answer.body, answer.status)
+    # Postgres keeps an order of its own: only sorted is the first answer what its repeats will be.
+    response = _json(answer.body, answer.status, sort_keys=True)
     _describe_order(response, answer)
     if answer.repeated:
         response["Idempotent-Replayed"] = "true"
     return response
 
 
-def _json(body: Mapping[str, Any], status: int) -> HttpResponse:
-    return HttpResponse(json.dumps(body), status=status, content_type="application/json; charset=utf-8")
+def _json(body: Mapping[str, Any], status: int, *, sort_keys: bool = False) -> HttpResponse:
+    text = json.dumps(body, sort_keys=sort_keys)
+    return HttpResponse(text, status=status, content_type="application/json; charset=utf-8")
 
 
 def _describe_order(response: HttpResponse, answer: services.Answer) -> None:
