@@ -7,24 +7,18 @@ from ninja.openapi.schema import OpenAPISchema
 
 from workorders.api.auth import api_auth, authenticated
 from workorders.api.body import StrictJSONParser
+from workorders.api.description import add_problems
 from workorders.api.guard import guarded
-from workorders.api.problems import MEDIA_TYPE, ProblemDocument, handle_with
+from workorders.api.problems import handle_with
 from workorders.api.router import router
-
-PROBLEM_SCHEMA = "#/components/schemas/{model}"
 
 
 class WorkOrdersAPI(NinjaAPI):
-    """Names the problem document as every operation's other answer in the OpenAPI description."""
+    """Names the problem document in the OpenAPI description, which ninja derives from the good answers alone."""
 
     def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
         schema = super().get_openapi_schema(**options)
-        document = ProblemDocument.model_json_schema(ref_template=PROBLEM_SCHEMA)
-        schema["components"]["schemas"].update(document.pop("$defs", {}), ProblemDocument=document)
-        content = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA.format(model="ProblemDocument")}}}
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                operation["responses"]["default"] = {"description": "An error", "content": content}
+        add_problems(schema)
         return schema
 
 

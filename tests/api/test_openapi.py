@@ -68,6 +68,67 @@ def check(schema: dict[str, Any], path: str, method: str, response: Any) -> None
     Draft202012Validator(body).validate(response.json())
 
 
+DESCRIBED = ("ETag", "Location", "Idempotent-Replayed", "Retry-After", "WWW-Authenticate")
+
+
+def sent_headers(response: Any) -> set[str]:
+    return {name for name in DESCRIBED if name in response.headers}
+
+
+def described_headers(
+    schema: dict[str, Any], path: str, method: str, status: int, *, required: bool
+) -> set[str]:
+    headers = schema["paths"][path][method]["responses"][str(status)].get("headers", {})
+    return {name for name, header in headers.items() if header["required"] or not required}
+
+
+def test_headers_are_as_described(api: Api, schema: dict[str, Any]) -> None:
+    root = "/api/agent-work-orders"
+    one = f"{root}/{{agent_work_order_id}}"
+    key = {"Idempotency-Key": "k"}
+    created, again = api.create(headers=key), api.create(headers=key)
+    address = created["Location"].removeprefix("/api")
+    read = api.get(address)
+    for path, method, response in (
+        (root, "post", created),
+        (root, "get", api.get("/agent-work-orders")),
+        (one, "get", read),
+        (one, "get", api.get(address, {"If-None-Match": read["ETag"]})),
+        (f"{one}/git-progress", "get", api.get(f"{address}/git-progress")),
+        (f"{one}/logs", "get", api.get(f"{address}/logs")),
+        (f"{one}/prompt", "post", api.post(f"{address}/prompt", {"prompt_text": "x"})),
+        (f"{one}/cancel", "post", api.post(f"{address}/cancel")),
+    ):
+        assert sent_headers(response) == described_headers(
+            schema, path, method, response.status_code, required=True
+        ), path
+    assert sent_headers(again) == described_headers(schema, root, "post", 201, required=False)
+
+
+def test_errors_are_as_described(api: Api, schema: dict[str, Any], settings: Any) -> None:
+    root, key = "/api/agent-work-orders", {"Idempotency-Key": "k"}
+    one = f"{root}/{{agent_work_order_id}}"
+    api.create(headers=key)
+    answers = [
+        (root, "get", api.get("/agent-work-orders?limit=0"), 422),
+        (root, "post", api.post("/agent-work-orders", "{"), 400),
+        (root, "post", api.post("/agent-work-orders", b" " * (1024 * 1024 + 1)), 413),
+        (root, "post", api.client.post(root, "x", content_type="text/plain"), 415),
+        (root, "post", api.create(headers=key, initial_prompt="other"), 409),
+        (root, "post", api.create(sandbox_type="none"), 422),
+        (root, "post", api.create(headers={"Origin": "https://evil.example"}), 403),
+        (one, "get", api.get("/agent-work-orders/wo-aaaaaaaa"), 404),
+        (f"{one}/logs", "get", api.get("/agent-work-orders/wo-aaaaaaaa/logs"), 404),
+    ]
+    settings.WORKORDERS_AUTH = "required"
+    answers.append((root, "get", api.get("/agent-work-orders"), 401))
+    for path, method, response, status in answers:
+        assert response.status_code == status
+        described = schema["paths"][path][method]["responses"][str(status)]
+        assert "application/problem+json" in described["content"]
+        assert sent_headers(response) == described_headers(schema, path, method, status, required=True)
+
+
 def test_answers_are_as_described(api: Api, schema: dict[str, Any]) -> None:
     root = "/api/agent-work-orders"
     one = f"{root}/{{agent_work_order_id}}"

@@ -11,6 +11,7 @@ from workorders import progress, services
 from workorders.api import verification
 from workorders.api.answers import answer_once, json_answer, order_answer, versioned_answer
 from workorders.api.auth import caller_of
+from workorders.api.description import VERSIONED, once
 from workorders.api.problems import invalid
 from workorders.api.schemas import (
     AgentPromptResponse,
@@ -28,23 +29,6 @@ from workorders.incoming import (
 from workorders.models import AgentWorkOrder
 from workorders.progress import GitProgressView, LogPage, WorkOrderAnswer, WorkOrderPage
 
-_KEY = {
-    "in": "header",
-    "name": "Idempotency-Key",
-    "schema": {"type": "string", "maxLength": 200},
-    "required": False,
-    "description": "The same key and body gives the first answer again; with another body it is a 409.",
-}
-_NONE_MATCH = {
-    "in": "header",
-    "name": "If-None-Match",
-    "schema": {"type": "string"},
-    "required": False,
-    "description": "ETags the caller has; answers 304 where one of them is current.",
-}
-ONCE = {"parameters": [_KEY]}
-VERSIONED = {"parameters": [_NONE_MATCH], "responses": {304: {"description": "Not changed"}}}
-
 router = Router(tags=["Agent work orders"])
 
 
@@ -52,7 +36,7 @@ router = Router(tags=["Agent work orders"])
     "/github/verify-repository",
     response={200: GitHubRepositoryVerificationResponse},
     url_name="verify-repository",
-    openapi_extra=ONCE,
+    openapi_extra=once(200),
     tags=["GitHub"],
     summary="Verify access to a repository",
 )
@@ -75,7 +59,7 @@ def verify_repository(request: HttpRequest, payload: GitHubRepositoryVerificatio
     "/agent-work-orders",
     response={201: WorkOrderAnswer},
     url_name="work-orders",
-    openapi_extra=ONCE,
+    openapi_extra=once(201, "Location", "ETag"),
     summary="Create a work order",
 )
 def create_agent_work_order(request: HttpRequest, payload: CreateAgentWorkOrderRequest) -> HttpResponse:
@@ -142,7 +126,7 @@ def get_logs(request: HttpRequest, agent_work_order_id: str, filters: Query[LogF
     "/agent-work-orders/{agent_work_order_id}/prompt",
     response=AgentPromptResponse,
     url_name="prompt",
-    openapi_extra=ONCE,
+    openapi_extra=once(200),
     summary="Send a prompt to the agent",
 )
 def prompt_agent(request: HttpRequest, agent_work_order_id: str, payload: AgentPromptRequest) -> HttpResponse:
@@ -167,7 +151,7 @@ def prompt_agent(request: HttpRequest, agent_work_order_id: str, payload: AgentP
     "/agent-work-orders/{agent_work_order_id}/cancel",
     response={202: WorkOrderAnswer},
     url_name="cancel",
-    openapi_extra=ONCE,
+    openapi_extra=once(202, "ETag"),
     summary="Cancel a work order",
 )
 def cancel_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
@@ -179,7 +163,7 @@ def cancel_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> H
     "/agent-work-orders/{agent_work_order_id}/retry",
     response={202: WorkOrderAnswer},
     url_name="retry",
-    openapi_extra=ONCE,
+    openapi_extra=once(202, "ETag"),
     summary="Retry a work order",
 )
 def retry_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
@@ -191,7 +175,7 @@ def retry_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> Ht
     "/agent-work-orders/{agent_work_order_id}/continue",
     response={202: WorkOrderAnswer},
     url_name="continue",
-    openapi_extra=ONCE,
+    openapi_extra=once(202, "ETag"),
     summary="Go on with a waiting work order now",
 )
 def continue_agent_work_order(request: HttpRequest, agent_work_order_id: str) -> HttpResponse:
@@ -203,7 +187,7 @@ def continue_agent_work_order(request: HttpRequest, agent_work_order_id: str) ->
     "/agent-work-orders/{agent_work_order_id}/approve",
     response={202: WorkOrderAnswer},
     url_name="approve",
-    openapi_extra=ONCE,
+    openapi_extra=once(202, "ETag"),
     summary="Approve a commit that changes protected paths",
 )
 def approve_agent_work_order(
