@@ -168,6 +168,7 @@ class TrustedGit:
             _STREAMED_FROM,
         ]
         argv += ["-c", "maintenance.auto=false", "-c", "protocol.allow=user", "-c", "credential.helper="]
+        argv += ["-c", "fetch.fsckObjects=false"]
         if git_dir is not None:
             argv.append(f"--git-dir={git_dir}")
         if work_tree is not None:
@@ -248,8 +249,6 @@ class TrustedGit:
     ) -> None:
         """`again`: all of their objects, not only those that seem to be missing."""
         self.run(
-            "-c",
-            "fetch.fsckObjects=false",
             "fetch",
             "--no-tags",
             "--no-write-fetch-head",

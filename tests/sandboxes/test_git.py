@@ -332,6 +332,15 @@ class TestFetchAndPush:
         assert not caught.value.retryable
         assert server.branch_sha("acme", "shop", BRANCH) is None
 
+    def test_a_fetch_has_the_same_typed_reasons(
+        self, server: FakeGitServer, trusted: TrustedGit, mirror: History
+    ) -> None:
+        refspecs = ["+refs/heads/main:refs/heads/main"]
+        with pytest.raises(RemoteAccessDenied, match="git fetch failed"):
+            trusted.fetch(mirror.path, remote(server, token="ghp_wrong"), refspecs)
+        with pytest.raises(RemoteNotFound, match="git fetch failed"):
+            trusted.fetch(mirror.path, remote(server, "acme/nothing"), refspecs)
+
     def test_a_hook_that_declines(self, server: FakeGitServer, trusted: TrustedGit, mirror: History) -> None:
         hook = server.repository_path("acme", "shop") / "hooks" / "pre-receive"
         hook.parent.mkdir(exist_ok=True)
