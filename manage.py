@@ -19,10 +19,11 @@ def main() -> None:
     if sys.argv[1:2] in SERVING:
         os.umask(0o077)  # what the server writes is its own user's
     env.point_django_at_settings()
-    if sys.argv[1:2] == ["quickstart"]:
-        env.use_embedded_defaults()
     try:
+        if sys.argv[1:2] == ["quickstart"]:
+            env.use_embedded_defaults()
         environment = env.current()
+        env.make_data_folder(environment.data_dir)
     except env.EnvironmentInvalid as error:
         sys.exit(str(error))
     if sys.argv[1:2] in SERVING:

@@ -20,12 +20,13 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config import values
 from config.secret_files import NAMES as FILE_NAMES
 from config.secret_files import SUFFIX, SecretFileInvalid, read_secret_files
+from config.values import LOOPBACK_HOSTS
 from sandboxes.providers import MODEL_HOST, DaggerSettings, E2BSettings, ProviderSettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "testserver"})
 TAKEN_PATHS = frozenset({"account", "api", "repositories", "static", "theme", "webhooks", "work-orders"})
 REHEARSAL_AGENT = BASE_DIR / "workorders" / "agent_executor" / "rehearsal_agent.py"
 
@@ -39,7 +40,12 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, env_ignore_empty=True, frozen=True)
 
-    database_url: str = Field("", alias="DATABASE_URL", description="empty: SQLite in the data folder")
+    database_url: str = Field(
+        "",
+        alias="DATABASE_URL",
+        description="empty: SQLite in the data folder",
+        examples=["postgres://user:password@host:5432/workorders"],
+    )
     data_dir: Path = Field(BASE_DIR / "var", alias="WORKORDERS_DATA_DIR")
     secret_key: str = Field("", alias="WORKORDERS_SECRET_KEY", repr=False)
     debug: bool = Field(False, alias="WORKORDERS_DEBUG")
@@ -57,31 +63,46 @@ class Environment(BaseSettings):
     agent_model: str = Field("sonnet", alias="WORKORDERS_AGENT_MODEL", pattern=r"^[A-Za-z0-9][\w.:\[\]/@-]*$")
     agent_timeout_seconds: int = Field(3600, alias="WORKORDERS_AGENT_TIMEOUT_SECONDS", ge=1, le=86400)
     agent_silence_seconds: int = Field(900, alias="WORKORDERS_AGENT_SILENCE_SECONDS", ge=1, le=86400)
-    agent_isolation: Literal["bubblewrap", "none", ""] = Field("", alias="WORKORDERS_AGENT_ISOLATION")
-    agent_read_paths: str = Field("", alias="WORKORDERS_AGENT_READ_PATHS")
+    agent_isolation: Literal["bubblewrap", "none", ""] = Field(
+        "", alias="WORKORDERS_AGENT_ISOLATION", examples=["bubblewrap"]
+    )
+    agent_read_paths: str = Field("", alias="WORKORDERS_AGENT_READ_PATHS", examples=["/opt/tools:/srv/data"])
     agent_processes: int = Field(4096, alias="WORKORDERS_AGENT_PROCESSES", ge=0, le=1_000_000)
     agent_memory_mb: int = Field(0, alias="WORKORDERS_AGENT_MEMORY_MB", ge=0, le=10_000_000)
-    agent_budget_usd: float | None = Field(None, alias="WORKORDERS_AGENT_BUDGET_USD", gt=0)
-    sandbox_allowed_hosts: str = Field("", alias="WORKORDERS_SANDBOX_ALLOWED_HOSTS")
+    agent_budget_usd: float | None = Field(
+        None, alias="WORKORDERS_AGENT_BUDGET_USD", gt=0, allow_inf_nan=False, examples=["2.50"]
+    )
+    sandbox_allowed_hosts: str = Field(
+        "", alias="WORKORDERS_SANDBOX_ALLOWED_HOSTS", examples=["registry.npmjs.org,pypi.org"]
+    )
     e2b_template: str = Field(
         "work-orders", alias="WORKORDERS_E2B_TEMPLATE", pattern=r"^[A-Za-z0-9][\w./:-]*$"
     )
-    dagger_image: str = Field("", alias="WORKORDERS_DAGGER_IMAGE", pattern=r"^([a-z0-9][\w./:@-]*)?$")
+    dagger_image: str = Field(
+        "",
+        alias="WORKORDERS_DAGGER_IMAGE",
+        pattern=r"^([a-z0-9][\w./:@-]*)?$",
+        examples=["registry.example.org/work-orders:1"],
+    )
     gateway_listen: str = Field("127.0.0.1:0", alias="WORKORDERS_GATEWAY_LISTEN")
-    gateway_public_url: str = Field("", alias="WORKORDERS_GATEWAY_PUBLIC_URL")
-    model_prices: Path | None = Field(None, alias="WORKORDERS_MODEL_PRICES")
+    gateway_public_url: str = Field(
+        "", alias="WORKORDERS_GATEWAY_PUBLIC_URL", examples=["https://gateway.example.org"]
+    )
+    model_prices: Path | None = Field(None, alias="WORKORDERS_MODEL_PRICES", examples=["/etc/prices.json"])
     disk_floor_mb: int = Field(1024, alias="WORKORDERS_DISK_FLOOR_MB", ge=0, le=10_000_000)
     keep_homes_days: int = Field(30, alias="WORKORDERS_KEEP_HOMES_DAYS", ge=0, le=36500)
     keep_mirrors_days: int = Field(90, alias="WORKORDERS_KEEP_MIRRORS_DAYS", ge=0, le=36500)
     keep_logs_days: int = Field(90, alias="WORKORDERS_KEEP_LOGS_DAYS", ge=0, le=36500)
     allow_local_repositories: bool = Field(False, alias="WORKORDERS_ALLOW_LOCAL_REPOSITORIES")
-    github_host: str = Field("github.com", alias="WORKORDERS_GITHUB_HOST", pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    github_git_base_url: str = Field("", alias="WORKORDERS_GITHUB_GIT_BASE_URL")
+    github_host: str = Field("github.com", alias="WORKORDERS_GITHUB_HOST")
+    github_git_base_url: str = Field(
+        "", alias="WORKORDERS_GITHUB_GIT_BASE_URL", examples=["https://git.example.org"]
+    )
     crash_at: str = Field(
         "", alias="WORKORDERS_CRASH_AT", description="for tests: where workers kill themselves"
     )
     webhook_secrets: str = Field("", alias="WORKORDERS_WEBHOOK_SECRETS", repr=False)
-    log_format: Literal["console", "json", ""] = Field("", alias="WORKORDERS_LOG_FORMAT")
+    log_format: Literal["console", "json", ""] = Field("", alias="WORKORDERS_LOG_FORMAT", examples=["json"])
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="WORKORDERS_LOG_LEVEL")
 
     gh_token: str = Field("", alias="GH_TOKEN", repr=False)
@@ -90,13 +111,13 @@ class Environment(BaseSettings):
     anthropic_api_key: str = Field("", alias="ANTHROPIC_API_KEY", repr=False)
     claude_code_oauth_token: str = Field("", alias="CLAUDE_CODE_OAUTH_TOKEN", repr=False)
     anthropic_auth_token: str = Field("", alias="ANTHROPIC_AUTH_TOKEN", repr=False)
-    anthropic_base_url: str = Field("", alias="ANTHROPIC_BASE_URL")
+    anthropic_base_url: str = Field("", alias="ANTHROPIC_BASE_URL", examples=["https://models.example.org"])
     anthropic_custom_headers: str = Field("", alias="ANTHROPIC_CUSTOM_HEADERS", repr=False)
 
     e2b_api_key: str = Field("", alias="E2B_API_KEY", repr=False)
-    e2b_domain: str = Field("", alias="E2B_DOMAIN", pattern=r"^[a-z0-9.-]*$")
-    e2b_api_url: str = Field("", alias="E2B_API_URL")
-    e2b_sandbox_url: str = Field("", alias="E2B_SANDBOX_URL")
+    e2b_domain: str = Field("", alias="E2B_DOMAIN", pattern=r"^[a-z0-9.-]*$", examples=["e2b.example.org"])
+    e2b_api_url: str = Field("", alias="E2B_API_URL", examples=["https://api.e2b.example.org"])
+    e2b_sandbox_url: str = Field("", alias="E2B_SANDBOX_URL", examples=["https://sandbox.e2b.example.org"])
 
     home: Path = Field(Path("/"), alias="HOME")
     path: str = Field("/usr/local/bin:/usr/bin:/bin", alias="PATH")
@@ -108,60 +129,30 @@ class Environment(BaseSettings):
             raise ValueError(f"is taken; choose another than {', '.join(sorted(TAKEN_PATHS))}")
         return value
 
-    @field_validator("data_dir", mode="after")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
-
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: str) -> str:
         return value.upper()
 
-    @field_validator("agent_command", mode="after")
-    @classmethod
-    def _splits(cls, value: str) -> str:
-        if not shlex.split(value):
-            raise ValueError("names no program; leave it out for `claude`")
-        return value
-
-    @field_validator("sandbox_allowed_hosts", mode="after")
-    @classmethod
-    def _hosts(cls, value: str) -> str:
-        names = [name.strip() for name in value.split(",") if name.strip()]
-        if wrong := [name for name in names if name != "*" and not _HOST_NAME.fullmatch(name)]:
-            raise ValueError(f"must be host names separated by commas, or *; {wrong[0]!r} is neither")
-        return ",".join(names)
-
-    @field_validator("github_git_base_url", "anthropic_base_url", "gateway_public_url", mode="after")
-    @classmethod
-    def _safe_base_url(cls, value: str) -> str:
-        if not value:
-            return value
-        parts = urlsplit(value)
-        if parts.username or parts.password:
-            raise ValueError(
-                "must not carry a user name or password; credentials have variables of their own"
-            )
-        loopback = parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
-        if parts.scheme != "https" and not loopback:
-            raise ValueError("must be https://… (plain http is accepted on a loopback address only)")
-        return value.rstrip("/")
-
-    @field_validator("gateway_listen", mode="after")
-    @classmethod
-    def _listens(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError("must be an address and a port, like 127.0.0.1:0 (0: any free port)")
-        return value
-
     @field_validator("model_prices", mode="after")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.expanduser().is_file():
-            raise ValueError(f"{value} is no file; docs/operations.md shows the form of a price table")
-        return value.expanduser().absolute() if value else None
+        path = values.absolute(value) if value else None
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path} is no file; docs/operations.md shows the form of a price table")
+        return path
+
+    _database = field_validator("database_url", mode="after")(values.database_url)
+    _whole_path = field_validator("data_dir", mode="after")(values.absolute)
+    _command = field_validator("agent_command", mode="after")(values.command)
+    _folders = field_validator("agent_read_paths", mode="after")(values.folders)
+    _host_names = field_validator("sandbox_allowed_hosts", mode="after")(values.host_names)
+    _github = field_validator("github_host", mode="after")(values.github_host)
+    _listens = field_validator("gateway_listen", mode="after")(values.listening_address)
+    _safe = field_validator("github_git_base_url", "anthropic_base_url", "gateway_public_url", mode="after")(
+        values.safe_address
+    )
+    _web = field_validator("e2b_api_url", "e2b_sandbox_url", mode="after")(values.web_address)
 
     @model_validator(mode="after")
     def _gateway_is_open_on_purpose(self) -> Self:
@@ -271,7 +262,6 @@ class Environment(BaseSettings):
         return [(name, value) for name, value in dict.fromkeys(found) if value]
 
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _SECRETS = {
     "secret_key": "WORKORDERS_SECRET_KEY",  # nosec B105  # a name, as those below
     "gh_token": "GH_TOKEN",  # nosec B105  # a name
@@ -301,14 +291,42 @@ def current() -> Environment:
             line for line in map(_line, error.errors()) if not any(f" {name} is" in line for name in named)
         ]
     if lines:
-        text = "The environment has values the server cannot start with:\n" + "\n".join(lines)
-        raise EnvironmentInvalid(text + "\nSee .env.example for every variable.")
+        raise _invalid(lines)
     return environment
 
 
+def make_data_folder(folder: Path) -> None:
+    """Raises `EnvironmentInvalid` where it cannot be made."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise _data_folder_refused(f"{folder} cannot be the data folder: {reason}") from error
+
+
+def _data_folder_refused(reason: str) -> EnvironmentInvalid:
+    name = "WORKORDERS_DATA_DIR"
+    return _invalid([f"  {name}: {reason}{_example(name)}"])
+
+
+def _invalid(lines: list[str]) -> EnvironmentInvalid:
+    text = "The environment has values the server cannot start with:\n" + "\n".join(lines)
+    return EnvironmentInvalid(text + "\nSee .env.example for every variable.")
+
+
 def _line(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    return f"  {name + ': ' if name else ''}{problem['msg'].removeprefix('Value error, ')}"
+    name = str(problem["loc"][0]) if problem["loc"] else ""  # none: the variables do not go together
+    is_pattern = problem["type"] == "string_pattern_mismatch"
+    words = "is not written as it must be" if is_pattern else problem["msg"].removeprefix("Value error, ")
+    return f"  {name}: {words}{_example(name)}" if name else f"  {words}"
+
+
+def _example(name: str) -> str:
+    """A value that would do, in brackets; secrets have none."""
+    field = next(field for field in Environment.model_fields.values() if field.alias == name)
+    shown = field.examples[0] if field.examples else field.default
+    text = "" if shown is None else str(shown).lower() if isinstance(shown, bool) else str(shown)
+    return f" (for example {name}={text})" if text else ""
 
 
 def point_django_at_settings() -> None:
@@ -319,15 +337,14 @@ def use_embedded_defaults() -> None:
     """Defaults for `quickstart`: no account, no network, this machine only. What is set already wins.
 
     Set in this process's environment, so that the server and the workers it starts inherit them.
+    Raises `EnvironmentInvalid`.
     """
-    data_dir = Path(os.environ.setdefault("WORKORDERS_DATA_DIR", str(BASE_DIR / "var"))).absolute()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key_file = data_dir / "secret_key"
-    if not key_file.exists():
-        key_file.touch(mode=0o600)
-        key_file.write_text(secrets.token_urlsafe(50))
+    try:
+        secret_key = _kept_secret_key(Path(os.environ.get("WORKORDERS_DATA_DIR") or BASE_DIR / "var"))
+    except (OSError, ValueError) as error:
+        raise _data_folder_refused(str(error)) from error
     defaults = {
-        "WORKORDERS_SECRET_KEY": key_file.read_text(),
+        "WORKORDERS_SECRET_KEY": secret_key,
         "WORKORDERS_AUTH": "none",
         "WORKORDERS_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
         "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
@@ -338,3 +355,14 @@ def use_embedded_defaults() -> None:
     for name, value in defaults.items():
         if not (os.environ.get(name) or os.environ.get(name + SUFFIX)):
             os.environ[name] = value
+
+
+def _kept_secret_key(data_dir: Path) -> str:
+    """The data folder's own, made where there is none."""
+    folder = values.absolute(data_dir)
+    make_data_folder(folder)
+    file = folder / "secret_key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(50))
+    return file.read_text()

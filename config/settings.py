@@ -10,6 +10,7 @@ from django.utils.csp import CSP
 
 from config import env as environment
 from config.logging import configure_logging
+from config.values import LOOPBACK_HOSTS
 
 env = environment.current()
 BASE_DIR = environment.BASE_DIR
@@ -69,7 +70,7 @@ TEMPLATES = [
 ]
 
 
-env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+environment.make_data_folder(env.data_dir)
 
 
 WORKORDERS_SQLITE_SAFE_SINCE = (3, 51, 3)  # before, a reset of the write-ahead log can corrupt the database
@@ -147,7 +148,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 
 # Cookies and transport. TLS ends at a proxy in front (docs/operations.md); on loopback there is none.
-LOOPBACK_ONLY = all(host in environment.LOOPBACK_HOSTS for host in env.hosts)
+LOOPBACK_ONLY = all(host in LOOPBACK_HOSTS for host in env.hosts)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not (DEBUG or LOOPBACK_ONLY)
 CSRF_COOKIE_HTTPONLY = True  # pages and /api/docs carry the token in their text
 if SESSION_COOKIE_SECURE:  # no neighbouring host name can set these

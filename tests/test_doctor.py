@@ -370,6 +370,7 @@ class TestSettings:
         for name, value in changes.items():
             setattr(settings, name, value)
         found = {message.id: message for message in run_checks(tags=["workorders"])}
+            ({"WORKORDERS_AGENT_READ_PATHS": (BASE_DIR, Path("/nowhere"))}, "workorders.W005"),
         assert set(found) - before == {identifier}
         assert found[identifier].hint
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from pydantic.fields import FieldInfo
 
-from config import env, secret_files
+from config import env, secret_files, values
 
 EXAMPLE = env.BASE_DIR / ".env.example"
 PASSED_THROUGH = {"ANTHROPIC_DEFAULT_SONNET_MODEL"}
@@ -115,13 +115,22 @@ def test_secrets_are_not_shown(fresh: ModuleType, monkeypatch: pytest.MonkeyPatc
         ),
         ({"WORKORDERS_AUTH": "none", "WORKORDERS_ALLOWED_HOSTS": "*"}, "accepted on loopback only"),
         ({"WORKORDERS_AGENT_COMMAND": "  "}, "leave it out for `claude`"),
-        ({"WORKORDERS_AGENT_COMMAND": "claude 'unfinished"}, "No closing quotation"),
+        ({"WORKORDERS_AGENT_COMMAND": "claude 'unfinished"}, "No closing quotation: it is split as a shell"),
+        ({"WORKORDERS_AGENT_COMMAND": "''"}, "names no program"),
+        ({"WORKORDERS_AGENT_READ_PATHS": "/opt:relative/path"}, "whole paths that begin with /"),
         ({"WORKORDERS_AGENT_MODEL": "--help"}, "WORKORDERS_AGENT_MODEL"),
         ({"WORKORDERS_AGENT_ISOLATION": "docker"}, "'bubblewrap', 'none'"),
         ({"WORKORDERS_AGENT_TIMEOUT_SECONDS": "0"}, "WORKORDERS_AGENT_TIMEOUT_SECONDS"),
         ({"WORKORDERS_AGENT_SILENCE_SECONDS": "1e9"}, "WORKORDERS_AGENT_SILENCE_SECONDS"),
-        ({"WORKORDERS_AGENT_BUDGET_USD": "-5"}, "WORKORDERS_AGENT_BUDGET_USD"),
-        ({"WORKORDERS_GITHUB_HOST": "https://github.com"}, "WORKORDERS_GITHUB_HOST"),
+        ({"WORKORDERS_AGENT_BUDGET_USD": "-5"}, "greater than 0"),
+        ({"WORKORDERS_AGENT_BUDGET_USD": "inf"}, "finite number"),
+        ({"WORKORDERS_AGENT_BUDGET_USD": "nan"}, "finite number"),
+        ({"WORKORDERS_GITHUB_HOST": "https://github.com"}, "a host name alone"),
+        ({"WORKORDERS_GITHUB_HOST": "github.com:443"}, "a host name alone"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://"}, "must be https:// and a host name"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://a b"}, "must be https:// and a host name"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://a/b?c=d"}, "? and # cannot be part"),
+        ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://a:port"}, "not a URL that can be read"),
         ({"WORKORDERS_GITHUB_GIT_BASE_URL": "http://git.example.org"}, "must be https://"),
         ({"WORKORDERS_GITHUB_GIT_BASE_URL": "https://me:pw@git.example.org"}, "variables of their own"),
         ({"ANTHROPIC_BASE_URL": "http://model.example.org"}, "must be https://"),
@@ -137,6 +146,17 @@ def test_secrets_are_not_shown(fresh: ModuleType, monkeypatch: pytest.MonkeyPatc
             "a port of its own",
         ),
         ({"WORKORDERS_MODEL_PRICES": "/nowhere/prices.json"}, "is no file"),
+        ({"WORKORDERS_DATA_DIR": "~nobody-of-this-name/var"}, "write the whole path"),
+        ({"E2B_API_URL": "garbage"}, "must be https:// and a host name"),
+        ({"E2B_SANDBOX_URL": "https://me:pw@sandboxes.example.org"}, "variables of their own"),
+        ({"DATABASE_URL": "garbage"}, "must begin with postgres://"),
+        ({"DATABASE_URL": "mysql://x/y"}, "must begin with postgres://"),
+        ({"DATABASE_URL": "postgres://u:hidden@h:badport/db"}, "not a URL that can be read"),
+        ({"DATABASE_URL": "postgres://u:p#hidden@h/db"}, "not a URL that can be read"),
+        ({"DATABASE_URL": "postgres://u:1#hidden@h/db"}, "has a # in it"),
+        ({"DATABASE_URL": "postgres://u:1?hidden@h/db"}, "names no database"),
+        ({"DATABASE_URL": "postgres://u:hidden@h/"}, "names no database"),
+        ({"DATABASE_URL": "sqlite://:memory:"}, "not a URL that can be read"),
         ({"WORKORDERS_LOG_LEVEL": "LOUD"}, "'DEBUG', 'INFO'"),
         ({"WORKORDERS_ADMIN_PATH": "no-slash"}, "WORKORDERS_ADMIN_PATH"),
         ({"WORKORDERS_ADMIN_PATH": "/"}, "WORKORDERS_ADMIN_PATH"),
@@ -153,8 +173,40 @@ def test_wrong_values_fail_with_a_hint(
         monkeypatch.setenv(name, value)
     with pytest.raises(env.EnvironmentInvalid) as caught:
         fresh.current()
-    assert hint in str(caught.value)
-    assert ".env.example" in str(caught.value)
+    text = str(caught.value)
+    assert hint in text
+    assert ".env.example" in text
+    assert "hidden" not in text
+    for line in text.splitlines():
+        if named := re.match(r"  ([A-Z0-9_]+): ", line):
+            assert f"(for example {named[1]}=" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgres://u:p%40%23@h:5432/db?sslmode=require"),
+        ("DATABASE_URL", "postgresql:///?service=orders"),
+        ("DATABASE_URL", "sqlite:////srv/orders.sqlite3"),
+        ("WORKORDERS_AGENT_READ_PATHS", "/opt/tools::/srv/data:"),
+        ("WORKORDERS_GITHUB_GIT_BASE_URL", "https://git.example.org:8443/below/"),
+        ("WORKORDERS_GITHUB_GIT_BASE_URL", "http://[::1]:3000"),
+        ("E2B_API_URL", "http://e2b.internal:3000"),
+        ("WORKORDERS_AGENT_BUDGET_USD", "0.01"),
+    ],
+)
+def test_right_values_start(
+    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    fresh.current()
+
+
+@pytest.mark.parametrize("name", sorted(name for name, field in FIELDS.items() if field.examples))
+def test_every_example_would_do(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    [value] = FIELDS[name].examples or []
+    monkeypatch.setenv(name, str(EXAMPLE) if name == "WORKORDERS_MODEL_PRICES" else value)  # must be there
+    fresh.current()
 
 
 def test_all_problems_are_told_at_once(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,16 +216,31 @@ def test_all_problems_are_told_at_once(fresh: ModuleType, monkeypatch: pytest.Mo
         fresh.current()
 
 
-def test_a_wrong_value_stops_the_start_without_a_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "variables", "hint"),
+    [
+        ("check", {}, "WORKORDERS_SECRET_KEY is required"),
+        ("check", {"WORKORDERS_DATA_DIR": "/etc/passwd"}, "WORKORDERS_DATA_DIR: /etc/passwd cannot be"),
+        ("check", {"WORKORDERS_DATA_DIR": "/proc/x"}, "No such file or directory (for example WORKORDERS_DATA_DIR="),
+        ("quickstart", {"WORKORDERS_DATA_DIR": "/etc/passwd"}, "it is a file (for example WORKORDERS_DATA_DIR="),
+        ("quickstart", {"WORKORDERS_DATA_DIR": "~nobody-of-this-name/x"}, "WORKORDERS_DATA_DIR: begins with a home"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_stops_the_start_without_a_traceback(
+    tmp_path: Path, command: str, variables: dict[str, str], hint: str
+) -> None:
+    if "WORKORDERS_DATA_DIR" in variables:
+        variables = {"WORKORDERS_SECRET_KEY": "k" * 50, **variables}
     ended = subprocess.run(
-        [sys.executable, env.BASE_DIR / "manage.py", "check"],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WORKORDERS_DATA_DIR": str(tmp_path / "var")},
+        [sys.executable, env.BASE_DIR / "manage.py", command],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WORKORDERS_DATA_DIR": str(tmp_path / "var")}
+        | variables,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert ended.returncode == 1
-    assert "WORKORDERS_SECRET_KEY is required" in ended.stderr
+    assert hint in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -191,7 +258,7 @@ class TestEmbeddedDefaults:
         fresh.use_embedded_defaults()
         found = fresh.current()
         assert (found.auth, found.allow_local_repositories) == ("none", True)
-        assert set(found.hosts) <= env.LOOPBACK_HOSTS
+        assert set(found.hosts) <= values.LOOPBACK_HOSTS
         assert str(env.REHEARSAL_AGENT) in found.agent_command
         assert found.data_dir == tmp_path / "data"
 
@@ -226,15 +293,16 @@ class TestSecretFiles:
         self, fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, secret: Path, name: str
     ) -> None:
         monkeypatch.delenv(name, raising=False)
+        if name == "DATABASE_URL":
+            secret.write_text("postgres://u:very-secret-value@h/db\n")
         monkeypatch.setenv(f"{name}_FILE", str(secret))
         found = fresh.current()
         fields = {str(field.alias): key for key, field in fresh.Environment.model_fields.items()}
         if name in fields:
-            assert getattr(found, fields[name]) == "very-secret-value"
+            assert getattr(found, fields[name]) == secret.read_text().strip()
         if name.startswith(("ANTHROPIC_", "CLAUDE_")):
             assert found.provider_variables == {name: "very-secret-value"}
-        if name != "DATABASE_URL":  # its password alone is masked
-            assert "very-secret-value" in {value for _name, value in found.secret_values}
+        assert "very-secret-value" in {value for _name, value in found.secret_values}
 
     def test_names_of_all_secret_variables_are_known(self) -> None:
         secret_fields = {name for name, field in FIELDS.items() if field.repr is False}

@@ -3,6 +3,7 @@
 Nothing here starts a process or asks the database; that is what `manage.py doctor` is for.
 """
 
+import os
 import stat
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,13 @@ def _isolation() -> Iterator[CheckMessage]:
             "Agents run without isolation: they can read and change what the server's account can.",
             hint="Install bubblewrap and set WORKORDERS_AGENT_ISOLATION=bubblewrap.",
             id="workorders.W001",
+        )
+    unseen = [str(path) for path in settings.WORKORDERS_AGENT_READ_PATHS if not os.access(path, os.R_OK)]
+    if unseen:
+        yield Warning(
+            f"WORKORDERS_AGENT_READ_PATHS names what is not there or cannot be read: {', '.join(unseen)}.",
+            hint="Agents that need it will fail: make it, or take it out of the list.",
+            id="workorders.W005",
         )
 
 
