@@ -396,6 +396,14 @@ class TestSettings:
 
 class TestExamination:
     def test_keeps_the_order_and_goes_on_after_a_broken_check(self) -> None:
+    def test_are_not_known_without_a_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def away() -> None:
+            raise OperationalError("unable to open database file")
+
+        monkeypatch.setattr(diagnosis, "run_checks", away)
+        [found] = diagnosis.settings_findings()
+        assert (found.mark, "not known" in found.message) == (Mark.OK, True)
+
         def broken() -> Finding:
             raise LookupError("oops")
 

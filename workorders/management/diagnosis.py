@@ -16,7 +16,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.checks import WARNING, CheckMessage, run_checks
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.migrations.executor import MigrationExecutor
 
 from github_app.checks import check_github
 from sandboxes.checks import (
@@ -31,14 +30,14 @@ from sandboxes.findings import Finding, failed, ok, warning
 from sandboxes.kinds import SandboxType
 from sandboxes.providers import ProviderSettings
 from sandboxes.registry import check_providers
-from workorders import progress, queue, wiring
+from workorders import progress, queue, schema, wiring
+from workorders.management.database import AWAY_HINT, does_not_answer
 from workorders.management.gateway import DOWN, gateway_state
 
 TOTAL_SECONDS = 60.0
 _GITHUB_SECONDS = 10.0
 # isolation, permissions, SQLite
 _ASKED_HERE = frozenset({"workorders.W001", "workorders.W002", "workorders.W010"})
-_MIGRATE = "Run `uv run manage.py migrate`."
 
 Answer = Finding | list[Finding]
 
@@ -159,26 +158,22 @@ def model_gateway() -> list[Finding]:
 
 
 def database() -> list[Finding]:
-    kind = connection.display_name
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         version = ".".join(str(part) for part in connection.get_database_version())
-        found = [ok("database", f"{kind} {version} answers"), _migrations()]
+        found = [ok("database", f"{connection.display_name} {version} answers"), _migrations()]
         if connection.vendor == "sqlite":
             found.append(_sqlite_version(connection.get_database_version(), version, _journal_mode()))
         found += [_workers(), _accounts()]
     except (DatabaseError, InterfaceError) as error:
-        hint = "Check DATABASE_URL, and that the database server runs and lets this machine in."
-        return [failed("database", f"{kind} does not answer: {_first_line(error)}", hint)]
+        return [failed("database", does_not_answer(error), AWAY_HINT)]
     return found
 
 
 def _migrations() -> Finding:
-    executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if missing:
-        return failed("migrations", f"{len(missing)} migrations are not applied.", _MIGRATE)
+    if missing := schema.missing_migrations():
+        return failed("migrations", missing, schema.MIGRATE)
     return ok("migrations", "all applied")
 
 
@@ -228,10 +223,14 @@ def _accounts() -> Finding:
 
 
 def settings_findings() -> list[Finding]:
-    """Django's system checks, the product's own included."""
+    """Django's system checks, the product's own included; some ask SQLite what it can do."""
+    try:
+        messages = run_checks()
+    except (DatabaseError, InterfaceError):
+        return [ok("settings", "not known while the database does not answer")]
     told = [
         _told(message)
-        for message in run_checks()
+        for message in messages
         if message.level >= WARNING and not message.is_silenced() and message.id not in _ASKED_HERE
     ]
     return told or [ok("settings", "Django's system checks find nothing")]
@@ -260,7 +259,3 @@ def sandbox_types() -> list[Finding]:
     usable = ", ".join(kind for kind in SandboxType if kind not in missing)
     others = "".join(f"; {kind} needs {setting}" for kind, setting in missing.items())
     return [ok("sandbox types", f"{usable}{others}"), *check_providers(providers)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

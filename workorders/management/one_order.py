@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar, Protocol
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
 from workorders import progress
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure
 from workorders.models import AgentWorkOrder
 
@@ -14,7 +15,7 @@ class Action(Protocol):
     def __call__(self, *, agent_work_order_id: str, by: str) -> AgentWorkOrder: ...
 
 
-class OneOrderCommand(BaseCommand):
+class OneOrderCommand(DatabaseCommand):
     """`action` is the function of `services` that a subclass runs, as a `staticmethod`; or it overrides `act`."""
 
     action: ClassVar[Action]

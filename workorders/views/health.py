@@ -7,11 +7,10 @@ from shutil import disk_usage
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 
-from workorders import progress
+from workorders import progress, schema
 
 logger = structlog.get_logger(__name__)
 
@@ -22,8 +21,7 @@ class _MigrationsMissing(Exception):
 
 @lru_cache(maxsize=1)
 def _migrations_applied() -> bool:
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    if schema.missing_migrations():
         raise _MigrationsMissing
     return True
 

@@ -4,14 +4,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from sandboxes.errors import ExpectedError
 from workorders.management.backups import BackupFailed, back_up, default_target, remove_older
+from workorders.management.database import DatabaseCommand
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Copy the database while the server runs; docs/operations.md says how to restore it."
+    requires_migrations_checks = False  # an upgrade backs up before it migrates
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", nargs="?", type=Path, help="default: a new file in <data folder>/backups")

@@ -3,15 +3,16 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
 from workorders import api_keys
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure, plain
 from workorders.states import ApiKeyScope
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Make an API key for a user. It is printed once and stored nowhere."
 
     def add_arguments(self, parser: CommandParser) -> None:

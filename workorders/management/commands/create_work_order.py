@@ -4,20 +4,21 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from pydantic import ValidationError
 
 from sandboxes.errors import ExpectedError
 from sandboxes.kinds import SandboxType
 from workorders import progress, services
 from workorders.incoming import CreateAgentWorkOrderRequest
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure, refusal
 from workorders.management.waiting import wait_until_completed
 from workorders.models import AgentWorkOrder
 from workorders.workflow_definitions import AgentWorkflowType
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Create a work order; with --wait show its progress and exit 0 only if it completes."
 
     def add_arguments(self, parser: CommandParser) -> None:

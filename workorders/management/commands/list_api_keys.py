@@ -4,14 +4,15 @@ import json
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from workorders import api_keys
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import plain
 from workorders.models import ApiKey
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "List API keys, newest first."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
 from workorders import progress, services
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, failure, row
 from workorders.progress import WorkOrderQuery
 from workorders.states import AgentWorkOrderStatus
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "List work orders, newest first."
 
     def add_arguments(self, parser: CommandParser) -> None:

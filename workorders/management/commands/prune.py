@@ -5,11 +5,12 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from sandboxes.disk import discard, free_bytes, in_units, tree_bytes
 from sandboxes.errors import ExpectedError
 from workorders import progress, wiring
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure
 from workorders.models import AgentWorkOrder
 from workorders.states import FINISHED
@@ -17,7 +18,7 @@ from workorders.workflow_engine.recovery import recover
 from workorders.workflow_engine.retention import Pruned, PruneReport, prune
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Remove old agents' homes, unused mirrors, old logs and what no live order owns."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -7,9 +7,10 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from workorders import queue
+from workorders.management.database import DatabaseCommand
 from workorders.management.gateway import GatewayKeeper
 from workorders.management.housekeeping import Housekeeper
 from workorders.management.stopped import StoppedProcesses
@@ -41,7 +42,7 @@ def end_useless(cluster: queue.WorkCluster, housekeeper: Housekeeper, stopped: S
             logger.error("worker_replaced", reason=reason, pid=pid)
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Run workers on this machine; stop with Ctrl-C or SIGTERM (a second signal stops at once)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -4,13 +4,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
 from workorders import wiring
+from workorders.management.database import DatabaseCommand
 from workorders.workflow_engine.recovery import recover
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Issue missing tickets and remove what no live order owns."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

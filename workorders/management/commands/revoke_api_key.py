@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
 from workorders import api_keys
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Revoke an API key."
 
     def add_arguments(self, parser: CommandParser) -> None:

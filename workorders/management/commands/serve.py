@@ -9,16 +9,17 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from sandboxes.process import Service
 from workorders import queue
+from workorders.management.database import DatabaseCommand
 from workorders.management.web import LOOPBACK, collect_static, web_server_argv
 
 logger = structlog.get_logger("workorders")
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Run the web server and the workers; stop with Ctrl-C or SIGTERM (a second signal stops at once)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
 from workorders import progress
+from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure, plain
 from workorders.progress import GitProgressView
 from workorders.wording import counted
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Show one work order."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,0 +1,41 @@
+"""The base of commands that work on the database: where it is away or not migrated, they end with what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError, connection
+
+from workorders import schema
+
+AWAY_HINT = "Check DATABASE_URL, and that the database server runs and lets this machine in."
+
+
+def does_not_answer(error: Exception) -> str:
+    words = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return f"{connection.display_name} does not answer: {words}"
+
+
+class DatabaseCommand(BaseCommand):
+    requires_migrations_checks = True
+
+    def check(self, *arguments: Any, **options: Any) -> None:
+        """Raises `CommandError`; Django's checks ask SQLite what it can do."""
+        with _must_answer():
+            super().check(*arguments, **options)
+
+    def check_migrations(self) -> None:
+        """Raises `CommandError`; Django's own would warn and go on."""
+        with _must_answer():
+            missing = schema.missing_migrations()
+        if missing:
+            raise CommandError(f"{missing} {schema.MIGRATE}")
+
+
+@contextmanager
+def _must_answer() -> Iterator[None]:
+    try:
+        yield
+    except (DatabaseError, InterfaceError) as error:
+        raise CommandError(f"{does_not_answer(error)}\n{AWAY_HINT}") from error
