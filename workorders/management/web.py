@@ -1,29 +1,60 @@
-"""How the web server is started: static files collected, then gunicorn's threads, which measured best."""
+"""How the web server is started: its socket, the static files, then gunicorn's threads, which measured best."""
 
+import errno
+import socket
 import sys
 from pathlib import Path
 
 import structlog
 from django.conf import settings
 from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from sandboxes.errors import LockTimeout
 from sandboxes.host_lock import exclusive_lock
 
 logger = structlog.get_logger("workorders")
 
+_BACKLOG = 2048
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
-def web_server_argv(host: str, port: int) -> list[str]:
-    address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+def listen(host: str, port: int) -> socket.socket:
+    """The web server's socket: whoever holds it has the port. Raises `CommandError`."""
+    name = host.strip("[]")
+    is_ipv6 = ":" in name
+    try:
+        return socket.create_server(
+            (name, port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            backlog=_BACKLOG,
+            dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandError(
+                f"Another program uses port {port} on {host}. Stop it, or choose another port with --port."
+            ) from error
+        reason = str(error.strerror).partition(" (while")[0]
+        raise CommandError(
+            f"The web server cannot listen on {host}, port {port}: {reason}. Correct --host or --port."
+        ) from error
+
+
+def web_address(host: str, port: int) -> str:
+    """As a browser wants it, without a slash at its end."""
+    return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
+
+
+def web_server_argv(descriptor: int) -> list[str]:
+    """On a listening socket that is handed to it."""
     return [
         sys.executable,
         "-m",
         "gunicorn",
         "config.wsgi:application",
         f"--config={settings.BASE_DIR / 'config' / 'gunicorn.py'}",
-        f"--bind={address}",
+        f"--bind=fd://{descriptor}",
         f"--pythonpath={settings.BASE_DIR}",
         "--worker-class=gthread",
         "--workers=2",

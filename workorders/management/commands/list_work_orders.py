@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
 from workorders import progress, services
+from workorders.management.arguments import whole_number
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, failure, row
 from workorders.progress import WorkOrderQuery
@@ -18,7 +19,7 @@ class Command(DatabaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--status", choices=[status.value for status in AgentWorkOrderStatus])
         parser.add_argument("--repository", help="only orders of this repository")
-        parser.add_argument("--limit", type=int, default=50, choices=range(1, 201), metavar="1–200")
+        parser.add_argument("--limit", type=whole_number(1, 200), default=50, help="1 to 200 (default: 50)")
         parser.add_argument("--json", action="store_true", help="print the API's JSON")
 
     def handle(self, *_arguments: Any, **options: Any) -> None:

@@ -10,6 +10,7 @@ import structlog
 from django.core.management.base import CommandError
 
 from workorders import queue
+from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
 from workorders.management.gateway import GatewayKeeper
 from workorders.management.housekeeping import Housekeeper
@@ -47,7 +48,7 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--workers", type=int, help="steps at the same time (default: WORKORDERS_WORKERS)"
+            "--workers", type=arguments.workers, help="steps at the same time (default: WORKORDERS_WORKERS)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:

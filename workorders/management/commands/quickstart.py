@@ -4,13 +4,12 @@
 the workers started here inherit it.
 """
 
-import json
+import logging
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
 from argparse import ArgumentParser
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,18 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from sandboxes.errors import ExpectedError
+from sandboxes.kinds import SandboxType
 from sandboxes.process import Service
 from workorders import services
-from workorders.errors import WorkOrderError
+from workorders.management import arguments
+from workorders.management.printing import failure
 from workorders.management.sample_repository import make_sample_repository
-from workorders.management.web import LOOPBACK
+from workorders.management.web import LOOPBACK, listen, web_address
 from workorders.models import AgentWorkOrder
 from workorders.states import FINISHED, AgentWorkOrderStatus
 from workorders.wording import counted
+from workorders.workflow_definitions import AgentWorkflowType
 
 REQUEST = "Add a goodbye() function beside greet(), with a test, and mention it in the README."
 _START_SECONDS = 40
@@ -38,20 +41,31 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--once", action="store_true", help="exit when the order is complete")
         parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--port", type=arguments.port, default=8000)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        if settings.WORKORDERS_AUTH == "none" and options["host"] not in LOOPBACK:
+        if settings.WORKORDERS_AUTH != "none":
+            raise CommandError(
+                "quickstart has no sign-in, but WORKORDERS_AUTH=required is set. Unset it, or use `serve`."
+            )
+        if options["host"] not in LOOPBACK:
             raise CommandError(
                 "quickstart has no sign-in, so it serves on loopback only; use `serve` elsewhere."
             )
+        listen(options["host"], options["port"]).close()  # before anything is made: the port may be taken
+        try:
+            self._run(options)
+        except ExpectedError as error:
+            raise failure(error) from error
+
+    def _run(self, options: dict[str, Any]) -> None:
         if settings.WORKORDERS_AGENT_ISOLATION == "none":
             self._say("bubblewrap is not installed: the rehearsal agent runs without isolation.")
         self._say("Preparing the database …")
         call_command("migrate", verbosity=0, interactive=False)
         remote = make_sample_repository(settings.WORKORDERS_DATA_DIR / "quickstart")
         self._say(f"Sample repository: {remote}")
-        address = f"http://{options['host']}:{options['port']}"
+        address = web_address(options["host"], options["port"])
         signal.signal(
             signal.SIGTERM, signal.default_int_handler
         )  # ends like Ctrl-C: the server is stopped too
@@ -83,16 +97,16 @@ class Command(BaseCommand):
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if serve.poll() is not None:
-                raise CommandError(
-                    f"The server did not start; is another one using {address}? Try --port 8001."
-                )
+                raise CommandError(f"The server did not start; {self._log} says why.")
             if _is_up(address):
                 return
             time.sleep(0.2)
         raise CommandError(f"The server did not answer at {address} within {_START_SECONDS} s.")
 
     def _run_order(self, serve: Service, remote: Path, address: str) -> AgentWorkOrder:
-        order_id = _post_order(address, remote)
+        for handler in logging.getLogger().handlers:
+            handler.setLevel(logging.WARNING)  # what happens is told here, and logged in the order's own file
+        order_id = _create_order(remote).agent_work_order_id
         self._say(f"Work order {order_id}: {address}/work-orders/{order_id}/")
         seen = ""
         deadline = time.monotonic() + _ORDER_SECONDS
@@ -129,28 +143,22 @@ class Command(BaseCommand):
 
 
 def _is_up(address: str) -> bool:
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=2)
     try:
-        with urllib.request.urlopen(f"{address}/healthz", timeout=2) as answer:  # noqa: S310  # nosec B310  # own http address
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
         return False
+    finally:
+        connection.close()
 
 
-def _post_order(address: str, remote: Path) -> str:
-    body = {
-        "repository_url": str(remote),
-        "sandbox_type": "git_worktree",
-        "workflow_type": "agent_workflow_plan_build_test",
-        "initial_prompt": REQUEST,
-    }
-    request = urllib.request.Request(  # noqa: S310  # own http address
-        f"{address}/api/agent-work-orders",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-        method="POST",
+def _create_order(remote: Path) -> AgentWorkOrder:
+    """In the own database and not over HTTP, where another server might answer. Raises `ExpectedError`."""
+    request = services.NewWorkOrder(
+        repository=services.parse_repository(str(remote)),
+        sandbox_type=SandboxType.GIT_WORKTREE,
+        workflow_type=AgentWorkflowType.PLAN_BUILD_TEST,
+        initial_prompt=REQUEST,
     )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # nosec B310  # own http address
-            return str(json.load(answer)["agent_work_order"]["agent_work_order_id"])
-    except (urllib.error.URLError, OSError, ValueError, KeyError) as error:
-        raise WorkOrderError(f"The server did not accept the order: {error}") from error
+    return services.create_agent_work_order(request=request, by="command")

@@ -10,11 +10,13 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.db import connections
 
 from sandboxes.process import Service
 from workorders import queue
+from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
-from workorders.management.web import LOOPBACK, collect_static, web_server_argv
+from workorders.management.web import LOOPBACK, collect_static, listen, web_address, web_server_argv
 
 logger = structlog.get_logger("workorders")
 
@@ -24,9 +26,9 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--port", type=arguments.port, default=8000)
         parser.add_argument(
-            "--workers", type=int, help="steps at the same time (default: WORKORDERS_WORKERS)"
+            "--workers", type=arguments.workers, help="steps at the same time (default: WORKORDERS_WORKERS)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -36,16 +38,18 @@ class Command(DatabaseCommand):
                 f"WORKORDERS_AUTH=none is accepted on loopback only, not on {host}. "
                 "Set WORKORDERS_AUTH=required and make an account with `manage.py createsuperuser`."
             )
-        collect_static()
-        self.signals = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
         workers = ["--workers", str(options["workers"])] if options["workers"] else []
-        services = {
-            "workers": Service([sys.executable, sys.argv[0], "qcluster", *workers]),
-            "web": Service(web_server_argv(host, port)),
-        }
-        logger.info("server_started", address=f"http://{host}:{port}/", pid_by_service=_pids(services))
+        with listen(host, port) as listener:  # before anything is started: the port may be taken
+            connections.close_all()  # it was asked for the check of migrations only
+            collect_static()
+            self.signals = 0
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+            services = {
+                "workers": Service([sys.executable, sys.argv[0], "qcluster", *workers]),
+                "web": Service(web_server_argv(listener.fileno()), pass_fds=[listener.fileno()]),
+            }
+        logger.info("server_started", address=f"{web_address(host, port)}/", pid_by_service=_pids(services))
         try:
             failed = self._watch(services)
         finally:
