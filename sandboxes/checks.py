@@ -69,12 +69,9 @@ def check_isolation(settings: IsolationSettings) -> Finding:
 
 def check_agent_program(argv: Sequence[str], search_path: str) -> Finding:
     """Whether the agent's command starts at all, with nothing of the server's environment."""
-    program = shutil.which(argv[0], path=search_path)
-    if program is None:
-        return failed("agent command", f"{argv[0]} is not on the server's PATH.", _agent_hint(argv))
-    for item in argv[1:]:
-        if item.startswith("/") and not Path(item).exists():
-            return failed("agent command", f"{item} does not exist.", _agent_hint(argv))
+    program, missing = _find_agent(argv, search_path)
+    if missing:
+        return failed("agent command", missing, _agent_hint(argv))
     with tempfile.TemporaryDirectory(prefix="workorders-doctor-") as home:
         try:
             result = _probe([program, *argv[1:], "--version"], search_path, Path(home), AGENT_SECONDS)
@@ -97,6 +94,9 @@ def check_agent_in_isolation(argv: Sequence[str], settings: IsolationSettings) -
     name = "agent in isolation"
     if settings.mode == "none":
         return ok(name, "not asked for")
+    _program, missing = _find_agent(argv, settings.search_path)
+    if missing:
+        return warning(name, f"Not tried: {missing}", "Put the agent command right first.")
     try:
         result = _isolated([*argv, "--version"], settings, AGENT_SECONDS)
     except ExpectedError as error:
@@ -166,11 +166,21 @@ def _free_space(folder: Path, floor_bytes: int) -> Finding:
     return ok("disk space", f"{words}; orders wait below {in_units(floor_bytes)}")
 
 
+def _find_agent(argv: Sequence[str], search_path: str) -> tuple[str, str]:
+    """The program's path, and in words which part of the command is missing: one of the two is empty."""
+    program = shutil.which(argv[0], path=search_path)
+    if program is None:
+        return "", f"{argv[0]} is not on the server's PATH."
+    absent = next((item for item in argv[1:] if item.startswith("/") and not Path(item).exists()), None)
+    return ("", f"{absent} does not exist.") if absent else (program, "")
+
+
 def _fails_alike_outside(argv: Sequence[str], settings: IsolationSettings, inside: ProcessResult) -> bool:
+    if inside.exit_code in _CANNOT_START or inside.stderr.startswith(b"bwrap:"):
+        return False
     with tempfile.TemporaryDirectory(prefix="workorders-doctor-") as home:
         outside = _probe([*argv, "--version"], settings.search_path, Path(home), AGENT_SECONDS)
-    alike = (outside.exit_code, outside.reason) == (inside.exit_code, ExitReason.EXITED)
-    return alike and inside.exit_code not in _CANNOT_START and not inside.stderr.startswith(b"bwrap:")
+    return (outside.exit_code, outside.reason) == (inside.exit_code, ExitReason.EXITED)
 
 
 def _started(result: ProcessResult) -> bool:

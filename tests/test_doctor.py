@@ -174,6 +174,19 @@ class TestAgent:
         found = sandbox_checks.check_agent_program((sys.executable, str(tmp_path / "agent.py")), SYSTEM_PATH)
         assert (found.mark, "does not exist" in found.message) == (Mark.FAILED, True)
 
+    @pytest.mark.parametrize("argv", [("/nowhere/agent",), (sys.executable, "/nowhere/agent.py")])
+    def test_a_missing_one_is_not_tried_in_isolation(self, argv: tuple[str, ...]) -> None:
+        found = sandbox_checks.check_agent_in_isolation(argv, IsolationSettings("bubblewrap"))
+        assert (found.mark, found.message.startswith(f"Not tried: {argv[-1]}")) == (Mark.WARNING, True)
+
+    def test_one_that_cannot_start_is_no_defect(self, tmp_path: Path) -> None:
+        require_program("bwrap")
+        agent = tmp_path / "agent"
+        agent.write_text("#!/nowhere/interpreter\n")
+        agent.chmod(0o755)
+        found = sandbox_checks.check_agent_in_isolation((str(agent),), IsolationSettings("bubblewrap"))
+        assert (found.mark, "does not start inside" in found.message) == (Mark.FAILED, True)
+
     def test_one_without_a_version_is_no_matter_of_isolation(self, tmp_path: Path) -> None:
         require_program("bwrap")
         script = tmp_path / "agent.py"
@@ -357,6 +370,7 @@ class TestSettings:
         [
             ({"WORKORDERS_AUTH": "none", "LOOPBACK_ONLY": False}, "workorders.E001"),
             ({"WORKORDERS_AGENT_ISOLATION": "none", "DEBUG": False}, "workorders.W001"),
+            ({"WORKORDERS_AGENT_READ_PATHS": (BASE_DIR, Path("/nowhere"))}, "workorders.W005"),
             ({"WORKORDERS_LEASE_SECONDS": 3}, "workorders.W003"),
             ({"WORKORDERS_AGENT_SILENCE_SECONDS": 7200}, "workorders.W004"),
             ({"Q_CLUSTER": {"retry": 60, "timeout": 60}}, "workorders.E002"),
@@ -370,7 +384,6 @@ class TestSettings:
         for name, value in changes.items():
             setattr(settings, name, value)
         found = {message.id: message for message in run_checks(tags=["workorders"])}
-            ({"WORKORDERS_AGENT_READ_PATHS": (BASE_DIR, Path("/nowhere"))}, "workorders.W005"),
         assert set(found) - before == {identifier}
         assert found[identifier].hint
 
@@ -382,6 +395,14 @@ class TestSettings:
     def test_missing_data_folder_is_no_problem(self, settings: LazySettings, tmp_path: Path) -> None:
         settings.WORKORDERS_DATA_DIR = tmp_path / "none"
         assert "workorders.W002" not in {message.id for message in run_checks(tags=["workorders"])}
+
+    def test_are_not_known_without_a_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def away() -> None:
+            raise OperationalError("unable to open database file")
+
+        monkeypatch.setattr(diagnosis, "run_checks", away)
+        [found] = diagnosis.settings_findings()
+        assert (found.mark, "not known" in found.message) == (Mark.OK, True)
 
     @pytest.mark.parametrize(("changes", "mark"), [({}, Mark.OK), ({"retry": 10}, Mark.FAILED)])
     def test_queue(self, settings: LazySettings, changes: dict[str, int], mark: Mark) -> None:
@@ -396,14 +417,6 @@ class TestSettings:
 
 class TestExamination:
     def test_keeps_the_order_and_goes_on_after_a_broken_check(self) -> None:
-    def test_are_not_known_without_a_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def away() -> None:
-            raise OperationalError("unable to open database file")
-
-        monkeypatch.setattr(diagnosis, "run_checks", away)
-        [found] = diagnosis.settings_findings()
-        assert (found.mark, "not known" in found.message) == (Mark.OK, True)
-
         def broken() -> Finding:
             raise LookupError("oops")
 
