@@ -142,6 +142,25 @@ def test_wait_ends_with_the_reason_where_the_order_fails(worker: Callable[..., N
     assert "retry_work_order" in text
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "status", "code"),
+    [(FAILED, [], "failed", 1), ({}, ["--wait-timeout", "0"], "pending", 3)],
+)
+def test_wait_with_json_prints_it_however_the_order_ends(
+    worker: Callable[..., None], change: dict[str, Any], options: list[str], status: str, code: int
+) -> None:
+    worker(change)
+    out = StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command(
+            *("create_work_order", "--repository", "o/r", "--wait", "--json", *options),
+            stdout=out,
+            stderr=StringIO(),
+        )
+    assert caught.value.returncode == code
+    assert json.loads(out.getvalue())["agent_work_order"]["status"] == status
+
+
 def test_wait_has_a_time_out(worker: Callable[..., None]) -> None:
     worker({})
     with pytest.raises(CommandError, match="goes on") as caught:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from pydantic import ValidationError
 
 from sandboxes.errors import ExpectedError
@@ -40,12 +40,24 @@ class Command(DatabaseCommand):
         if waits:
             out.write(f"{order.agent_work_order_id} on branch {order.git_branch_name}")
             out.flush()
+            self._wait(order.agent_work_order_id, options)
+        self._print(order.agent_work_order_id, options)
+
+    def _wait(self, order_id: str, options: dict[str, Any]) -> None:
+        """Raises `CommandError` where the order does not complete; its JSON is printed all the same."""
+        try:
             wait_until_completed(
-                order.agent_work_order_id,
+                order_id,
                 timeout_seconds=options["wait_timeout"],
                 say=lambda line: self._say(line, as_json=options["json"]),
             )
-        answer = progress.answer_for(progress.work_order(order.agent_work_order_id))
+        except CommandError:
+            if options["json"]:
+                self._print(order_id, options)
+            raise
+
+    def _print(self, order_id: str, options: dict[str, Any]) -> None:
+        answer = progress.answer_for(progress.work_order(order_id))
         self.stdout.write(as_json(answer) if options["json"] else describe(answer.agent_work_order))
 
     def _create(self, options: dict[str, Any]) -> AgentWorkOrder:
