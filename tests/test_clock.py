@@ -7,10 +7,12 @@ import pytest
 from django.conf import LazySettings
 
 from tests.factories import make_order, make_run
-from tests.workflow_engine.rows import claim
+from tests.workflow_engine.rows import begun, claim, placed
 from workorders import services
-from workorders.models import AgentWorkOrder, clock
-from workorders.states import PhaseRunStatus
+from workorders.model_gateway.ledger import DatabaseLedger, Grant
+from workorders.models import AgentWorkOrder, ModelAccess, OutsideEffect, clock
+from workorders.models.model_access import token_hash
+from workorders.states import EffectKind, EffectState, PhaseRunStatus
 from workorders.workflow_engine import lease
 from workorders.workflow_engine.step_plan import plan_step
 
@@ -31,6 +33,14 @@ def jump(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
     monkeypatch.setattr("django.utils.timezone.now", lambda: real(UTC) + by)
 
 
+def set_steady_clock(data_dir: Path, by: timedelta) -> None:
+    """The host's first process believed another time."""
+    clock.steady_now()
+    [file] = (data_dir / "run").glob("clock-*")
+    file.write_text((datetime.fromisoformat(file.read_text()) + by).isoformat())
+    clock._started_at.cache_clear()  # as a process that starts now
+
+
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
 def test_a_jump_of_the_hosts_clock_ends_no_lease_and_hides_no_order(
     by: timedelta, monkeypatch: pytest.MonkeyPatch
@@ -48,13 +58,49 @@ def test_a_jump_of_the_hosts_clock_ends_no_lease_and_hides_no_order(
     assert lease.has_claimable_steps()
 
 
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+def test_a_jump_of_the_hosts_clock_ends_no_token_and_moves_no_limit(
+    by: timedelta, monkeypatch: pytest.MonkeyPatch, settings: LazySettings, tmp_path: Path
+) -> None:
+    settings.WORKORDERS_DATA_DIR = tmp_path
+    set_steady_clock(tmp_path, -by)  # SQLite's: it keeps what the host believed before its clock was set
+    jump(monkeypatch, by)  # Postgres': its own clock is right, and this worker's is not
+    journal, _plan = begun()
+    token = placed(journal, lifetime_seconds=60)
+    ledger = DatabaseLedger()
+    grant = ledger.find(token_hash(token))
+    assert isinstance(grant, Grant), grant
+    assert ledger.still_valid([grant.access_pk]) == {grant.access_pk}
+    access = ModelAccess.objects.get()
+    assert timedelta(seconds=50) < access.expires_at - clock.database_now() <= timedelta(seconds=60)
+    ledger.note_error(grant, 429, 1800)
+    error = journal.last_model_error()
+    assert error is not None
+    assert error.resets_in_seconds == pytest.approx(1800, abs=10)
+    clock._started_at.cache_clear()
+
+
+def test_a_cancel_by_a_host_whose_clock_is_ahead_is_taken_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = make_order(status="running", claimable_at=clock.database_now() + HOUR)
+    OutsideEffect.objects.create(
+        agent_work_order=order,
+        kind=EffectKind.PULL_REQUEST,
+        state=EffectState.CONFIRMED,
+        confirmed_at=clock.database_now(),
+    )
+    jump(monkeypatch, HOUR)
+    services.cancel_agent_work_order(agent_work_order_id=order.agent_work_order_id, by="ann")
+    order.refresh_from_db()
+    assert order.status == "running"
+    assert order.claimable_at is not None
+    assert order.claimable_at <= clock.database_now()
+
+
 def test_all_processes_of_a_host_tell_the_same_time(settings: LazySettings, tmp_path: Path) -> None:
     settings.WORKORDERS_DATA_DIR = tmp_path
     first = clock.steady_now()
     assert abs(first - datetime.now(UTC)) < timedelta(seconds=5)
-    [file] = (tmp_path / "run").iterdir()
-    file.write_text((datetime.fromisoformat(file.read_text()) + HOUR).isoformat())
-    clock._started_at.cache_clear()  # as a process that starts now
+    set_steady_clock(tmp_path, HOUR)
     assert timedelta(0) < clock.steady_now() - first - HOUR < timedelta(seconds=30)
     clock._started_at.cache_clear()
 

@@ -188,7 +188,7 @@ def cancel_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOr
             if not withdrawal.exists():
                 order.finish_cancelled(by=by)
             else:  # a worker closes the pull request that may be there, and then says so
-                AgentWorkOrder.objects.filter(pk=order.pk).update(**NOT_WAITING, claimable_at=timezone.now())
+                AgentWorkOrder.objects.filter(pk=order.pk).update(**NOT_WAITING, claimable_at=database_now())
                 order.refresh_from_db()
                 queue.issue_ticket()
         queue.wake_supervisors()

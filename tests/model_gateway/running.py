@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +29,7 @@ class MemoryLedger:
     answer: Grant | Denial = GRANT
     spendings: list[Spending] = field(default_factory=list)
     refused: int = 0
-    errors: list[tuple[int, datetime | None]] = field(default_factory=list)
+    errors: list[tuple[int, float | None]] = field(default_factory=list)
     valid: bool = True
     failures: list[Exception] = field(default_factory=list)
     asked: int = 0
@@ -52,8 +51,8 @@ class MemoryLedger:
     def refuse_for_budget(self, _grant: Grant) -> None:
         self.refused += 1
 
-    def note_error(self, _grant: Grant, status: int, resets_at: datetime | None) -> None:
-        self.errors.append((status, resets_at))
+    def note_error(self, _grant: Grant, status: int, resets_in_seconds: float | None) -> None:
+        self.errors.append((status, resets_in_seconds))
 
     def still_valid(self, access_pks: list[int]) -> set[int]:
         return set(access_pks) if self.valid else set()

@@ -18,6 +18,7 @@ from workorders.model_gateway.access import CredentialKind
 from workorders.model_gateway.ledger import DatabaseLedger, Denial, Grant, Spending
 from workorders.model_gateway.usage import Usage
 from workorders.models import AgentWorkOrder, ModelAccess, ModelUsage, PhaseRun, WorkOrderLog
+from workorders.models.clock import database_now
 from workorders.models.model_access import token_hash
 from workorders.states import UsageSource
 from workorders.workflow_engine.journal import StepJournal
@@ -107,7 +108,7 @@ ENDINGS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "taken over": lambda journal, _plan: take_over(journal.claim.pk),
     "lease ran out": lambda journal, _plan: expire(order_of(journal)),
     "token expired": lambda _journal, _plan: ModelAccess.objects.update(
-        expires_at=timezone.now() - timedelta(seconds=1)
+        expires_at=database_now() - timedelta(seconds=1)
     ),
 }
 
@@ -194,7 +195,7 @@ def test_the_models_last_error_reaches_the_worker_until_an_answer_follows_it() -
     assert journal.last_model_error() is None
     LEDGER.note_error(grant_of(token), 529, None)
     assert journal.last_model_error() == ModelError(529, None)
-    LEDGER.note_error(grant_of(token), 429, timezone.now() + timedelta(hours=1))
+    LEDGER.note_error(grant_of(token), 429, 3600)
     error = journal.last_model_error()
     assert error is not None
     assert error.status == 429

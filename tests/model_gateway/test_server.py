@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -199,9 +201,9 @@ def test_upstreams_errors_pass_unchanged(status: int) -> None:
     }
     assert answer.headers["retry-after"] == "17"
     assert "set-cookie" not in answer.headers
-    [(seen, resets_at)] = gateway.ledger.errors
+    [(seen, resets_in_seconds)] = gateway.ledger.errors
     assert seen == status
-    assert resets_at is not None
+    assert resets_in_seconds is not None
     assert gateway.ledger.spendings == []
 
 
@@ -220,9 +222,27 @@ def test_only_the_limit_that_refused_an_answer_says_when_to_come_back(
     told = {"retry-after": "17", "anthropic-ratelimit-unified-reset": reset, **headers}
     with MessagesApi(always(Refusal(status, "x", "x", told))) as api, running_gateway(api.url) as gateway:
         post(gateway)
-    [(_status, resets_at)] = gateway.ledger.errors
-    assert resets_at is not None
-    assert resets_at.timestamp() == pytest.approx(time.time() + seconds, abs=5)
+    [(_status, resets_in_seconds)] = gateway.ledger.errors
+    assert resets_in_seconds == pytest.approx(seconds, abs=5)
+
+
+def test_a_limit_ends_by_the_models_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = SimpleNamespace(time=lambda: time.time() + 3600, monotonic=time.monotonic)
+    monkeypatch.setattr("workorders.model_gateway.server.time", ahead)
+    told = {"anthropic-ratelimit-unified-reset": str(int(time.time()) + 7200)}
+    with MessagesApi(always(Refusal(429, "x", "x", told))) as api, running_gateway(api.url) as gateway:
+        post(gateway)
+    [(_status, resets_in_seconds)] = gateway.ledger.errors
+    assert resets_in_seconds == pytest.approx(7200, abs=5)
+
+
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1", "1e400", "soon", "9" * 40])
+def test_an_odd_time_to_come_back_does_no_harm(wait: str) -> None:
+    refusal = Refusal(429, "x", "x", {"retry-after": wait})
+    with MessagesApi(always(refusal)) as api, running_gateway(api.url) as gateway:
+        assert post(gateway).status_code == 429
+    [(_status, resets_in_seconds)] = gateway.ledger.errors
+    assert resets_in_seconds is None or 0 <= resets_in_seconds <= timedelta(days=31).total_seconds()
 
 
 def test_a_model_that_is_away_is_a_502() -> None:

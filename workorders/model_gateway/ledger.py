@@ -5,13 +5,12 @@ and the lease has not run out, so every way a step can end makes it useless with
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from decimal import Decimal
 from typing import Protocol
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from workorders.model_gateway.usage import Usage
@@ -61,7 +60,7 @@ class Ledger(Protocol):
 
     def refuse_for_budget(self, grant: Grant) -> None: ...
 
-    def note_error(self, grant: Grant, status: int, resets_at: datetime | None) -> None: ...
+    def note_error(self, grant: Grant, status: int, resets_in_seconds: float | None) -> None: ...
 
     def still_valid(self, access_pks: list[int]) -> set[int]: ...
 
@@ -70,6 +69,7 @@ class DatabaseLedger:
     """The ledger in the product's own tables; each method is one transaction."""
 
     def find(self, token_hash: str) -> Grant | Denial:
+        now = database_now()
         row = (
             ModelAccess.objects.filter(token_hash=token_hash)
             .values_list(
@@ -85,14 +85,13 @@ class DatabaseLedger:
                 "agent_work_order__lease_expires_at",
                 "expires_at",
                 "revoked_at",
-                Now(),
             )
             .first()
         )
         if row is None:
             return Denial("this is no token of a step", known=False)
         grant = Grant(*row[:6])
-        status, epoch, current_epoch, lease_until, expires_at, revoked_at, now = row[6:]
+        status, epoch, current_epoch, lease_until, expires_at, revoked_at = row[6:]
         if revoked_at is not None or status != PhaseRunStatus.RUNNING:
             return Denial("the step this token was made for has ended", known=True)
         if epoch != current_epoch or lease_until is None or lease_until <= now:
@@ -146,10 +145,11 @@ class DatabaseLedger:
                     spent_usd=float(grant.spent_usd),
                 )
 
-    def note_error(self, grant: Grant, status: int, resets_at: datetime | None) -> None:
-        ModelAccess.objects.filter(pk=grant.access_pk).update(
-            last_error_status=status, limit_resets_at=resets_at
-        )
+    def note_error(self, grant: Grant, status: int, resets_in_seconds: float | None) -> None:
+        until = None
+        if resets_in_seconds is not None:
+            until = database_now() + timedelta(seconds=resets_in_seconds)
+        ModelAccess.objects.filter(pk=grant.access_pk).update(last_error_status=status, limit_resets_at=until)
 
     def still_valid(self, access_pks: list[int]) -> set[int]:
         """Those whose run is still open and claimed as it was."""

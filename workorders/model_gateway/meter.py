@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 
 import structlog
@@ -109,8 +108,8 @@ class Account:
         """Noted before the agent hears of it, for the step's worker asks once the agent has ended."""
         await self._patiently(grant, None, lambda: self._ledger.refuse_for_budget(grant))
 
-    async def note_error(self, grant: Grant, status: int, resets_at: datetime | None) -> None:
-        await self._patiently(grant, None, lambda: self._ledger.note_error(grant, status, resets_at))
+    async def note_error(self, grant: Grant, status: int, resets_in_seconds: float | None) -> None:
+        await self._patiently(grant, None, lambda: self._ledger.note_error(grant, status, resets_in_seconds))
 
     async def settle(self, seconds: float) -> None:
         """Give what waits to be written a last chance, then let go of the threads."""

@@ -5,12 +5,13 @@ until that is in the books, so that an agent cannot be over before its cost is. 
 """
 
 import asyncio
+import email.utils
+import math
 import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import structlog
@@ -33,6 +34,7 @@ _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
 _MODEL_WITHIN = 4096
 _AWAY = (DatabaseError, InterfaceError)
 _LIMIT_STATUS = "anthropic-ratelimit-unified-status"
+_LONGEST_LIMIT_SECONDS = 31 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class Gateway:
         self, request: web.Request, meter: Meter, answer: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         if answer.status >= 400:
-            await self._account.note_error(meter.grant, answer.status, _resets_at(answer))
+            await self._account.note_error(meter.grant, answer.status, _resets_in(answer))
         elif request.path == _METERED:
             meter.reader = UsageReader(streaming=answer.content_type == "text/event-stream")
         response = web.StreamResponse(status=answer.status, headers=response_headers(answer.headers.items()))
@@ -290,17 +292,29 @@ def _context(grant: Grant) -> dict[str, str]:
     return {"work_order": grant.agent_work_order_id}  # not the key that puts a line into the order's own file
 
 
-def _resets_at(answer: aiohttp.ClientResponse) -> datetime | None:
-    """When the limit the model told of is lifted, if it says so.
+def _resets_in(answer: aiohttp.ClientResponse) -> float | None:
+    """Seconds until the limit the model told of is lifted, if it says so, by its own clock.
 
     Answers name a subscription's limit whether or not it is what refused them.
     """
     is_limit = answer.status == 429 and answer.headers.get(_LIMIT_STATUS, "rejected") == "rejected"
     reset = answer.headers.get("anthropic-ratelimit-unified-reset", "")
     wait = answer.headers.get("retry-after", "")
-    with suppress(ValueError, OverflowError, OSError):
+    with suppress(ValueError):
         if reset and is_limit:
-            return datetime.fromtimestamp(int(reset), UTC)
+            return _bounded(float(reset) - _answered_at(answer))
         if wait:
-            return datetime.now(UTC) + timedelta(seconds=float(wait))
+            return _bounded(float(wait))
     return None
+
+
+def _bounded(seconds: float) -> float | None:
+    """Not longer than any limit lasts; None for what is no length of time."""
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_LIMIT_SECONDS)
+
+
+def _answered_at(answer: aiohttp.ClientResponse) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except ValueError:
+        return time.time()

@@ -168,7 +168,7 @@ class StepJournal:
             self.claim.hold()
             self._run_rows().update(planned_sha=head_sha)
             which = {"agent_work_order_id": self.claim.pk, "kind": EffectKind.PUSH, "key": head_sha}
-            sent = {"state": EffectState.SENT, "sent_at": timezone.now()}
+            sent = {"state": EffectState.SENT, "sent_at": database_now()}
             if not OutsideEffect.objects.filter(**which).update(**sent, requests=F("requests") + 1):
                 OutsideEffect.objects.create(**which, **sent, requests=1)
 
@@ -292,7 +292,7 @@ class StepJournal:
             if plan.follow_up:
                 AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DONE)
             order.effects.filter(kind=EffectKind.PUSH, key=head_sha).update(
-                state=EffectState.CONFIRMED, confirmed_at=timezone.now(), settled=True
+                state=EffectState.CONFIRMED, confirmed_at=database_now(), settled=True
             )
             pushed = NOTHING_TO_APPROVE if order.approval_sha else {}
             self._release(order, head_sha=head_sha, **pushed)

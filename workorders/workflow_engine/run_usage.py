@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 from django.db.models import F, QuerySet
-from django.utils import timezone
 
 from workorders.agent_executor.base import AgentRunResult
 from workorders.model_gateway.access import CredentialKind
 from workorders.models import ModelAccess, PhaseRun
+from workorders.models.clock import database_now
 from workorders.models.model_access import token_hash
 from workorders.states import UsageSource
 from workorders.workflow_engine.lease import Claim
@@ -52,7 +52,7 @@ class ModelError:
 
 
 def grant_access(claim: Claim, run_pk: int | None, access: ModelGrant, token: str) -> None:
-    now = timezone.now()
+    now = database_now()
     ModelAccess.objects.get_or_create(  # a commit whose acknowledgement was lost is asked for again
         phase_run_id=run_pk,
         defaults={
@@ -76,7 +76,7 @@ def last_error(run_pk: int | None) -> ModelError | None:
     if access is None or access.last_error_status is None:
         return None
     until = access.limit_resets_at
-    return ModelError(access.last_error_status, (until - timezone.now()).total_seconds() if until else None)
+    return ModelError(access.last_error_status, (until - database_now()).total_seconds() if until else None)
 
 
 def record_run(claim: Claim, rows: QuerySet[PhaseRun], result: AgentRunResult) -> RunUsage:
@@ -88,7 +88,7 @@ def record_run(claim: Claim, rows: QuerySet[PhaseRun], result: AgentRunResult) -
     if run is None:
         return RunUsage()
     access = _access(run.pk)
-    access.update(revoked_at=timezone.now())
+    access.update(revoked_at=database_now())
     if not run.agent_ran:  # a commit whose acknowledgement was lost is asked for again
         served = result.failure is None or RULES[result.failure.category].waits is None
         is_metered = run.usage_source == UsageSource.GATEWAY
