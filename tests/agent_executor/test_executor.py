@@ -268,10 +268,33 @@ def test_a_line_of_20_megabytes_is_cut_and_the_run_goes_on(tmp_path: Path) -> No
     assert kinds == [AgentEventKind.SESSION_STARTED, AgentEventKind.UNREADABLE, AgentEventKind.RESULT]
 
 
-def test_a_result_too_long_to_read_is_no_result(tmp_path: Path) -> None:
-    result, _ = execute(tmp_path, request_for("result(result='x' * 9_000_000)"))
-    assert category(result) is Category.NO_RESULT
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("result(result='x' * 9_000_000)", None),
+        ("result(result='x' * 9_000_000, is_error=True)", Category.REPORTED_ERROR),
+        ("result(result='x' * 9_000_000, is_error=True, api_error_status=401)", Category.REPORTED_ERROR),
+        ("result(result='x' * 9_000_000, subtype='error_max_turns')", Category.TURN_LIMIT),
+        ("result(result='x' * 9_000_000); sys.exit(1)", Category.EXIT_CODE),
+        (
+            "emit(type='result', subtype='success', result='x' * 9_000_000, is_error=False)",
+            Category.RESULT_TOO_LONG,
+        ),
+        ("emit(result='x' * 9_000_000, type='result', is_error=False)", Category.RESULT_TOO_LONG),
+        ("emit(result='x' * 9_000_000, type='result', is_error=False); sys.exit(1)", Category.NO_RESULT),
+        ("emit(result='x' * 9_000_000, type='result'); say('bye')", Category.NO_RESULT),
+    ],
+)
+def test_a_result_too_long_to_keep_counts_only_where_what_is_left_says_so(
+    tmp_path: Path, code: str, expected: Category | None
+) -> None:
+    result, _ = execute(tmp_path, request_for(f"init(); {code}"))
+    assert category(result) is expected
     assert result.output_truncated
+    assert result.session_id == SESSION
+    if expected is Category.RESULT_TOO_LONG:
+        assert result.failure is not None
+        assert not result.failure.retryable
 
 
 def test_200_megabytes_of_output_stay_bounded(tmp_path: Path) -> None:

@@ -260,8 +260,108 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
     line = json.dumps(RESULT).encode()
     _, parser = parse(line + b"\n", Limits(line_bytes=len(line)))
     assert parser.result is not None
+    assert not parser.truncated
     _, parser = parse(line + b"\n", Limits(line_bytes=len(line) - 1))
+    assert parser.truncated
+
+
+CUT = Limits(line_bytes=1000)
+
+
+def test_a_result_too_long_to_keep_counts_where_its_beginning_says_how_it_went() -> None:
+    begun = (
+        b'{"type":"result","subtype":"success","is_error":%s,"num_turns":3,"result":"gr\\u00fc\xc3\x9fe'
+        + b"y" * 980
+    )
+    [event], parser = parse(begun % b"false" + b'","session_id":"s"}\n', CUT)
+    assert event.kind is Kind.RESULT
+    assert event.summary.startswith("grüßeyyy")
+    assert event.summary.endswith(TRUNCATION_MARK)
+    assert parser.truncated
+    assert parser.ends_cut
+    assert parser.result is not None
+    assert (parser.result.is_error, parser.result.tells_outcome, parser.result.turns) == (False, True, 3)
+    _, parser = parse(begun % b"true" + b'"}\n', CUT)
+    assert parser.result is not None
+    assert (parser.result.is_error, parser.result.tells_outcome) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b'"subtype":"success",',
+        b'"is_error":false,',
+        b'"subtype":"success","is_error":null,',
+        b'"subtype":"success","usage":{"is_error":false},',
+        b'"subtype":"success","x":"\\",\\"is_error\\":false,",',
+    ],
+)
+def test_a_result_too_long_to_keep_is_no_good_one_where_its_end_would_have_to_say_so(before: bytes) -> None:
+    line = b'{"type":"result",' + before + b'"result":"' + b"y" * 2000 + b'","is_error":false}'
+    _, parser = parse(line + b"\n", CUT)
+    assert parser.result is not None
+    assert (parser.result.is_error or parser.result.subtype == "", parser.result.tells_outcome) == (
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"result":"' + b"y" * 2000 + b'","type":"result","is_error":false}',
+        b'{"message":{"type":"result","is_error":false,"x":"' + b"y" * 2000 + b'"}}',
+        b'{"type":"result' + b"y" * 2000 + b'"}',
+        b'{"type":"result"' + b" " * 2000 + b"}",
+        b'{"type":"result"}' + b" " * 2000 + b"garbage",
+        b'["type":"result","is_error":false,' + b"1" * 2000 + b"]",
+        b'{"a":' * 2000,
+        b"{" * 2000,
+        b'{"a":' + b"1" * 2000,
+    ],
+)
+def test_what_does_not_begin_as_a_result_is_none(line: bytes) -> None:
+    [event], parser = parse(line + b"\n", CUT)
+    assert event.kind is Kind.UNREADABLE
     assert parser.result is None
+    assert parser.ends_cut
+    _, parser = parse(line + b"\n" + lines(INIT) + b"\n", CUT)
+    assert not parser.ends_cut
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"y\n", b"y{}\n", b'"a text"\n', b"{\n", b'  {\n "key": 1\n },\n', b"{}\n"]
+)
+def test_lines_that_can_be_no_event_are_passed_over_together(
+    garbage: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes of them are counted in chunks, not in lines."""
+    looked_at = 0
+    end_line = ResponseParser._end_line
+
+    def counting(parser: ResponseParser) -> list[AgentEvent]:
+        nonlocal looked_at
+        looked_at += 1
+        return end_line(parser)
+
+    monkeypatch.setattr(ResponseParser, "_end_line", counting)
+    chunk = garbage * (60_000 // len(garbage))
+    limits = Limits(events=100, unreadable_events=5)
+    events, parser = parse_chunks([chunk] * 50 + [b"y\n" + lines(RESULT) + chunk] + [chunk] * 50, limits)
+    assert looked_at < 500
+    assert parser.result is not None
+    assert len(events) < 110
+
+
+def test_events_between_garbage_are_read() -> None:
+    chunk = b"garbage\n" * 1000
+    data = (
+        chunk + lines(INIT) + chunk + b" \r" + lines(assistant(text("hello"))) + chunk + lines(RESULT) + chunk
+    )
+    for cut in (len(data), 4096, 97):
+        events, _ = parse_chunks([data[at : at + cut] for at in range(0, len(data), cut)])
+        kinds = [event.kind for event in events if event.kind is not Kind.UNREADABLE]
+        assert kinds == [Kind.TRUNCATED, Kind.SESSION_STARTED, Kind.MESSAGE, Kind.RESULT]
 
 
 def test_memory_stays_bounded_whatever_comes() -> None:
@@ -281,18 +381,16 @@ def test_events_are_bounded_and_the_result_still_counts() -> None:
     data = lines(*[assistant(text(str(number))) for number in range(30)], RESULT)
     events, parser = parse(data, Limits(events=10))
     assert [event.kind for event in events] == [*[Kind.MESSAGE] * 10, Kind.TRUNCATED, Kind.RESULT]
-    assert parser.left_out == 20
     assert parser.truncated
 
 
 def test_unreadable_lines_are_bounded_on_their_own() -> None:
-    events, parser = parse(b"garbage\n" * 40 + lines(INIT), Limits(unreadable_events=5))
+    events, _ = parse(b"garbage\n" * 40 + lines(INIT), Limits(unreadable_events=5))
     assert [event.kind for event in events] == [
         *[Kind.UNREADABLE] * 5,
         Kind.TRUNCATED,
         Kind.SESSION_STARTED,
     ]
-    assert parser.left_out == 35
 
 
 def test_a_flood_of_results_is_bounded() -> None:
@@ -348,8 +446,10 @@ STREAMS = st.lists(
         st.binary(max_size=60),
         st.just(json.dumps(assistant(text("grüße"), tool_use("Bash", {"command": "ls"}))).encode()),
         st.just(json.dumps(RESULT).encode()),
+        st.sampled_from([b"y", b"  {", b'y{"result"}', b"{" + b"x" * 400, b"z" * 400]),
+        st.just(json.dumps({**RESULT, "result": "y" * 400}).encode()),
     ),
-    max_size=8,
+    max_size=12,
 ).map(b"\n".join)
 
 
@@ -365,6 +465,11 @@ def test_any_cutting_of_the_same_bytes_gives_the_same_events(data: bytes, cuts: 
     # repr, since a NaN the agent reported equals nothing, not even itself
     assert repr(whole) == repr(cut) == repr(single)
     assert repr(one.result) == repr(other.result) == repr(third.result)
+    assert (
+        (one.ends_cut, one.truncated)
+        == (other.ends_cut, other.truncated)
+        == (third.ends_cut, third.truncated)
+    )
 
 
 @settings(max_examples=150, deadline=None)

@@ -78,6 +78,7 @@ class AgentFailureCategory(StrEnum):
     TURN_LIMIT = "agent_turn_limit"
     SESSION_UNUSABLE = "agent_session_unusable"
     NO_RESULT = "agent_no_result"
+    RESULT_TOO_LONG = "agent_result_too_long"
     KILLED = "agent_killed"
     REPORTED_ERROR = "agent_reported_error"
     EXIT_CODE = "agent_exit_code"
@@ -138,7 +139,8 @@ class AgentRequest:
 class ReportedResult:
     """What the agent's own `result` line claims; counters are 0 and `cost_usd` None where it says nothing.
 
-    `text` is the final answer or, for errors, their words. `input_tokens` counts cached tokens too.
+    `text` is the final answer or, for errors, their words. `input_tokens` counts cached tokens too. `tells_outcome`
+    False: the line was too long to be kept, and what is left does not say whether it went well.
     """
 
     subtype: str
@@ -153,6 +155,7 @@ class ReportedResult:
     cache_creation_tokens: int
     turns: int
     permission_denials: int
+    tells_outcome: bool = True
 
 
 @dataclass(frozen=True)

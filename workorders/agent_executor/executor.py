@@ -128,7 +128,9 @@ def _run_result(
     return AgentRunResult(
         succeeded=failure is None,
         failure=failure,
-        session_id=_session_id(report.session_id if report else parser.session_id, request.session_id),
+        session_id=_session_id(
+            (report.session_id if report else "") or parser.session_id, request.session_id
+        ),
         result_text=report.text if report else "",
         cost_usd=report.cost_usd if report else None,
         input_tokens=report.input_tokens if report else 0,

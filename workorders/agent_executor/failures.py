@@ -89,6 +89,11 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
             "It is tried again; if it happens again, run `manage.py doctor` and read its last words below.",
             True,
         ),
+        Category.RESULT_TOO_LONG: FailureText(
+            "The agent's result was too long to be read to its end, so that it is not known whether it went well.",
+            "Ask for a short final answer, then retry: what was committed is kept.",
+            False,
+        ),
         Category.KILLED: FailureText(
             "The agent was killed from outside, as when memory runs out.",
             "It is tried again; check the worker's memory and WORKORDERS_WORKERS.",
@@ -172,7 +177,13 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
 # What an agent says when it does not know, or does not tell, why the model did not answer it.
 _UNEXPLAINED = frozenset(
-    {Category.REPORTED_ERROR, Category.EXIT_CODE, Category.NO_RESULT, Category.MODEL_UNREACHABLE}
+    {
+        Category.REPORTED_ERROR,
+        Category.EXIT_CODE,
+        Category.NO_RESULT,
+        Category.RESULT_TOO_LONG,
+        Category.MODEL_UNREACHABLE,
+    }
 )
 _BY_GATEWAY: tuple[tuple[str, Category], ...] = (
     ("Work Orders: the step's budget", Category.BUDGET_EXCEEDED),
@@ -232,13 +243,17 @@ def _ended_without_report(ending: Ending) -> Category | None:
         return Category.MISSING
     if ending.killed:
         return Category.KILLED
-    return (_by_words(ending.stderr) if code else None) or Category.NO_RESULT
+    if code:
+        return _by_words(ending.stderr) or Category.NO_RESULT
+    return Category.RESULT_TOO_LONG if ending.parser.ends_cut else Category.NO_RESULT
 
 
 def _reported_failure(ending: Ending) -> Category | None:
     report = ending.report
     if report is None or (not report.is_error and report.subtype in {"success", ""}):
         return None
+    if not report.tells_outcome:
+        return _BY_SUBTYPE.get(report.subtype) or Category.RESULT_TOO_LONG
     status = report.api_error_status
     return (
         _BY_SUBTYPE.get(report.subtype)

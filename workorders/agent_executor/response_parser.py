@@ -1,14 +1,16 @@
 """Turns the bytes of an agent's stream-json into bounded, typed events. Pure and incremental.
 
 The agent is not trusted: any byte may arrive in any chunk, lines may be endless, JSON may be nested to break
-a parser. Memory stays within one line's limit and the number of events within `Limits`; what is left out is
-counted and announced. Must not know clocks, processes or where events go.
+a parser. Memory stays within one line's limit and the number of events within `Limits`; that something is left out
+is announced, and from then on lines that cannot matter are passed over without a look at each. Must not know clocks,
+processes or where events go.
 """
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +25,7 @@ from workorders.agent_executor.base import (
     ReportedResult,
     clean_text,
 )
+from workorders.agent_executor.cut_json import fields_of_cut_object
 
 _FIELD_CHARACTERS = 1000
 _DATA_CHARACTERS = 4000
@@ -30,6 +33,9 @@ _EXCERPT_CHARACTERS = 200
 _LARGEST_COUNT = 10**15
 _KNOWN_TOOL_NAMES = 2000
 _RESULTS_SHOWN = 5
+_OBJECT = re.compile(rb"[ \t\r]*\{")
+_LINE_OF_OBJECT = re.compile(rb"\n[ \t\r]*\{")
+_RESULT = b'"result"'
 
 # Carry nothing a reader of the run would miss: single characters, keep-alives, control traffic.
 _IGNORED_TYPES = frozenset(
@@ -56,7 +62,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """`line_bytes` is also the most that is ever buffered; counts are per run."""
+    """`line_bytes` is also the most that is ever buffered; counts are per run.
+
+    After `unreadable_events` only lines that begin an object are read, and after `events` only what may be a result.
+    """
 
     line_bytes: int = 8 * 1024 * 1024
     events: int = 5000
@@ -69,7 +78,7 @@ class ResponseParser:
 
     `result` is the last result line seen, `session_id` what the agent called its session, `only_retrying`
     whether nothing but API retries came since the last progress, `limit_resets_at` when (epoch seconds) the usage
-    limit it last ran into ends.
+    limit it last ran into ends, `ends_cut` whether the last line that was read was too long to be kept.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -80,7 +89,7 @@ class ResponseParser:
     last_retry_status: int | None = None
     limit_resets_at: float | None = None
     truncated: bool = False
-    left_out: int = 0
+    ends_cut: bool = False
     _line: bytearray = field(default_factory=bytearray)
     _line_bytes: int = 0
     _events: int = 0
@@ -95,13 +104,39 @@ class ResponseParser:
         while (end := chunk.find(b"\n", start)) >= 0:
             self._append(chunk, start, end)
             events += self._end_line()
-            start = end + 1
+            start = self._pass_over(chunk, end + 1)
         self._append(chunk, start, len(chunk))
         return events
 
     def finish(self) -> list[AgentEvent]:
         """What the end of the output completes: a last line without a newline."""
         return self._end_line()
+
+    def _pass_over(self, chunk: bytes, start: int) -> int:
+        """Where the next line that may matter begins, or the one that the chunk does not end."""
+        if self._is_full:
+            found = chunk.find(_RESULT, start)
+        elif self._read_enough_garbage:
+            is_there = chunk.find(b"{", start) >= 0  # far cheaper than the search for where it is
+            line = _LINE_OF_OBJECT.search(chunk, start - 1) if is_there else None
+            found = line.end() if line else -1
+        else:
+            return start
+        return max(start, chunk.rfind(b"\n", start, found if found >= 0 else len(chunk)) + 1)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._events > self.limits.events
+
+    @property
+    def _read_enough_garbage(self) -> bool:
+        return self._unreadable > self.limits.unreadable_events
+
+    def _may_matter(self, line: bytes) -> bool:
+        """The same for a line as `_pass_over` says for those of a chunk."""
+        if self._is_full:
+            return _RESULT in line
+        return not self._read_enough_garbage or _OBJECT.match(line) is not None
 
     def _append(self, chunk: bytes, start: int, end: int) -> None:
         self._line_bytes += end - start
@@ -112,15 +147,10 @@ class ResponseParser:
     def _end_line(self) -> list[AgentEvent]:
         line, length = bytes(self._line), self._line_bytes
         self._line, self._line_bytes = bytearray(), 0
-        if length > len(line):
-            self.truncated = True
-            return self._admit([_too_long(line, length)])
-        if not line.strip():
+        if not self._may_matter(line) or not line.strip():
             return []
-        if self._events > self.limits.events and b'"result"' not in line:
-            self.left_out += 1  # full: only a result still matters, and nothing else is worth parsing
-            return []
-        return self._admit(self._read(line))
+        self.ends_cut = length > len(line)
+        return self._admit(self._read_cut(line, length) if self.ends_cut else self._read(line))
 
     def _admit(self, events: Iterator[AgentEvent] | list[AgentEvent]) -> list[AgentEvent]:
         """The events that still fit; the first that does not is replaced by the announcement."""
@@ -130,22 +160,29 @@ class ResponseParser:
         if event.kind is AgentEventKind.RESULT:
             self._results_shown += 1
             return event if self._results_shown <= _RESULTS_SHOWN else None
+        self._events += 1
         if event.kind is AgentEventKind.UNREADABLE:
             self._unreadable += 1
-            if self._unreadable > self.limits.unreadable_events:
+            if self._read_enough_garbage and not self._is_full:
                 return self._leave_out(announce=self._unreadable == self.limits.unreadable_events + 1)
-        self._events += 1
-        if self._events > self.limits.events:
+        if self._is_full:
             return self._leave_out(announce=self._events == self.limits.events + 1)
         return event
 
     def _leave_out(self, *, announce: bool) -> AgentEvent | None:
         self.truncated = True
-        self.left_out += 1
         if not announce:
             return None
-        text = "The agent said more than is kept; what follows is only counted."
+        text = "The agent said more than is kept; the rest of it is left out."
         return AgentEvent(AgentEventKind.TRUNCATED, text, {"events": self._events})
+
+    def _read_cut(self, head: bytes, length: int) -> list[AgentEvent]:
+        """A line too long to be kept: its result as far as its beginning tells it, else only that it came."""
+        self.truncated = True
+        data = fields_of_cut_object(head.decode("utf-8", "replace")) if _OBJECT.match(head) else {}
+        if data.get("type") == "result":
+            return list(self._read_result(data, tells_outcome=_tells_outcome(data)))
+        return [_too_long(head, length)]
 
     def _read(self, line: bytes) -> list[AgentEvent]:
         text = line.decode("utf-8", "replace")
@@ -222,8 +259,8 @@ class ResponseParser:
         summary = clean_text(_content_text(block.get("content")), SUMMARY_CHARACTERS)
         return AgentEvent(AgentEventKind.TOOL_FINISHED, summary, fields)
 
-    def _read_result(self, data: Json) -> Iterator[AgentEvent]:
-        self.result = result = _reported_result(data)
+    def _read_result(self, data: Json, *, tells_outcome: bool = True) -> Iterator[AgentEvent]:
+        self.result = result = replace(_reported_result(data), tells_outcome=tells_outcome)
         fields: dict[str, JsonValue] = {
             "subtype": result.subtype,
             "is_error": result.is_error,
@@ -318,6 +355,12 @@ def _reported_result(data: Json) -> ReportedResult:
         turns=_count(data.get("num_turns")),
         permission_denials=len(denials) if isinstance(denials, list) else 0,
     )
+
+
+def _tells_outcome(data: Json) -> bool:
+    """Whether the fields that were kept say how it went; good is what neither of two leaves open."""
+    is_error = data.get("is_error")
+    return is_error is True or (is_error is False and isinstance(data.get("subtype"), str))
 
 
 def _usage(data: Json) -> dict[str, int]:

@@ -71,6 +71,7 @@ RULES: dict[str, ErrorRule] = {
     ),
     "agent_reported_error": ErrorRule(K.USER),
     "agent_request_rejected": ErrorRule(K.OPERATOR),
+    "agent_result_too_long": ErrorRule(K.USER),
     "agent_session_unusable": ErrorRule(K.AGENT, 3, (0.0,)),
     "agent_silent": ErrorRule(K.AGENT, 3, _TWICE_MORE),
     "agent_timed_out": ErrorRule(K.USER),
