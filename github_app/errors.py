@@ -75,7 +75,7 @@ class GitHubRateLimited(GitHubError):
 
     category = "github_rate_limited"
     retryable = True
-    advice = "Nothing to do: the step is tried again when GitHub allows it."
+    advice = "Run fewer orders at once, and retry when GitHub's limit has reset."
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -90,9 +90,7 @@ class GitHubUnavailable(GitHubError):
 
     category = "github_unavailable"
     retryable = True
-    advice = (
-        "Nothing to do at first: the step is tried again. If it stays, check the network and GitHub's status."
-    )
+    advice = "Check the network and GitHub's status page, then retry."
 
 
 class GitHubAnswerInvalid(GitHubError):

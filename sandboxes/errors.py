@@ -9,7 +9,7 @@ class ExpectedError(Exception):
     """Something outside the code went wrong in a way the product knows.
 
     `category`: a short stable word shown as `error_category`. `retryable`: whether the same step may help if
-    tried again without anybody acting. `advice`: what a person does next.
+    tried again without anybody acting. `advice`: what a person does once it has failed for good.
     """
 
     category = "internal"
@@ -45,7 +45,7 @@ class SandboxVanished(SandboxError):
 
     category = "sandbox_vanished"
     retryable = True
-    advice = "Nothing to do: the step is tried again in a new sandbox, from the commits that are pushed."
+    advice = "Retry: a new sandbox starts from the commits that are pushed."
 
 
 class SandboxUnreachable(SandboxError):
@@ -53,7 +53,7 @@ class SandboxUnreachable(SandboxError):
 
     category = "sandbox_unreachable"
     retryable = True
-    advice = "Check the provider's status page and the worker's network; the step is tried again."
+    advice = "Check the provider's status page and the worker's network, then retry."
 
 
 class StreamDropped(SandboxUnreachable):
@@ -64,7 +64,7 @@ class WorkspaceBusy(SandboxError):
     """Another attempt of the same step has the workspace, or something of it will not end."""
 
     category = "workspace_busy"
-    advice = "It is tried again; look for processes that cannot be ended on the worker's machine if it stays."
+    advice = "Look for processes on the worker's machine that cannot be ended, then retry."
 
 
 class ProgramMissing(SandboxError):

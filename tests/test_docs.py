@@ -128,6 +128,13 @@ def expected_errors() -> Iterator[type[ExpectedError]]:
             yield error
 
 
+def test_no_advice_promises_what_does_not_happen_once_it_has_failed() -> None:
+    """It is shown on failed orders, and of waits the wait itself says that they end."""
+    promise = re.compile(r"tried again|by itself|goes on|nothing to do|later|below", re.IGNORECASE)
+    advice = [text.advice for text in FAILURES.values()] + [error.advice for error in expected_errors()]
+    assert not [words for words in advice if promise.search(words)]
+
+
 def test_every_failure_is_explained_as_the_code_has_it() -> None:
     """A new category needs its row in `retries.RULES`, and one here that says the same."""
     rows = {category: (kind, count, advice) for category, kind, count, advice in _ROW.findall(ERRORS)}

@@ -1,12 +1,14 @@
 """When a limit resets, from the words of Claude Code, HTTP and the agent's own event; never a time without end."""
 
 import json
+import time
 from datetime import UTC, datetime
 
 import pytest
 
 from workorders.agent_executor.base import AgentFailure
 from workorders.agent_executor.base import AgentFailureCategory as Category
+from workorders.agent_executor.command_builder import AGENT_ENVIRONMENT
 from workorders.agent_executor.failures import explained_by_model
 from workorders.agent_executor.model_limits import LONGEST_SECONDS, seconds_until_reset
 from workorders.agent_executor.response_parser import ResponseParser
@@ -26,10 +28,17 @@ SLACK = 30.0
         ("You've hit your weekly limit · resets Jan 2, 2027, 3pm (UTC)", LONGEST_SECONDS),
         ("resets 1am (UTC)", 11 * HOUR + SLACK),
         ("resets 12am (UTC)", 10 * HOUR + SLACK),
-        ("resets 1:58pm (UTC)", 1.0),
-        ("resets 1pm (UTC)", 23 * HOUR + SLACK),
+        ("resets 2pm (UTC)", SLACK),
+        ("resets 1:59pm (UTC)", None),
+        ("resets 1pm (UTC)", None),
+        ("resets 11:55pm (Australia/Brisbane)", None),  # where it is midnight
+        ("resets 11am (UTC)", 21 * HOUR + SLACK),
+        ("resets Nov 25, 1pm (UTC)", None),
+        ("resets 3:45pm", 1.75 * HOUR + SLACK),
         (f"Claude AI usage limit reached|{int(NOW.timestamp()) + 600}", 600 + SLACK),
+        (f"Claude AI usage limit reached|{int(NOW.timestamp()) - 60}", None),
         ("API Error: 429 retry-after: 17", 17.0),
+        ("API Error: 429 retry-after: 0", None),
         ("rate_limit_error; please try again in 2 minutes", 120.0),
         ("usage limit resets in 3h", 3 * HOUR),
         ("You've hit your limit", None),
@@ -41,6 +50,18 @@ SLACK = 30.0
 )
 def test_words(text: str, seconds: float | None) -> None:
     assert seconds_until_reset(text, now=NOW) == seconds
+
+
+def test_a_time_without_a_zone_is_of_the_zone_that_agents_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's, which this process has besides, is not that of a machine elsewhere."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert AGENT_ENVIRONMENT["TZ"] == "UTC"
+        assert seconds_until_reset("resets 3:45pm", now=NOW) == 1.75 * HOUR + SLACK
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_agents_own_event_says_it_best_and_only_a_rejection_counts() -> None:
@@ -60,6 +81,7 @@ def test_the_agents_own_event_says_it_best_and_only_a_rejection_counts() -> None
     [
         (Category.RATE_LIMITED, 429, HOUR, Category.RATE_LIMITED, HOUR),
         (Category.RATE_LIMITED, 429, None, Category.RATE_LIMITED, 60.0),
+        (Category.RATE_LIMITED, 429, -HOUR, Category.RATE_LIMITED, 60.0),
         (Category.RATE_LIMITED, 529, None, Category.MODEL_OVERLOADED, 60.0),
         (Category.MODEL_UNREACHABLE, 529, 20.0, Category.MODEL_OVERLOADED, 20.0),
         (Category.REPORTED_ERROR, 429, HOUR, Category.RATE_LIMITED, HOUR),

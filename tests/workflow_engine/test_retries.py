@@ -61,7 +61,7 @@ def test_waits_grow_and_are_no_attempts(category: str) -> None:
     waited: list[str] = []
     for delay in (*rule.delays_seconds, rule.delays_seconds[-1]):
         found = wait(category, waited)
-        assert found == Wait(rule.waits, "It failed. Do something.", delay)
+        assert found == Wait(rule.waits, "It failed. Nothing to do: the step goes on by itself.", delay)
         waited.append(rule.waits)
     assert wait(category, [rule.waits] * rule.max_waits) is None
     other = next(reason for reason in WaitingReason if reason != rule.waits)
@@ -70,6 +70,9 @@ def test_waits_grow_and_are_no_attempts(category: str) -> None:
     assert found.seconds == rule.delays_seconds[0], "waits for something else do not add up"
     told = [wait(category, [], told=1000, chance=chance) for chance in (0, 1)]
     assert [item.seconds for item in told if item] == [1000, 1015]
+    again = [wait(category, waited[:number], told=1) for number in range(3)]
+    least = (0, 0) if rule.told_together else rule.delays_seconds
+    assert [item.seconds for item in again if item] == [1, max(1, least[0]), max(1, least[1])]
     assert decide(Failed(category, retryable=False), attempt=1) is None
 
 

@@ -25,6 +25,7 @@ AGENT_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # what an order learns stays in git, not in a HOME
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # a background shell would keep it from exiting
         "CLAUDE_CODE_DISABLE_CRON": "1",
+        "TZ": "UTC",  # wherever it runs; `model_limits` reads times of day that name no zone as these
         "IS_SANDBOX": "1",  # as root it refuses bypassPermissions without this
     }
 )

@@ -11,7 +11,7 @@ from sandboxes.base import CommandExecutionResult
 from sandboxes.process import ExitReason
 from workorders.agent_executor.base import AgentFailure, ReportedResult, clean_text
 from workorders.agent_executor.base import AgentFailureCategory as Category
-from workorders.agent_executor.model_limits import bounded, seconds_until_reset
+from workorders.agent_executor.model_limits import ahead, seconds_until_reset
 from workorders.agent_executor.response_parser import ResponseParser
 
 _DETAIL_CHARACTERS = 500
@@ -19,7 +19,7 @@ _DETAIL_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class FailureText:
-    """What a category of failure means to a person, and whether trying again may help."""
+    """What a category means to a person, what to do once the order has failed, and whether trying again may help."""
 
     message: str
     advice: str
@@ -35,12 +35,12 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.SILENT: FailureText(
             "The agent said nothing for too long and was ended.",
-            "It is tried again; if it happens often, raise WORKORDERS_AGENT_SILENCE_SECONDS.",
+            "Retry; if it happens often, raise WORKORDERS_AGENT_SILENCE_SECONDS.",
             True,
         ),
         Category.LINGERED: FailureText(
             "The agent reported its result but did not exit.",
-            "It is tried again; a program it left running may have kept it, see the log.",
+            "Look in the log for a program it left running, which may have kept it, then retry.",
             True,
         ),
         Category.CANCELLED: FailureText(
@@ -48,7 +48,7 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.MODEL_UNREACHABLE: FailureText(
             "The agent made no progress: it only reported failed calls to the model.",
-            "Check the network to the model and its status page; the step is tried again.",
+            "Check the network to the model and its status page, then retry.",
             True,
         ),
         Category.NOT_LOGGED_IN: FailureText(
@@ -58,12 +58,12 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.MODEL_OVERLOADED: FailureText(
             "The model's API is overloaded or failing.",
-            "Nothing to do: the step goes on by itself later; see the provider's status page.",
+            "See the provider's status page, and retry once the model answers.",
             True,
         ),
         Category.RATE_LIMITED: FailureText(
             "The model's usage limit is reached.",
-            "Nothing to do: the step goes on when the limit resets; raise it, or run fewer orders at once.",
+            "Raise the limit, or run fewer orders at once, then retry.",
             True,
         ),
         Category.REQUEST_REJECTED: FailureText(
@@ -81,12 +81,12 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.SESSION_UNUSABLE: FailureText(
             "The agent's earlier session cannot be continued here.",
-            "Nothing to do: the step starts with a fresh session and what git holds.",
+            "Retry: the step starts with a fresh session and what git holds.",
             True,
         ),
         Category.NO_RESULT: FailureText(
             "The agent ended without reporting a result.",
-            "It is tried again; if it happens again, run `manage.py doctor` and read its last words below.",
+            "Read its last words in the log and run `manage.py doctor`, then retry.",
             True,
         ),
         Category.RESULT_TOO_LONG: FailureText(
@@ -96,7 +96,7 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.KILLED: FailureText(
             "The agent was killed from outside, as when memory runs out.",
-            "It is tried again; check the worker's memory and WORKORDERS_WORKERS.",
+            "Check the worker's memory and WORKORDERS_WORKERS, then retry.",
             True,
         ),
         Category.REPORTED_ERROR: FailureText(
@@ -106,7 +106,7 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         ),
         Category.EXIT_CODE: FailureText(
             "The agent reported a good result but exited with an error.",
-            "It is tried again; its last words are in the log.",
+            "Read its last words in the log, then retry.",
             True,
         ),
         Category.PERMISSION_DENIED: FailureText(
@@ -334,6 +334,5 @@ def explained_by_model(failure: AgentFailure, status: int, resets_in_seconds: fl
         failure = replace(
             failure_of(category, failure.message), retry_after_seconds=failure.retry_after_seconds
         )
-    if resets_in_seconds is None:
-        return failure
-    return replace(failure, retry_after_seconds=bounded(resets_in_seconds))
+    seconds = None if resets_in_seconds is None else ahead(resets_in_seconds)
+    return failure if seconds is None else replace(failure, retry_after_seconds=seconds)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 LONGEST_SECONDS = 8 * 24 * 3600.0  # the longest limit is a week's
 _SLACK_SECONDS = 30.0  # their clock and ours
-_JUST_NOW = timedelta(minutes=15)
+_JUST_NOW = timedelta(hours=2)  # some looks of a limit that is told without a time
 _EPOCH = re.compile(r"\|\s*(1[0-9]{9})\b")
 _RESETS = re.compile(
     r"\bresets?\s+(?:at\s+)?"
@@ -29,27 +29,27 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def seconds_until_reset(text: str, *, now: datetime, resets_at: float | None = None) -> float | None:
-    """Seconds from `now` (aware) until the limit ends; None where nothing says when.
+    """Seconds from `now` (aware) until the limit ends; None where nothing says when, or only a time that has passed.
 
     `resets_at` is the epoch time of the agent's own `rate_limit_event`, which says it best.
     """
     text = text[:4000]
     if resets_at is not None:
-        return bounded(resets_at - now.timestamp() + _SLACK_SECONDS)
+        return ahead(resets_at - now.timestamp() + _SLACK_SECONDS)
     if found := _EPOCH.search(text):
-        return bounded(float(found[1]) - now.timestamp() + _SLACK_SECONDS)
+        return ahead(float(found[1]) - now.timestamp() + _SLACK_SECONDS)
     if found := _RETRY_AFTER.search(text):
-        return bounded(float(found["count"]))
+        return ahead(float(found["count"]))
     if found := _IN.search(text):
-        return bounded(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()])
+        return ahead(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()])
     if found := _RESETS.search(text):
         at = _clock_time(found, now)
-        return None if at is None else bounded((at - now).total_seconds() + _SLACK_SECONDS)
+        return None if at is None else ahead((at - now).total_seconds() + _SLACK_SECONDS)
     return None
 
 
 def _clock_time(found: re.Match[str], now: datetime) -> datetime | None:
-    """The next time that is so called; one that has just passed is meant as it stands."""
+    """The next time that is so called; one that has just passed is meant as it stands, and is no wait of a day."""
     local = now.astimezone(_zone(found["zone"]))
     if not 1 <= int(found["hour"]) <= 12:
         return None
@@ -57,7 +57,8 @@ def _clock_time(found: re.Match[str], now: datetime) -> datetime | None:
     try:
         at = local.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
         if found["month"] is None:
-            return at if at > local - _JUST_NOW else at + timedelta(days=1)
+            days = (at + timedelta(days=number) for number in (-1, 0, 1))
+            return next(day for day in days if day > local - _JUST_NOW)
         month = _MONTHS.index(found["month"].lower()) + 1
         at = at.replace(year=int(found["year"] or local.year), month=month, day=int(found["day"]))
         if found["year"] is None and at < local - timedelta(days=180):
@@ -67,16 +68,16 @@ def _clock_time(found: re.Match[str], now: datetime) -> datetime | None:
     return at
 
 
-def _zone(name: str | None) -> tzinfo | None:
-    """The named zone; the program's own, which is this host's, where it names none."""
+def _zone(name: str | None) -> tzinfo:
+    """The named zone; the agent's own, which is UTC in every sandbox (`command_builder`), where it names none."""
     if not name:
-        return None
+        return UTC
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
         return UTC
 
 
-def bounded(seconds: float) -> float:
-    """A wait that is neither over already nor longer than any limit lasts."""
-    return min(max(seconds, 1.0), LONGEST_SECONDS)
+def ahead(seconds: float) -> float | None:
+    """A wait not longer than any limit lasts; None for one that is over, which tells nothing about the next."""
+    return min(max(seconds, 1.0), LONGEST_SECONDS) if seconds > 0 else None

@@ -31,7 +31,8 @@ class ErrorRule:
     """`attempts` in all; `delays_seconds` before the second, third, … attempt (the last one repeats).
 
     A rule that `waits` counts no attempts: its delays are those between looks, as long as nobody said how long,
-    and after `max_waits` of them in a row the order fails after all.
+    and after `max_waits` of them in a row the order fails after all. Who names a time again, and was wrong, is not
+    believed to take less than who names none, unless it is `told_together`: what another order was told meanwhile.
     """
 
     kind: ErrorKind
@@ -39,6 +40,7 @@ class ErrorRule:
     delays_seconds: tuple[float, ...] = ()
     waits: WaitingReason | None = None
     max_waits: int = 100
+    told_together: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,10 @@ RULES: dict[str, ErrorRule] = {
     "github_failed": ErrorRule(K.GITHUB),
     "github_not_found": ErrorRule(K.USER),
     "github_rate_limited": ErrorRule(
-        K.GITHUB, delays_seconds=(60.0, 120.0, 240.0, 480.0, 900.0), waits=WaitingReason.GITHUB_RATE_LIMITED
+        K.GITHUB,
+        delays_seconds=(60.0, 120.0, 240.0, 480.0, 900.0),
+        waits=WaitingReason.GITHUB_RATE_LIMITED,
+        told_together=True,
     ),
     "github_rejected": ErrorRule(K.USER),
     "github_token_invalid": ErrorRule(K.OPERATOR),
@@ -130,6 +135,7 @@ RULES: dict[str, ErrorRule] = {
     "request_refused": ErrorRule(K.USER),
 }
 UNLISTED = ErrorRule(K.OPERATOR, 3, _TWICE_MORE)  # only an error's own `retryable` speaks for it
+_WHILE_IT_WAITS = "Nothing to do: the step goes on by itself."  # an error's advice is for when it has failed
 _JITTER = 0.25  # at most this part longer, so that what failed together does not come back together
 _SPREAD_SECONDS = 15.0  # the same for long waits whose end somebody named
 
@@ -158,7 +164,7 @@ def decide(
         before = _last_in_a_row(waited, rule.waits)
         if before >= rule.max_waits:
             return None
-        return Wait(rule.waits, f"{error} {error.advice}".strip(), _pause(rule, before, told, chance))
+        return Wait(rule.waits, f"{error} {_WHILE_IT_WAITS}", _pause(rule, before, told, chance))
     if attempt >= rule.attempts:
         return None
     pause = _pause(rule, attempt - 1, None, chance)
@@ -167,9 +173,13 @@ def decide(
 
 def _pause(rule: ErrorRule, before: int, told: float | None, chance: Callable[[], float]) -> float:
     if told is not None:
-        return float(told) + chance() * min(_SPREAD_SECONDS, 1 + told * _JITTER)
-    delay = rule.delays_seconds[min(before, len(rule.delays_seconds) - 1)]
-    return delay * (1 + chance() * _JITTER)
+        least = _delay(rule, before - 1) if before and not rule.told_together else 0.0
+        return max(float(told), least) + chance() * min(_SPREAD_SECONDS, 1 + told * _JITTER)
+    return _delay(rule, before) * (1 + chance() * _JITTER)
+
+
+def _delay(rule: ErrorRule, before: int) -> float:
+    return rule.delays_seconds[min(before, len(rule.delays_seconds) - 1)]
 
 
 def _last_in_a_row(waited: Sequence[str], reason: str) -> int:
@@ -186,7 +196,7 @@ class DatabaseUnavailable(ExpectedError):
 
     category = "database_unavailable"
     retryable = True
-    advice = "Check the database and the network to it; the step is tried again."
+    advice = "Check the database and the network to it, then retry."
 
 
 def fault(error: Exception) -> ExpectedError:
