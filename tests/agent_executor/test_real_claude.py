@@ -254,7 +254,7 @@ def test_the_products_commands_lead_through_all_phases(claude: Claude, repositor
     request = "\n\n<request>\nAdd a greeting.\n</request>\n"
     with MessagesApi(work_order_script()) as api:
         for name in ("agent_workflow_plan", "agent_workflow_build", "agent_workflow_test"):
-            result, _ = claude.run(api, render(commands[name], ["wo-1a2b3c4d", "none"]) + request)
+            result, _ = claude.run(api, render(commands[name], ["none", "wo-1a2b3c4d"]) + request)
             assert result.failure is None
     assert git(repository, "log", "--reverse", "--format=%s").splitlines() == [
         "Start",
