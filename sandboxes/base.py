@@ -91,13 +91,24 @@ class SandboxState:
 
 
 @dataclass(frozen=True)
+class Remains:
+    """What an earlier attempt left in a place: work since `start_sha` that may be in no git.
+
+    `left_out` says in words what of it is known not to be; then no other try will bring it there.
+    """
+
+    start_sha: str
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
 class SweepScope:
     """What a sweep for leftovers may touch; `isolation` is for commands in folders an agent could write.
 
     Look first and ask afterwards: what is seen before `active_identifiers()` (sandboxes of orders that are not
     finished, on any host) or `identifiers_at_work_here()` (those a step on this host holds now) is called, and is
     not among them, belongs to nobody. The other way round a place made in between would be taken for a leftover.
-    `may_remove` is asked of a place that belongs to nobody; False: it holds work that is nowhere else.
+    `may_remove` is asked of a place that belongs to nobody; False: it stays where it is, or has been set aside.
     """
 
     data_dir: Path
@@ -105,8 +116,8 @@ class SweepScope:
     providers: ProviderSettings
     active_identifiers: Callable[[], frozenset[str]]
     identifiers_at_work_here: Callable[[], frozenset[str]]
+    may_remove: Callable[[str], bool]
     dry_run: bool = False
-    may_remove: Callable[[str], bool] = lambda _identifier: True
 
 
 class OrphanSweeper(Protocol):
@@ -130,6 +141,8 @@ class AgentSandbox(Protocol):
     sandbox_identifier: str
     shares_host: bool
     """Whether loopback inside is this host's loopback, and paths inside are this host's paths."""
+    left_out: str
+    """What the last export with leftovers could not put in the bundle, in words; '' where it was nothing."""
 
     @property
     def handle(self) -> str:
@@ -145,7 +158,10 @@ class AgentSandbox(Protocol):
         ...
 
     def setup(self) -> None:
-        """Make a fresh checkout of `start_sha` on the order's branch; safe to call again after any crash."""
+        """Make a fresh checkout of `start_sha` on the order's branch; safe to call again after any crash.
+
+        What was in the place before is gone: `reclaim` it first.
+        """
         ...
 
     def attach(self, handle: str) -> bool:
@@ -171,8 +187,25 @@ class AgentSandbox(Protocol):
 
         With `leftovers_message`, what is uncommitted in the workspace is committed first under that message, and
         commits that follow from the branch but were made beside it are brought to it. The bundle's one ref is
-        `refs/heads/<git_branch_name>`. Nothing in it is trusted yet.
+        `refs/heads/<git_branch_name>`. Nothing in it is trusted yet. What of the leftovers git refused, or is too
+        much to be committed unasked, is told by `left_out`; the commits are in the bundle all the same.
         """
+        ...
+
+    def reclaim(self, handle: str) -> Remains | None:
+        """Take over what another attempt, or this one, left here and nobody has taken; None where nothing is.
+
+        `handle` as for `attach`. Nothing runs in the place any more when it returns, and `export_bundle` is of the
+        commits after the `start_sha` of what it returns.
+        """
+        ...
+
+    def mark_taken(self) -> None:
+        """Note on the trusted side that all of the work in here, but for `left_out`, is in git elsewhere."""
+        ...
+
+    def set_aside(self) -> str:
+        """Move the place as it is to where nobody removes it; its path there, '' where that cannot be done."""
         ...
 
     def mark_idle(self, head_sha: str) -> None:

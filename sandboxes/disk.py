@@ -55,6 +55,12 @@ def discard(path: Path, trash: Path) -> None:
         remove_tree(away)
 
 
+def set_aside(path: Path, folder: Path) -> Path:
+    """Under a name of its own in `folder`, where nothing removes it. Raises `OSError`."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.rename(folder / f"{path.name}.{uuid4().hex[:8]}")
+
+
 def remove_tree(path: Path) -> None:
     """Also folders that an agent locked or nested deeper than Python can follow; links are not followed."""
     if path.is_dir() and not path.is_symlink():

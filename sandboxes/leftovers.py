@@ -36,6 +36,11 @@ def workspace_lock_path(data_dir: Path, sandbox_identifier: str) -> Path:
     return data_dir / "locks" / "workspaces" / f"{sandbox_identifier}.lock"
 
 
+def kept_places(data_dir: Path) -> Path:
+    """Where places are that hold work which could not be brought into git, `<identifier>.<suffix>` each."""
+    return data_dir / "kept"
+
+
 def sweep_orphans(scope: SweepScope) -> tuple[str, ...]:
     """Processes, workspaces, worktrees, locks and transfers of dead attempts, and trash; an agent's HOME stays."""
     return (
@@ -67,7 +72,8 @@ def _remove_worktrees(scope: SweepScope) -> list[str]:
     """Only names are read here; what an agent could have written is touched by an isolated command alone."""
     found = [path for clone in _children(scope.data_dir / "clones") for path in _worktrees_of(clone)]
     active = scope.active_identifiers() if found else frozenset()
-    kept = {folder.name for folder in _children(scope.data_dir / "sandboxes")}
+    places = (*_children(scope.data_dir / "sandboxes"), *_children(kept_places(scope.data_dir)))
+    kept = {place.name.partition(".")[0] for place in places}
     orphans = [path for path in found if path.name not in active | kept]
     if not scope.dry_run:
         for path in orphans:
@@ -109,13 +115,17 @@ def _remove_workspaces(scope: SweepScope) -> list[str]:
     found = _children(scope.data_dir / "sandboxes")
     active = scope.active_identifiers()
     orphans = [folder for folder in found if folder.name not in active]
-    if not scope.dry_run:
-        orphans = [folder for folder in orphans if scope.may_remove(folder.name)]
-        for folder in orphans:
+    if scope.dry_run:
+        return [f"workspace {folder.name}" for folder in orphans]
+    removed = []
+    for folder in orphans:
+        # asked again: looking into it may have taken long, and somebody may have wanted the order retried meanwhile
+        if scope.may_remove(folder.name) and folder.name not in scope.active_identifiers():
             discard(folder, scope.data_dir / "trash")
-        for folder in _children(scope.data_dir / "trash"):
-            remove_tree(folder)
-    return [f"workspace {folder.name}" for folder in orphans]
+            removed.append(f"workspace {folder.name}")
+    for folder in _children(scope.data_dir / "trash"):
+        remove_tree(folder)
+    return removed
 
 
 def _remove_transfers(scope: SweepScope) -> list[str]:

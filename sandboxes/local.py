@@ -5,28 +5,28 @@ starting isolated commands in it and by renaming it away; it never runs git ther
 path inside.
 """
 
-import json
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from sandboxes import process
-from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.disk import discard
-from sandboxes.errors import SandboxError
+from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
+from sandboxes.disk import discard, set_aside
+from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
-from sandboxes.leftovers import tag_prefix, workspace_lock_path
+from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
+from sandboxes.place_note import PlaceNote, read_note
 from sandboxes.process import ProcessControl, ProcessLimits
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
 _BUNDLE_SECONDS = 600.0
-NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _TRAILERS_INSIDE = Path("/run/work-order-trailers")
-_UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
 CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
 # Of git and of Claude Code: what starts programs, or tells an agent what to do.
 SETTINGS_IN_HOME = (
@@ -54,29 +54,6 @@ while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
 # Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
 exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message"
 """
-# Everything but the bundle goes to standard error. Leftovers are committed, and commits made on another branch
-# or on none are brought to the order's, where they follow from it.
-BUNDLE_SCRIPT = f"""
-branch="refs/heads/$1"
-newline='
-'
-if [ -n "$3" ]; then
-  seen="$(git status --porcelain=v2 --branch --untracked-files=normal --ignore-submodules=dirty)"
-  case "${{seen##*"$newline"}}" in
-    "# "*) ;;
-    *)
-      git add --update
-      [ "$(git ls-files --others --exclude-standard | wc -l)" -gt {_UNTRACKED_LIMIT} ] || git add --all
-      git diff --cached --quiet || git commit --quiet --message "$3"
-      ;;
-  esac
-  case "$newline$seen$newline" in
-    *"$newline# branch.head $1$newline"*) ;;
-    *) git merge-base --is-ancestor "$branch" HEAD && git update-ref "$branch" HEAD ;;
-  esac
-fi >&2
-exec git bundle create --quiet - "$branch" "^$2"
-"""
 _CONFIG = """[core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -90,7 +67,7 @@ class LocalSandbox:
     """A folder on this host, `<data dir>/sandboxes/<identifier>`, with the agent's HOME elsewhere.
 
     The folder holds the checkout (named like the sandbox, so that worktrees have distinct names) and
-    `trusted/`, which no agent sees.
+    `trusted/`, which no agent sees: the trailers, and a note of whether all work is in git (`place_note`).
 
     Subclasses say how the checkout is made (`_make_checkout`), which folders beside the workspace its git
     needs (`_git_folders`), and where its git directory is (`_git_dir`).
@@ -101,9 +78,10 @@ class LocalSandbox:
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
         self.sandbox_identifier = spec.sandbox_identifier
+        self.left_out = ""
         self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
         self._workspace = self._root / spec.sandbox_identifier
-        self._marker = self._root / "trusted" / "state.json"
+        self._note = self._root / "trusted" / "note.json"
         self._home = spec.data_dir / "homes" / spec.sandbox_identifier
         self._tag = tag_prefix(spec.data_dir, spec.sandbox_identifier)
         path = workspace_lock_path(spec.data_dir, spec.sandbox_identifier)
@@ -139,11 +117,12 @@ class LocalSandbox:
         try:
             self._take_over()
             self._discard()
-            for folder in (self._workspace, self._marker.parent, self._home):
+            for folder in (self._workspace, self._note.parent, self._home):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write_trailers()
             self._make_checkout()
             self._forget_settings()
+            PlaceNote(start_sha=self.spec.start_sha).write(self._note)
         except OSError as error:
             raise SandboxError(f"The workspace could not be made: {error}.") from error
 
@@ -151,14 +130,14 @@ class LocalSandbox:
         if handle != self.handle or not self._workspace.is_dir():
             return False
         self._take_over()
+        note = read_note(self._note)
+        fits = note.head_sha == self.spec.start_sha and _is_plain_file(self._git_dir() / "HEAD")
         try:
-            left_at = json.loads(self._marker.read_text())["head_sha"]
-            self._marker.unlink()  # whoever dies in here leaves no claim of order behind
-        except (OSError, ValueError, LookupError, TypeError):
-            return False
-        if left_at != self.spec.start_sha or not _is_plain_file(self._git_dir() / "HEAD"):
-            return False
-        try:
+            if note.head_sha:  # whoever dies in here leaves no claim of order behind
+                after = PlaceNote(start_sha=self.spec.start_sha) if fits else replace(note, head_sha="")
+                after.write(self._note)
+            if not fits:
+                return False
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write_trailers()
             self._forget_settings()
@@ -170,10 +149,29 @@ class LocalSandbox:
         self._lock.take_over(sweep=self.spec.isolation.mode == "none")
 
     def mark_idle(self, head_sha: str) -> None:
+        if self._lock.is_ours():
+            PlaceNote(head_sha=head_sha, left_out=self.left_out).write(self._note)
+
+    def mark_taken(self) -> None:
+        if self._lock.is_ours():
+            PlaceNote(left_out=self.left_out).write(self._note)
+
+    def reclaim(self, handle: str) -> Remains | None:  # noqa: ARG002  # there is but one place of that name
+        note = read_note(self._note)
+        if not note.holds_work:
+            return None
+        self._take_over()
+        if note.start_sha:
+            self.spec = replace(self.spec, start_sha=note.start_sha)
+        return Remains(self.spec.start_sha, note.left_out)
+
+    def set_aside(self) -> str:
         if not self._lock.is_ours():
-            return
-        self._marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._marker.write_text(json.dumps({"head_sha": head_sha}))
+            raise WorkspaceBusy(f"Another attempt has {self.sandbox_identifier} by now.")
+        try:
+            return str(set_aside(self._root, kept_places(self.spec.data_dir)))
+        except OSError as error:
+            raise SandboxError(f"The place could not be set aside: {error}.") from error
 
     def execute_command(
         self,
@@ -215,6 +213,8 @@ class LocalSandbox:
             environment={**_OWN_COMMANDS, "LC_ALL": "C"},
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
+        if leftovers_message:
+            self.left_out = left_out_in(result.stderr.decode("utf-8", "replace"))
         if NOTHING_TO_BUNDLE in result.stderr:
             return False
         if not result.ok or result.truncated:
@@ -352,7 +352,7 @@ class LocalSandbox:
     @property
     def _trailers(self) -> Path:
         """On the trusted side; agents get to read it."""
-        return self._marker.parent / "trailers"
+        return self._note.parent / "trailers"
 
     def _write_trailers(self) -> None:
         self._trailers.write_text("".join(f"{line}\n" for line in self.spec.trailers))

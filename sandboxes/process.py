@@ -256,6 +256,16 @@ def finishing_within(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
+def bounded_by(seconds: float) -> Iterator[None]:
+    """Commands of this context end after this long all together, and with their step as ever."""
+    current = _step_control.get()
+    control = ProcessControl(current.group if current else "", within=current)
+    control.exit_within(seconds, ExitReason.TIMED_OUT)
+    with controlled_by(control):
+        yield
+
+
+@contextmanager
 def _output_file(path: Path | None, hand_over: Sequence[int]) -> Iterator[IO[bytes] | None]:
     if path is None:
         yield None

@@ -14,17 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from queue import Empty, SimpleQueue
 from typing import Protocol
 from uuid import uuid4
 
 from sandboxes import remote_scripts as scripts
-from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.bundle_script import NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
-from sandboxes.git import GitSettings, TrustedGit
-from sandboxes.local import HOOK, NOTHING_TO_BUNDLE
+from sandboxes.git import GitSettings, TrustedGit, is_sha
+from sandboxes.local import HOOK
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.transfer import write_shallow_pack
 
@@ -110,6 +111,8 @@ class RemoteSandbox:
         self.sandbox_identifier = spec.sandbox_identifier
         self._change_marker = ""
         self._running = False
+        self._holds_work: bool | None = None  # only the worker that was in there knows
+        self.left_out = ""
         self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
 
     # --- what differs between the backends ---
@@ -179,6 +182,7 @@ class RemoteSandbox:
             if done.code:
                 raise SandboxError(f"The checkout in the sandbox failed: {done.words}")
             self._change_marker = done.stdout.strip()[-100:]
+            self._holds_work = True
         except (GitError, OSError) as error:
             raise SandboxError(f"The sandbox could not be filled: {error}") from error
         finally:
@@ -195,15 +199,42 @@ class RemoteSandbox:
                 *shas, self._change_marker = said.stdout.split() or [""]
                 if said.code or shas != [self.spec.start_sha, self.spec.start_sha]:
                     return False
-                machine.put({self._own("trailers"): self._trailers_text()})
+                start = f"{self.spec.start_sha}\n".encode()
+                machine.put({self._own("trailers"): self._trailers_text(), self._own("start"): start})
         except SandboxError:
             return False
+        self._holds_work = True
         return True
 
     def mark_idle(self, head_sha: str) -> None:
         with suppress(SandboxVanished), self._machine() as machine:
             self._keep_home(machine)
-            machine.put({self._own("idle"): f"{head_sha}\n".encode()})
+            machine.run(scripts.LEAVE, self._own("idle"), self._own("start"), head_sha)
+
+    def mark_taken(self) -> None:
+        """For this worker. One that comes after its death takes the same commits again, which does no harm."""
+        self._holds_work = False
+
+    def reclaim(self, handle: str) -> Remains | None:
+        if self._holds_work or self.left_out:
+            return Remains(self.spec.start_sha, self.left_out)
+        try:
+            if self._holds_work is not None or not handle or not self._connect(handle):
+                return None
+            with self._machine() as machine:
+                said = machine.run(scripts.RECLAIM, self._own("start"))
+        except SandboxVanished:
+            return None
+        start_sha = said.stdout.strip()
+        if said.code or not is_sha(start_sha):
+            return None
+        self.spec = replace(self.spec, start_sha=start_sha)
+        self._holds_work = True
+        return Remains(start_sha)
+
+    def set_aside(self) -> str:
+        """A machine of somebody else's ends with its order, or before."""
+        return ""
 
     def write_file(self, path: str, content: bytes) -> None:
         inside = path.removeprefix("~/")
@@ -222,6 +253,8 @@ class RemoteSandbox:
         names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message, self.workspace, inside)
         with self._machine() as machine:
             said = machine.run(self._with_variables(scripts.EXPORT), *names, seconds=BIG_SECONDS)
+            if leftovers_message:
+                self.left_out = left_out_in(said.stderr)
             if NOTHING_TO_BUNDLE.decode() in said.stderr:
                 return False
             if said.code or not said.stdout.strip().isdigit():

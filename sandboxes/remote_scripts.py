@@ -4,7 +4,8 @@ All are for bash, and get their values as arguments. A command runs detached, it
 that a dropped connection costs nothing: `FOLLOW` goes on from any byte.
 """
 
-from sandboxes.local import BUNDLE_SCRIPT, SETTINGS_IN_HOME
+from sandboxes.bundle_script import BUNDLE_SCRIPT
+from sandboxes.local import SETTINGS_IN_HOME
 
 # In HOME: what one step left must not rule the next.
 _FORGET_SETTINGS = f"rm -rf -- {' '.join(SETTINGS_IN_HOME)}"
@@ -28,6 +29,7 @@ chmod 755 .git/hooks/prepare-commit-msg
 rm -f -- "$8" "$9" "${{10}}"
 printf 'create refs/heads/%s %s\\ncreate refs/remotes/origin/%s %s\\n' "$4" "$6" "$5" "$7" | git update-ref --stdin
 git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules
+printf '%s\\n' "$6" > "${{8%/*}}/start"
 stat -c %s-%.9Y .git/logs/HEAD
 """
 
@@ -100,6 +102,15 @@ size=$(stat -c %s "$2")
 [ "$size" -le "$3" ] || { tar -czf "$2" .claude 2> /dev/null; size=$(stat -c %s "$2"); }
 echo "$size"
 for name in .claude/projects/*/*.jsonl; do [ ! -f "$name" ] || basename -- "$name" .jsonl; done
+"""
+
+# 1 mark · 2 start of what may not be taken yet · 3 where the step ended. All of it is taken, and the next may go on.
+LEAVE = """rm -f -- "$2" && printf '%s\\n' "$3" > "$1"
+"""
+
+# 1 start of what may not be taken yet. Says it, with nothing running any more.
+RECLAIM = """kill -9 -1 2> /dev/null
+cat -- "$1"
 """
 
 # 1 mark · 2 workspace · 3 home. Says where the last step ended and where HEAD is, and uses the mark up.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sandboxes.base import CommandExecutionResult, SandboxCommand, SandboxState
+from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxState
 from sandboxes.process import ProcessControl, ProcessLimits, run
 
 
@@ -11,6 +11,7 @@ class LocalSandbox:
     """Runs commands in a folder of this machine, without isolation: just enough of the Protocol."""
 
     shares_host = True
+    left_out = ""
 
     def __init__(self, folder: Path) -> None:
         self.sandbox_identifier = "local"
@@ -55,6 +56,15 @@ class LocalSandbox:
         raise NotImplementedError
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
+        raise NotImplementedError
+
+    def reclaim(self, handle: str) -> Remains | None:
+        raise NotImplementedError
+
+    def mark_taken(self) -> None:
+        raise NotImplementedError
+
+    def set_aside(self) -> str:
         raise NotImplementedError
 
     def holds_session(self, session_id: str) -> bool | None:

@@ -23,6 +23,7 @@ from tests.contracts.yard import (
     EVERYWHERE,
     LIMIT,
     LOCALLY,
+    ONE_OF_EACH,
     Yard,
     commit,
     none_left,
@@ -353,6 +354,124 @@ class TestAttach:
         sandbox.mark_idle(yard.base)
         sandbox.cleanup()
         assert not sandbox.attach(sandbox.handle)
+
+
+@ONE_OF_EACH
+class TestLeftovers:
+    def test_locks_of_a_git_that_was_killed_are_in_nobodys_way(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        said(
+            sandbox,
+            'echo new > new; dir="$(git rev-parse --git-dir)"; common="$(git rev-parse --git-common-dir)"; '
+            'mkdir -p "$common/refs/heads/agent"; touch "$dir/index.lock" "$common/refs/heads/agent/wo-00000001.lock"; '
+            'ln -s nowhere "$dir/HEAD.lock"',
+        )
+        head = yard.take(sandbox, leftovers="planning: keep")
+        assert head is not None
+        assert sandbox.left_out == ""
+        assert yard.git.read_file(yard.mirror.path, head, "new", limit_bytes=9) == b"new\n"
+        commit(sandbox)
+
+    def test_a_hook_that_refuses_keeps_no_work_back(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        said(
+            sandbox,
+            "echo new > new; hook=.hooks/pre-commit; mkdir .hooks; printf '#!/bin/sh\\nexit 1\\n' > $hook; "
+            "chmod 755 $hook; git config core.hooksPath .hooks",
+        )
+        assert yard.take(sandbox, leftovers="planning: keep")
+        assert sandbox.left_out == ""
+
+    @pytest.mark.parametrize(
+        ("what", "script"),
+        [
+            ("git add refused", "git init -q nested; echo x > nested/x"),
+            ("git commit refused", "git config commit.gpgSign true; git config gpg.program false"),
+            ("git status cannot see", 'echo words > "$(git rev-parse --git-dir)/index"'),
+            ("do not follow", "git checkout -q --orphan x; git commit -q -m X"),
+            ("too many", "mkdir g; for i in $(seq 501); do echo $i > g/$i; done"),
+        ],
+    )
+    def test_what_git_does_not_take_is_told_and_the_commits_come(
+        self, yard: Yard, what: str, script: str
+    ) -> None:
+        sandbox = yard.ready()
+        head = commit(sandbox)
+        said(sandbox, f"echo changed > README.md; {script}")
+        taken = yard.take(sandbox, leftovers="planning: keep")
+        assert taken is not None
+        assert yard.git.is_ancestor(yard.mirror.path, head, taken)
+        assert what in sandbox.left_out
+        if what in {"git add refused", "too many"}:
+            read = yard.git.read_file(yard.mirror.path, taken, "README.md", limit_bytes=20)
+            assert read == b"changed\n", "the rest is committed"
+
+
+@EVERYWHERE
+class TestReclaim:
+    def test_by_the_attempt_that_worked_there(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        remains = sandbox.reclaim(sandbox.handle)
+        assert remains is not None
+        assert (remains.start_sha, remains.left_out) == (yard.base, "")
+        sandbox.mark_taken()
+        assert sandbox.reclaim(sandbox.handle) is None
+        sandbox.cleanup()
+        assert yard.make().reclaim("") is None
+        assert yard.make().reclaim("git-branch-wo-00000001") is None
+
+
+@ATTACHABLE
+class TestReclaimLater:
+    def test_by_another_attempt_whatever_it_would_start_from(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        commit(sandbox)
+        said(sandbox, "touch left-over")
+        following = yard.make(start=yard.shas["later"])
+        assert not following.attach(sandbox.handle)
+        remains = following.reclaim(sandbox.handle)
+        assert remains is not None
+        assert remains.start_sha == yard.base
+        head = yard.take(following, leftovers="planning: keep")
+        assert head is not None
+        assert yard.git.read_file(yard.mirror.path, head, "left-over", limit_bytes=9) == b""
+        found = yard.git.commits(yard.mirror.path, base=yard.base, head=head)
+        assert {item.trailer("Work-Order") for item in found} == {"wo-00000001"}
+
+    def test_not_after_a_step_that_ended_well(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        head = commit(sandbox)
+        assert yard.take(sandbox, leftovers="planning: keep") == head
+        sandbox.mark_taken()
+        sandbox.mark_idle(head)
+        assert yard.make(start=head).reclaim(sandbox.handle) is None
+        following = yard.make(start=head)
+        assert following.attach(sandbox.handle)
+        remains = yard.make().reclaim(sandbox.handle)
+        assert remains is not None
+        assert remains.start_sha == head
+
+
+@LOCALLY
+class TestSetAside:
+    def test_all_of_it_and_out_of_the_way(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        commit(sandbox)
+        said(sandbox, "touch left-over")
+        kept = Path(sandbox.set_aside())
+        assert (kept / sandbox.sandbox_identifier / "left-over").exists()
+        assert kept.parent == yard.data_dir / "kept"
+        again = yard.ready()
+        assert said(again, "git rev-parse HEAD; git status --porcelain") == yard.base
+
+    def test_not_by_who_has_lost_it(self, yard: Yard) -> None:
+        sandbox, later = yard.ready(), yard.make(spec=replace(yard.spec(), attempt=2))
+        assert later.reclaim(sandbox.handle)
+        with pytest.raises(SandboxError, match="Another attempt"):
+            sandbox.set_aside()
+        sandbox.mark_taken()
+        assert later.reclaim(sandbox.handle)
+        yard.made.remove(sandbox)
 
 
 @LOCALLY

@@ -35,6 +35,10 @@ LOCALLY = pytest.mark.parametrize("yard", LOCAL, indirect=True, ids="-".join)
 ATTACHABLE = pytest.mark.parametrize(
     "yard", [item for item in COMBINATIONS if item[0] != SandboxType.DAGGER], indirect=True, ids="-".join
 )
+ONE_OF_EACH = pytest.mark.parametrize(
+    "yard", [*ISOLATED, (SandboxType.E2B, "machine")], indirect=True, ids="-".join
+)
+"""For what the script inside does, whatever there is around it."""
 WHERE_ISOLATED = pytest.mark.parametrize("yard", ISOLATED, indirect=True, ids=lambda item: item[0])
 
 
@@ -95,10 +99,10 @@ class Yard:
         sandbox.setup()
         return sandbox
 
-    def take(self, sandbox: AgentSandbox, name: str = "wo-00000001") -> str | None:
+    def take(self, sandbox: AgentSandbox, name: str = "wo-00000001", *, leftovers: str = "") -> str | None:
         """Export and accept, as the engine does; the head now in the mirror."""
         bundle = self.data_dir / "outbox" / f"{uuid4().hex}.bundle"
-        if not sandbox.export_bundle(bundle, limit_bytes=LIMIT):
+        if not sandbox.export_bundle(bundle, limit_bytes=LIMIT, leftovers_message=leftovers):
             return None
         return self.mirror.accept_bundle(
             bundle,

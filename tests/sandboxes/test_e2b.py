@@ -145,6 +145,7 @@ def test_what_an_attempt_left_is_gone_with_the_next_and_others_stay(
         providers=spec.providers,
         active_identifiers=lambda: frozenset({other.sandbox_identifier}),
         identifiers_at_work_here=frozenset,
+        may_remove=lambda _identifier: True,
     )
     assert "of e2b-wo-00000001" in "".join(sweep_orphans(replace(scope, dry_run=True)))
     assert len(service.sandboxes) == 3
