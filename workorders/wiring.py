@@ -1,5 +1,6 @@
 """The composition root: puts clients and settings together; the only place that knows all of them."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -181,9 +182,9 @@ def retention() -> Retention:
     )
 
 
-def may_remove_sandbox(sandbox_identifier: str) -> bool:
+def may_remove_sandbox(sandbox_identifier: str, is_stopped: Callable[[], bool] = lambda: False) -> bool:
     """Asked before a place that no live order owns is removed: what was left in it is brought into git first."""
-    return salvage.may_remove(engine_parts(), sandbox_identifier)
+    return salvage.may_remove(engine_parts(), sandbox_identifier, is_stopped)
 
 
 def _decimal(value: float | None) -> Decimal | None:

@@ -202,8 +202,8 @@ class LiveServer:
         return [entry["event"] for entry in self.logs(order_id)]
 
     def leftovers(self) -> list[str]:
-        """Places to work, quarantines and bundles that are still there."""
-        names = ("sandboxes", "quarantine", "outbox", "trash")
+        """Places to work, also set aside, quarantines and bundles that are still there."""
+        names = ("sandboxes", "kept", "quarantine", "outbox", "trash")
         return [str(path) for name in names for path in _children(self.data_dir / name)]
 
 

@@ -13,6 +13,7 @@ from tests.e2e.conftest import World
 from tests.e2e.harness import LiveServer, processes_with, wait_for
 from tests.fakes.dagger import FakeDagger
 from tests.fakes.e2b import FakeE2B
+from tests.fakes.git_http import git
 from tests.fakes.machine import Template
 from tests.support import require_program
 
@@ -131,8 +132,10 @@ def test_an_order_elsewhere(live: LiveServer, world: World, cloud: Cloud) -> Non
     assert cloud.running == 0
 
 
-def test_a_killed_worker_leaves_no_sandbox_behind(live: LiveServer, cloud: Cloud) -> None:
-    order_id = ordered(live, cloud, "agent: say started\nagent[implementing#1]: sleep 60")
+def test_a_killed_worker_leaves_no_sandbox_behind(live: LiveServer, world: World, cloud: Cloud) -> None:
+    """And where there was a machine to connect to, no work in it either."""
+    request = "agent[implementing#1]: leave notes.txt\nagent: say started\nagent[implementing#1]: sleep 60"
+    order_id = ordered(live, cloud, request)
     said(live, order_id)
     before = live.order(order_id)["sandbox_handle"]
     for pid in processes_with(str(live.data_dir)):
@@ -142,3 +145,6 @@ def test_a_killed_worker_leaves_no_sandbox_behind(live: LiveServer, cloud: Cloud
     assert order["sandbox_handle"] != before
     assert cloud.running == 0
     assert live.leftovers() == []
+    bare = world.git.repository_path("acme", "widgets")
+    files = git("ls-tree", "--name-only", order["git_branch_name"], folder=bare).split()
+    assert ("notes.txt" in files) == (cloud.kind == "e2b")

@@ -97,7 +97,7 @@ def test_other_credentials_need_no_token(kind: CredentialKind) -> None:
 def _cancel_and_recover(journal: StepJournal, tmp_path: Any) -> None:
     AgentWorkOrder.objects.filter(pk=journal.claim.pk).update(cancel_requested_at=timezone.now())
     expire(order_of(journal))
-    recover(tmp_path, IsolationSettings("none"), ProviderSettings())
+    recover(tmp_path, IsolationSettings("none"), ProviderSettings(), may_remove=lambda _identifier: True)
 
 
 ENDINGS: dict[str, Callable[[StepJournal, StepPlan], object]] = {

@@ -12,17 +12,15 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.utils import timezone
 
 from sandboxes.disk import discard, in_units, says_disk_full, tree_bytes
-from tests.factories import make_order
-from tests.fakes.git_http import branches, git
 from tests.workflow_engine.engine import finished, local_order, running_engine, starts, wait_until
+from tests.workflow_engine.places import abandoned, cancelled, mirror_of, sweep
 from workorders import services, wiring
 from workorders.models import AgentWorkOrder
-from workorders.workflow_engine import retention, salvage, space
-from workorders.workflow_engine.recovery import recover
+from workorders.workflow_engine import retention, space
 from workorders.workflow_engine.retention import Retention, prune, prune_when_due
 from workorders.workflow_engine.workplace import Place, Workplace
 
@@ -52,17 +50,6 @@ def age(path: Path, days: float = 100) -> None:
 
 def aged(order: AgentWorkOrder, days: int = 100) -> None:
     AgentWorkOrder.objects.filter(pk=order.pk).update(updated_at=timezone.now() - timedelta(days=days))
-
-
-def head_of(data_dir: Path, order: AgentWorkOrder) -> str:
-    """The order's newest commit that this host's mirror keeps."""
-    [mirror] = (data_dir / "mirrors").glob("*/*.git")
-    return git("for-each-ref", "--format=%(objectname)", salvage.kept_ref(str(order)), folder=mirror)
-
-
-def mirror_of(data_dir: Path) -> Path:
-    [mirror] = (data_dir / "mirrors").glob("*/*.git")
-    return mirror
 
 
 # --- the floor ---
@@ -135,80 +122,6 @@ def test_a_full_disk_is_told_from_other_failures(error: Exception, full: bool) -
     assert says_disk_full(wrapped) is full
 
 
-# --- work is never lost with a place ---
-
-
-def test_what_a_cancelled_order_left_is_brought_into_git_and_a_retry_goes_on_from_it(
-    engine_settings: LazySettings, tmp_path: Path
-) -> None:
-    order = local_order(tmp_path, "agent: leave notes.txt\nagent: sleep 60")
-    data_dir = tmp_path / "data"
-    with running_engine():
-        [place] = wait_until_place(order, data_dir)
-        wait_until(order, lambda _row: (place / "notes.txt").exists())
-        AgentWorkOrder.objects.filter(pk=order.pk).update(cancel_requested_at=timezone.now())
-        assert finished(order).status == "cancelled"
-        assert not place.exists()
-        kept = head_of(data_dir, order)
-        assert git("show", f"{kept}:notes.txt", folder=mirror_of(data_dir)) == "left uncommitted"
-    assert branches(tmp_path / "remote.git").keys() == {"main"}, "nothing is pushed of a cancelled order"
-
-
-def wait_until_place(order: AgentWorkOrder, data_dir: Path) -> list[Path]:
-    wait_until(order, lambda _row: bool(list((data_dir / "sandboxes").glob("*/*/.git"))))
-    return [path.parent for path in (data_dir / "sandboxes").glob("*/*/.git")]
-
-
-def interrupted(tmp_path: Path, data_dir: Path, **values: object) -> tuple[AgentWorkOrder, Path]:
-    """An order whose worker is gone and whose place holds work that is in no git."""
-    order = local_order(tmp_path, "agent: leave notes.txt\nagent: sleep 60", **values)
-    with running_engine():
-        [place] = wait_until_place(order, data_dir)
-        wait_until(order, lambda _row: (place / "notes.txt").exists())
-    AgentWorkOrder.objects.filter(pk=order.pk).update(
-        status="cancelled", claimable_at=None, claim_owner="", lease_expires_at=None
-    )
-    order.refresh_from_db()
-    return order, place
-
-
-@pytest.mark.parametrize("sandbox_type", ["git_branch", "git_worktree"])
-def test_recovery_takes_the_work_before_it_removes_the_place(
-    engine_settings: LazySettings, tmp_path: Path, sandbox_type: str
-) -> None:
-    data_dir = tmp_path / "data"
-    order, place = interrupted(tmp_path, data_dir, sandbox_type=sandbox_type)
-    sweep(data_dir)
-    assert not place.exists()
-    assert (
-        git("show", f"{head_of(data_dir, order)}:notes.txt", folder=mirror_of(data_dir)) == "left uncommitted"
-    )
-
-
-def test_what_cannot_be_taken_stays_until_a_person_gives_it_up(
-    engine_settings: LazySettings, tmp_path: Path
-) -> None:
-    data_dir = tmp_path / "data"
-    order, place = interrupted(tmp_path, data_dir)
-    (place / ".git" / "HEAD").write_text("broken")
-    for _ in range(2):
-        sweep(data_dir)
-        assert (place / "notes.txt").exists()
-    out = StringIO()
-    with pytest.raises(CommandError, match="cancel it first"):
-        call_command("prune", "--discard-work", str(make_order()), stdout=out)
-    call_command("prune", "--discard-work", str(order), "--dry-run", stdout=out)
-    assert place.exists()
-    call_command("prune", "--discard-work", str(order), stdout=out)
-    assert not place.exists()
-    assert f"place with its work git-branch-{order}" in out.getvalue()
-
-
-def sweep(data_dir: Path) -> None:
-    settings = wiring.engine_parts().settings
-    recover(data_dir, settings.isolation, settings.providers, may_remove=wiring.may_remove_sandbox)
-
-
 # --- retention ---
 
 
@@ -256,7 +169,8 @@ def test_a_mirror_with_commits_that_are_nowhere_else_stays(
     engine_settings: LazySettings, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"
-    order, _place = interrupted(tmp_path, data_dir)
+    order, _place = abandoned(tmp_path, "agent: leave notes.txt\nagent: sleep 60")
+    cancelled(order)
     sweep(data_dir)
     aged(order)
     age(mirror_of(data_dir))

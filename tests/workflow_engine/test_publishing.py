@@ -71,6 +71,8 @@ def test_a_secret_where_the_evidence_is_missing_too_is_told_once(tmp_path: Path)
     assert set(branches(tmp_path / "remote.git")) == {"main"}
     told = [row.fields["git_commit_sha"] for row in order.log_entries.filter(event="git_push_blocked")]
     assert len(told) == len(set(told)) == order.phase_runs.count() == 2
+    removed = order.log_entries.filter(event="sandbox_cleanup_completed").count()
+    assert removed == 2, "nobody takes the secret out of the first place again"
 
 
 def test_a_push_that_the_remote_refuses_is_not_left_as_sent(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ ISOLATION = IsolationSettings(mode="none")
 
 
 def recover_in(data_dir: Path, *, dry_run: bool = False) -> RecoveryReport:
-    return recover(data_dir, ISOLATION, ProviderSettings(), dry_run=dry_run)
+    return recover(
+        data_dir, ISOLATION, ProviderSettings(), may_remove=lambda _identifier: True, dry_run=dry_run
+    )
 
 
 def folder(data_dir: Path, name: str, age_seconds: float = 0) -> Path:

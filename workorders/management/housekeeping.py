@@ -1,6 +1,7 @@
 """What a cluster's main process does beside watching its children: beats, tickets, and sweeping this host.
 
-In a thread, because a database or a disk that hangs must not keep the main process from hearing a signal.
+In a thread, because a database or a disk that hangs must not keep the main process from hearing a signal. Sweeping has
+one of its own: bringing a dead worker's work into git may take minutes, and the beats cannot wait.
 """
 
 import os
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
 from sandboxes.errors import ExpectedError
+from sandboxes.process import ProcessControl, controlled_by
 from sandboxes.providers import ProviderSettings
 from workorders import queue, wiring
 from workorders.management.gateway import GatewayKeeper
@@ -39,6 +41,8 @@ class Housekeeper:
         self._gateway = gateway
         self._name = f"{socket.gethostname()}:{os.getpid()}:cluster"
         self._busy = threading.Lock()
+        self._sweeping = threading.Lock()
+        self._sweep_control = ProcessControl()
         self._ended = threading.Event()
         self._next_sweep = 0.0
         self.silent_workers: list[int] = []
@@ -53,12 +57,13 @@ class Housekeeper:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Between two passes: a process may be forked now, for no lock and no connection is in use."""
-        held = self._busy.acquire(timeout=_PAUSE_SECONDS)
+        # in this order: no sweep begins while no pass does
+        held = [lock for lock in (self._busy, self._sweeping) if lock.acquire(timeout=_PAUSE_SECONDS)]
         try:
             yield
         finally:
-            if held:
-                self._busy.release()
+            for lock in held:
+                lock.release()
 
     @property
     def queue_stands_still(self) -> bool:
@@ -72,6 +77,7 @@ class Housekeeper:
     def stop(self) -> None:
         """Take the row away; a database that is away keeps it until it grows old."""
         self._ended.set()
+        self._sweep_control.stop()
         with self.paused():
             self._carefully(lambda: workers.forget_worker(self._name))
 
@@ -104,13 +110,23 @@ class Housekeeper:
             self._waiting = None
         elif self._waiting is None or self._waiting[0] != oldest:
             self._waiting = (oldest, time.monotonic())
-        if time.monotonic() >= self._next_sweep:
+        if time.monotonic() >= self._next_sweep and not self._sweeping.locked():
             self._next_sweep = time.monotonic() + SWEEP_SECONDS
-            swept = recovery.sweep_here(
-                settings.WORKORDERS_DATA_DIR, wiring.isolation_settings(), _THIS_HOST_ONLY
-            )
-            if swept:
-                logger.info("host_swept", leftovers=list(swept))
+            threading.Thread(target=self._sweep, name="sweeping", daemon=True).start()
+
+    def _sweep(self) -> None:
+        with self._sweeping, controlled_by(self._sweep_control):
+            self._carefully(self._sweep_host)
+
+    def _sweep_host(self) -> None:
+        swept = recovery.sweep_here(
+            settings.WORKORDERS_DATA_DIR,
+            wiring.isolation_settings(),
+            _THIS_HOST_ONLY,
+            may_remove=lambda identifier: wiring.may_remove_sandbox(identifier, self._ended.is_set),
+        )
+        if swept:
+            logger.info("host_swept", leftovers=list(swept))
 
     @staticmethod
     def _carefully(act: Callable[[], None]) -> None:

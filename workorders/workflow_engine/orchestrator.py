@@ -24,11 +24,11 @@ from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.push_gate import ProtectedChange
 from workorders.workflow_engine.retries import RULES, decide
+from workorders.workflow_engine.salvage import HURRIED_SECONDS
 from workorders.workflow_engine.space import became_full
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WITHDRAW_SECONDS = 10.0
-_SAVE_SECONDS = 5.0  # for the commits of an agent that was stopped
 
 
 class Orchestrator:
@@ -38,7 +38,6 @@ class Orchestrator:
         self._step = step
         self._workplace = Workplace(step)
         self._publisher = Publisher(step, self._workplace)
-        self._place: Place | None = None  # where an agent may have left what is not in git yet
         self._github = GitHubDelivery(step)
 
     def run(self) -> None:
@@ -72,7 +71,7 @@ class Orchestrator:
     def _stopped(self) -> None:
         match self._step.control.cause:
             case StopCause.CANCEL:
-                self._remove_place()
+                self._workplace.remove()
                 with finishing_within(_WITHDRAW_SECONDS):
                     self._github.withdraw()
                 self._step.journal.finish_cancelled()
@@ -105,25 +104,8 @@ class Orchestrator:
         )
         self._workplace.mend_mirror(error)
         if decision is None:
-            self._remove_place()
+            self._workplace.remove()
         self._step.journal.fail_step(self._step.plan, error)
-
-    def _remove_place(self) -> None:
-        """Unless it holds work that could not be brought into git: that stays, and the order's log says so."""
-        if self._place is not None:
-            try:
-                with finishing_within(_SAVE_SECONDS) if self._step.control.cause else nullcontext():
-                    head = self._workplace.take_commits(self._place, final=True)
-            except (ExpectedError, OSError) as error:
-                self._step.log.warning(
-                    "sandbox_kept",
-                    sandbox_identifier=self._place.sandbox.sandbox_identifier,
-                    reason=f"The agent's work in it could not be brought into git: {error}",
-                )
-                return
-            if head is not None:
-                self._step.log.info("sandbox_work_kept", git_commit_sha=head)
-        self._workplace.remove()
 
     def _deliver(self) -> None:
         self._require_living_workers()
@@ -155,7 +137,6 @@ class Orchestrator:
         found = inspector.adoptable()
         if found is None:
             self._step.control.check()
-            self._place = place
             agent = AgentStep(self._step, self._workplace)
             found, changes = self._inspect(place, inspector, agent, agent.run(place))
         else:
@@ -198,7 +179,6 @@ class Orchestrator:
         With the evidence comes what of the commits a person must approve.
         """
         head, result = both(lambda: self._take_all(place), lambda: agent.record(result))
-        self._place = None
         progress = inspector.progress(head, at_end=True)
         for commit in progress.since(place.start_sha):
             self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
@@ -219,5 +199,5 @@ class Orchestrator:
         """The head of what the agent left. Raises `StepStopped` where another worker may be at it by now."""
         if self._step.control.cause is StopCause.LOST:
             raise StepStopped
-        with finishing_within(_SAVE_SECONDS) if self._step.control.cause else nullcontext():
+        with finishing_within(HURRIED_SECONDS) if self._step.control.cause else nullcontext():
             return self._workplace.take_commits(place, final=True) or place.start_sha

@@ -49,8 +49,8 @@ def recover(
     isolation: IsolationSettings,
     providers: ProviderSettings,
     *,
+    may_remove: Callable[[str], bool],
     dry_run: bool = False,
-    may_remove: Callable[[str], bool] = lambda _identifier: True,
 ) -> RecoveryReport:
     """One whole pass; safe at any time and on any number of hosts. `may_remove` as in `SweepScope`."""
     report = RecoveryReport(
@@ -76,8 +76,8 @@ def sweep_here(
     isolation: IsolationSettings,
     providers: ProviderSettings,
     *,
+    may_remove: Callable[[str], bool],
     dry_run: bool = False,
-    may_remove: Callable[[str], bool] = lambda _identifier: True,
 ) -> tuple[str, ...]:
     """What no live order owns, removed from this host and from what it can reach."""
     return sweep_orphans(

@@ -15,13 +15,14 @@ from django.db.models import Max
 from django.utils import timezone
 
 from github_app.models import Repository
-from sandboxes.disk import discard, newest_change, tree_bytes
+from sandboxes.disk import discard, in_units, newest_change, tree_bytes
 from sandboxes.errors import ExpectedError
+from sandboxes.leftovers import kept_places
 from workorders import queue
 from workorders.models import AgentWorkOrder, WorkOrderLog
 from workorders.states import ACTIVE, FINISHED
 from workorders.workflow_engine.parts import EngineParts
-from workorders.workflow_engine.salvage import kept_ref
+from workorders.workflow_engine.salvage import kept_ref, salvaged_ref
 
 logger = structlog.get_logger("workorders")
 _ROWS_AT_ONCE = 1000
@@ -89,6 +90,7 @@ class _Pass:
         self._log_files()
         self._log_rows()
         self._queue()
+        self._places()
         for path in _children(self._data_dir / "trash"):
             self._remove("trash", path)
         report = PruneReport(tuple(self._removed), tuple(self._kept))
@@ -158,21 +160,32 @@ class _Pass:
         return used
 
     def _unpushed(self, mirror: Path) -> list[str]:
-        """Orders whose newest commits are in this mirror and, as far as the rows know, on no remote."""
-        prefix = kept_ref("")
+        """Orders with commits in this mirror that are, as far as the rows know, on no remote."""
         listed = self._parts.git.run(
-            "for-each-ref", "--format=%(refname) %(objectname)", prefix, git_dir=mirror
+            *("for-each-ref", "--format=%(refname) %(objectname)", kept_ref(""), salvaged_ref("")),
+            git_dir=mirror,
         )
-        kept = dict(line.split() for line in listed.stdout.decode().splitlines())
-        ids = {name.removeprefix(prefix): sha for name, sha in kept.items()}
+        kept = [line.split() for line in listed.stdout.decode().splitlines()]
+        ids = {(name.rpartition("/")[2][:11], sha) for name, sha in kept}
         pushed = dict(
-            AgentWorkOrder.objects.filter(agent_work_order_id__in=list(ids)).values_list(
-                "agent_work_order_id", "head_sha"
-            )
+            AgentWorkOrder.objects.filter(
+                agent_work_order_id__in=[order_id for order_id, _sha in ids]
+            ).values_list("agent_work_order_id", "head_sha")
         )
+
+        def is_pushed(order_id: str, sha: str) -> bool:
+            head = pushed[order_id]
+            return sha == head or bool(head and self._parts.git.is_ancestor(mirror, sha, head))
+
         return sorted(
-            order_id for order_id, sha in ids.items() if order_id in pushed and pushed[order_id] != sha
+            {order_id for order_id, sha in ids if order_id in pushed and not is_pushed(order_id, sha)}
         )
+
+    def _places(self) -> None:
+        """Set aside with work that could not be brought into git: a person gives them up, nobody else."""
+        for path in _children(kept_places(self._data_dir)):
+            size = in_units(tree_bytes(path))
+            self._kept.append(f"kept/{path.name}: work that could not be brought into git, {size}")
 
     def _log_files(self) -> None:
         if not (limit := self._before(self._retention.logs_days)):

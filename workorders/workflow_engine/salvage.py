@@ -1,27 +1,39 @@
-"""What an agent left in a place to work is brought into the trusted mirror before the place is removed.
+"""What an agent left in a place to work is brought into the trusted mirror before the place is removed or made anew.
 
-Used where no step is there to do it: the order failed, was cancelled, or its worker died. The commits are kept in the
-mirror under the order's own ref, from where a retry goes on.
+Where that is not possible the place is set aside as it is, and the order's log says so: no work is deleted that is in
+no git. Used by a step, for what an earlier attempt or its own agent left, and by the sweep, where no step is there.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
 
-from sandboxes.base import SandboxSpec
-from sandboxes.errors import ExpectedError
-from sandboxes.kinds import SandboxType
-from sandboxes.leftovers import tag_prefix, workspace_lock_path
+from sandboxes.base import AgentSandbox, Remains, SandboxSpec
+from sandboxes.disk import says_disk_full
+from sandboxes.errors import ExpectedError, WorkspaceBusy
+from sandboxes.host_lock import exclusive_lock
+from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror
+from sandboxes.process import bounded_by, finishing_within
 from sandboxes.registry import create_sandbox
-from sandboxes.workspace_lock import WorkspaceLock
-from workorders.models import AgentWorkOrder, PhaseRun
-from workorders.workflow_definitions import AgentWorkflowPhase
-from workorders.workflow_engine import phase_tracker
+from workorders.models import AgentWorkOrder
+from workorders.models.logs import record_order_event
 from workorders.workflow_engine.parts import EngineParts
 
 logger = structlog.get_logger("workorders")
+_SALVAGE_SECONDS = 120.0
+HURRIED_SECONDS = 5.0  # for the work of an agent that was stopped
 LEFTOVERS_MESSAGE = "keep changes the agent left uncommitted"
+
+
+class OrderLog(Protocol):
+    """Where an order's events go."""
+
+    def info(self, event: str, **fields: Any) -> None: ...
+    def warning(self, event: str, **fields: Any) -> None: ...
 
 
 def kept_ref(agent_work_order_id: str) -> str:
@@ -29,8 +41,128 @@ def kept_ref(agent_work_order_id: str) -> str:
     return f"refs/work-orders/{agent_work_order_id}"
 
 
-def may_remove(parts: EngineParts, sandbox_identifier: str) -> bool:
-    """False where a place holds work of an order that could not be brought into git; it stays, and the log says so."""
+def salvaged_ref(name: str) -> str:
+    """Where this host's mirror keeps what was salvaged, also where the order went on from other commits."""
+    return f"refs/salvaged/{name}"
+
+
+def bring_out(
+    sandbox: AgentSandbox,
+    mirror: RepositoryMirror,
+    order: AgentWorkOrder,
+    data_dir: Path,
+    *,
+    start_sha: str,
+    keep_as: str,
+    message: str = "",
+    reached: Callable[[str], None] = lambda _point: None,
+) -> str | None:
+    """The branch's commits after `start_sha` by bundle into the mirror: the accepted head, or None without commits.
+
+    With `message` leftovers are committed first. `reached` hears "committed" and "fetched". Raises `ExpectedError`.
+    """
+    bundle = data_dir / "outbox" / f"{order.agent_work_order_id}-{uuid4().hex}.bundle"
+    try:
+        if not sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message):
+            return None
+        reached("committed")
+        head = mirror.accept_bundle(
+            bundle, git_branch_name=order.git_branch_name, descends_from=start_sha, keep_as=keep_as
+        )
+        reached("fetched")
+        return head
+    finally:
+        bundle.unlink(missing_ok=True)
+
+
+class Salvage:
+    """Empties the places of one order. `log` is the order's.
+
+    `is_stopped` says whether there is hurry, and what failed was maybe only cut short.
+    """
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        order: AgentWorkOrder,
+        mirror: RepositoryMirror,
+        log: OrderLog,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._parts = parts
+        self._order = order
+        self._mirror = mirror
+        self._log = log
+        self._is_stopped = is_stopped
+        self.head_sha: str | None = None
+        """What came into the mirror."""
+
+    def empty(self, sandbox: AgentSandbox) -> bool:
+        """Bring what was left in it into the mirror, or set the place aside; whether the place is still where it was.
+
+        Raises `ExpectedError` or `OSError` where another try may do better, and nothing was moved: somebody is at work
+        there, the disk is full, the step was stopped.
+        """
+        over = self._order.sandbox_state == SandboxCondition.REMOVED
+        remains = sandbox.reclaim("" if over else self._order.sandbox_handle)
+        if remains is None:
+            return True
+        reason = remains.left_out
+        if not reason:
+            try:
+                hurried = self._is_stopped()
+                with finishing_within(HURRIED_SECONDS) if hurried else bounded_by(_SALVAGE_SECONDS):
+                    self._take(sandbox, remains)
+            except WorkspaceBusy:
+                raise
+            except (ExpectedError, OSError) as error:
+                if self._is_stopped() or says_disk_full(error):
+                    raise
+                reason = str(error)
+            else:
+                sandbox.mark_taken()
+                reason = sandbox.left_out
+        return not reason or self._set_aside(sandbox, reason)
+
+    def _take(self, sandbox: AgentSandbox, remains: Remains) -> None:
+        """Always under a ref of its own: whether the order goes on from there is for the next step to see."""
+        order, git, path = self._order, self._parts.git, self._mirror.path
+        self.head_sha = head = bring_out(
+            sandbox,
+            self._mirror,
+            order,
+            self._parts.settings.data_dir,
+            start_sha=remains.start_sha,
+            keep_as=salvaged_ref(f"{order.agent_work_order_id}-{uuid4().hex[:8]}"),
+            message=f"{order.current_phase or 'work'}: {LEFTOVERS_MESSAGE}",
+        )
+        if head is None:
+            return
+        known = git.known_commits(path, [kept_ref(order.agent_work_order_id)])
+        if all(
+            git.is_ancestor(path, earlier, head) for earlier in (*known.values(), order.head_sha) if earlier
+        ):
+            self._mirror.keep(kept_ref(order.agent_work_order_id), head)
+        self._log.info("sandbox_work_kept", git_commit_sha=head)
+
+    def _set_aside(self, sandbox: AgentSandbox, reason: str) -> bool:
+        kept_at = sandbox.set_aside()
+        self._log.warning(
+            "sandbox_kept" if kept_at else "sandbox_work_lost",
+            sandbox_identifier=sandbox.sandbox_identifier,
+            reason=f"Work in it could not be brought into git: {reason[:500]}",
+            kept_at=kept_at,
+        )
+        return not kept_at
+
+
+def may_remove(
+    parts: EngineParts, sandbox_identifier: str, is_stopped: Callable[[], bool] = lambda: False
+) -> bool:
+    """Whether a place that no live order owns can go, its work being in git; False where it was set aside, or stays.
+
+    One at a time on a host: whoever takes a place over ends what another has running there.
+    """
     order = (
         AgentWorkOrder.objects.select_related("repository")
         .filter(agent_work_order_id=sandbox_identifier[-11:])
@@ -38,65 +170,54 @@ def may_remove(parts: EngineParts, sandbox_identifier: str) -> bool:
     )
     if order is None or order.expected_sandbox_identifier != sandbox_identifier:
         return True  # nobody's
-    last = order.phase_runs.exclude(start_sha="").order_by("-sequence").first()
-    if last is None:
-        return True  # no agent has been there
     try:
-        head = _take(parts, order, last)
+        reference = parts.parse_reference(order.repository.repository_url)
+        mirror = RepositoryMirror(parts.settings.data_dir, str(reference.key), parts.git)
+        sandbox = create_sandbox(
+            SandboxType(order.sandbox_type), _spec(parts, order, str(reference.key), mirror)
+        )
+        with exclusive_lock(parts.settings.data_dir / "locks" / "salvage.lock", timeout_seconds=0):
+            return not is_stopped() and Salvage(parts, order, mirror, _StoredLog(order), is_stopped).empty(
+                sandbox
+            )
     except (ExpectedError, OSError) as error:
         logger.warning(
-            "sandbox_kept",
+            "sandbox_not_emptied",
             agent_work_order_id=order.agent_work_order_id,
             sandbox_identifier=sandbox_identifier,
-            reason=str(error)[:500],
+            error=str(error)[:500],
         )
         return False
-    if head is not None:
-        logger.info("sandbox_work_kept", agent_work_order_id=order.agent_work_order_id, git_commit_sha=head)
-    return True
 
 
-def _take(parts: EngineParts, order: AgentWorkOrder, last: PhaseRun) -> str | None:
-    """The head of what was there, now in the mirror; None without commits. Raises `ExpectedError`."""
-    data_dir = parts.settings.data_dir
-    reference = parts.parse_reference(order.repository.repository_url)
-    mirror = RepositoryMirror(data_dir, str(reference.key), parts.git)
-    phase = AgentWorkflowPhase(last.phase)
-    identifier = order.expected_sandbox_identifier
-    WorkspaceLock(
-        workspace_lock_path(data_dir, identifier),
+def _spec(
+    parts: EngineParts, order: AgentWorkOrder, repository_key: str, mirror: RepositoryMirror
+) -> SandboxSpec:
+    base_sha = order.base_sha or "0" * 40
+    return SandboxSpec(
+        sandbox_identifier=order.expected_sandbox_identifier,
         attempt=order.claim_epoch,
-        tag_prefix=tag_prefix(data_dir, identifier),
-    ).take_over(sweep=parts.settings.isolation.mode == "none")
-    sandbox = create_sandbox(
-        SandboxType(order.sandbox_type),
-        SandboxSpec(
-            sandbox_identifier=identifier,
-            attempt=order.claim_epoch,
-            repository_key=str(reference.key),
-            git_branch_name=order.git_branch_name,
-            base_branch=order.base_branch or "main",
-            base_sha=order.base_sha,
-            start_sha=last.start_sha,
-            mirror_path=mirror.path,
-            data_dir=data_dir,
-            trailers=phase_tracker.trailers_for(order.agent_work_order_id, phase, last.agent_session_id),
-            isolation=parts.settings.isolation,
-            providers=parts.settings.providers,
-        ),
+        repository_key=repository_key,
+        git_branch_name=order.git_branch_name,
+        base_branch=order.base_branch or "main",
+        base_sha=base_sha,
+        start_sha=base_sha,
+        mirror_path=mirror.path,
+        data_dir=parts.settings.data_dir,
+        trailers=(),  # those of the attempt that worked there are in the place
+        isolation=parts.settings.isolation,
+        providers=parts.settings.providers,
     )
-    bundle = data_dir / "outbox" / f"salvaged-{order.agent_work_order_id}-{uuid4().hex}.bundle"
-    try:
-        taken = sandbox.export_bundle(
-            bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=f"{phase}: {LEFTOVERS_MESSAGE}"
-        )
-        if not taken:
-            return None
-        return mirror.accept_bundle(
-            bundle,
-            git_branch_name=order.git_branch_name,
-            descends_from=last.start_sha,
-            keep_as=kept_ref(order.agent_work_order_id),
-        )
-    finally:
-        bundle.unlink(missing_ok=True)
+
+
+class _StoredLog:
+    """An order's log outside of a step."""
+
+    def __init__(self, order: AgentWorkOrder) -> None:
+        self._order = order
+
+    def info(self, event: str, **fields: Any) -> None:
+        record_order_event(self._order, event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        record_order_event(self._order, event, level="warning", **fields)

@@ -15,7 +15,7 @@ from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
 from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxCondition, SandboxType
-from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror, StartingPoint
+from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
 from workorders.model_gateway.access import AgentCredential
@@ -24,6 +24,7 @@ from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
+from workorders.workflow_engine.salvage import LEFTOVERS_MESSAGE, Salvage, bring_out, kept_ref
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _MAYBE_THE_MIRROR = frozenset({SandboxError.category, GitError.category, BundleRejected.category})
@@ -62,6 +63,7 @@ class Workplace:
         self._step = step
         self._data_dir = step.parts.settings.data_dir
         self._order = step.plan.order
+        self._opened: AgentSandbox | None = None
 
     @cached_property
     def reference(self) -> RepositoryReference:
@@ -82,7 +84,7 @@ class Workplace:
 
     @property
     def _kept_ref(self) -> str:
-        return f"refs/work-orders/{self._order.agent_work_order_id}"
+        return kept_ref(self._order.agent_work_order_id)
 
     def _session(self) -> AgentSession:
         plan = self._step.plan
@@ -123,7 +125,10 @@ class Workplace:
             self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
 
     def open(self) -> Place:
-        """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one."""
+        """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one.
+
+        What an attempt left that nobody could finish is brought into the mirror first; its commits are the newest then.
+        """
         order, session = self._order, self._session()
         point = self.mirror.refresh(
             self.remote,
@@ -140,7 +145,14 @@ class Workplace:
             order.sandbox_handle or order.sandbox_identifier
         )
         if not attached:
+            salvage = self._salvage()
+            salvage.empty(sandbox)
+            if salvage.head_sha:
+                start_sha = self._start_sha(point, base_sha)
+            # a new one: what was salvaged may have begun elsewhere
+            sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
             sandbox.setup()
+        self._opened = sandbox
         start_seconds = time.monotonic() - started
         self._step.crash_point("sandbox_opened")
         token = self._step.journal.record_place(
@@ -255,26 +267,22 @@ class Workplace:
 
         `final`, once the agent has ended: what it left uncommitted is committed first.
         """
-        message = f"{self._step.plan.phase}: keep changes the agent left uncommitted" if final else ""
-        bundle = self._data_dir / "outbox" / f"{self._order.agent_work_order_id}-{uuid4().hex}.bundle"
-        try:
-            if not place.sandbox.export_bundle(
-                bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message
-            ):
-                return None
-            if final:
-                self._step.crash_point("committed")
-            head = place.mirror.accept_bundle(
-                bundle,
-                git_branch_name=self._order.git_branch_name,
-                descends_from=place.start_sha,
-                keep_as=self._kept_ref,
-            )
-            if final:
-                self._step.crash_point("fetched")
-            return head
-        finally:
-            bundle.unlink(missing_ok=True)
+        sandbox = place.sandbox
+        head = bring_out(
+            sandbox,
+            place.mirror,
+            self._order,
+            self._data_dir,
+            start_sha=place.start_sha,
+            keep_as=self._kept_ref,
+            message=f"{self._step.plan.phase}: {LEFTOVERS_MESSAGE}" if final else "",
+            reached=self._step.crash_point if final else lambda _point: None,
+        )
+        if final:
+            sandbox.mark_taken()
+            if sandbox.left_out:
+                self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
+        return head
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
@@ -290,13 +298,25 @@ class Workplace:
             self._step.log.warning("git_mirror_repaired", set_aside=set_aside, lost=lost)
 
     def forget_unpushed(self, place: Place) -> None:
-        """Go back to what the remote has: the commits after it must not be worked on."""
+        """Go back to what the remote has: the commits after it must not be worked on, nor the place they are in."""
         place.mirror.keep(self._kept_ref, place.remote_sha or place.base_sha)
+        self.remove()
+
+    def _salvage(self) -> Salvage:
+        control = self._step.control
+        return Salvage(
+            self._step.parts, self._order, self.mirror, self._step.log, lambda: control.cause is not None
+        )
 
     def remove(self) -> None:
-        """Remove the place; the agent's HOME (its transcripts) stays for follow-ups."""
+        """Remove the place, with all work in git; the agent's HOME (its transcripts) stays for follow-ups.
+
+        Where work cannot be brought into git, the place is set aside, and the order's log says so.
+        """
         try:
             sandbox = self._any_sandbox()  # raises where the settings refuse it by now
+            if not self._salvage().empty(self._opened or sandbox):
+                return
             if sandbox.get_current_state().exists:
                 self._step.crash_point("cleaning")
                 with finishing_within(_REMOVE_SECONDS):

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 
 from sandboxes.disk import discard, free_bytes, in_units, tree_bytes
 from sandboxes.errors import ExpectedError
+from sandboxes.leftovers import kept_places
 from workorders import progress, wiring
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure
@@ -26,7 +27,7 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--discard-work",
             metavar="ID",
-            help="also this finished order's place, with work that is not in git",
+            help="also this finished order's places, with work that is not in git",
         )
         parser.add_argument("--json", action="store_true")
 
@@ -59,14 +60,13 @@ class Command(DatabaseCommand):
             raise failure(error) from error
         if order.status not in FINISHED:
             raise CommandError(f"{order} is {order.status}; cancel it first.")
-        data_dir = wiring.engine_parts().settings.data_dir
-        place = data_dir / "sandboxes" / order.expected_sandbox_identifier
-        if not place.is_dir():
-            return ()
-        size = tree_bytes(place)
+        data_dir, name = wiring.engine_parts().settings.data_dir, order.expected_sandbox_identifier
+        places = [*(data_dir / "sandboxes").glob(name), *kept_places(data_dir).glob(f"{name}.*")]
+        found = tuple(Pruned("place with its work", place.name, tree_bytes(place)) for place in places)
         if not dry_run:
-            discard(place, data_dir / "trash")
-        return (Pruned("place with its work", place.name, size),)
+            for place in places:
+                discard(place, data_dir / "trash")
+        return found
 
     def _print(self, report: PruneReport, dry_run: bool, free: int) -> None:
         for item in report.removed:
