@@ -29,7 +29,7 @@ def work() -> None:
     slot = _take_slot(folder, os.getppid(), queue.supervising_processes())
     if slot is None:
         return
-    owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+    owner = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}.{slot.number}"
     share = queue.share_of(slot.number)
     try:
         if lease.has_claimable_steps(more_than=share):
