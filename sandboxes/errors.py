@@ -143,3 +143,7 @@ class LockTimeout(SandboxError):
 
     category = "repository_busy"
     advice = "Many orders share this repository; retry in a moment."
+
+
+class LockWaitStopped(LockTimeout):
+    """The step was stopped while another step held the repository's lock."""

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandboxes.errors import LockTimeout
+from sandboxes.errors import LockTimeout, LockWaitStopped
+from sandboxes.process import step_is_stopped
 
 LOCK_SECONDS = 300.0
+_POLL_SECONDS = 0.01
 
 
 @contextmanager
 def exclusive_lock(path: Path, *, timeout_seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """A lock between processes of this host, gone with its holder. Raises `LockTimeout`."""
+    """A lock between processes of this host, gone with its holder. Raises `LockTimeout`.
+
+    A step that is stopped while it waits gets `LockWaitStopped` at once: its holder may be at work for minutes.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + timeout_seconds
@@ -26,7 +31,9 @@ def exclusive_lock(path: Path, *, timeout_seconds: float = LOCK_SECONDS) -> Iter
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise LockTimeout(f"{path.name} was held for over {timeout_seconds:.0f} s.") from None
-                time.sleep(0.01)
+                if step_is_stopped():
+                    raise LockWaitStopped(f"The step was stopped while {path.name} was held.") from None
+                time.sleep(_POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)

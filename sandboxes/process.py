@@ -144,6 +144,12 @@ def controlled_by(control: ProcessControl | None) -> Iterator[None]:
         _step_control.reset(token)
 
 
+def step_is_stopped() -> bool:
+    """Whether nothing of this context may start any more: for those who wait for something else than a process."""
+    control = _step_control.get()
+    return control is not None and control.overdue is not None
+
+
 @dataclass
 class _Sink:
     """Collects one stream: the first bytes (`head`) or the last (`tail`), never more than `limit`."""

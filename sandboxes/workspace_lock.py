@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sandboxes.errors import WorkspaceBusy
 from sandboxes.guard import end_tagged, processes_holding
+from sandboxes.process import step_is_stopped
 
 TAKE_OVER_SECONDS = 15.0
 _SHARE_SECONDS = 5.0
@@ -33,16 +34,14 @@ class WorkspaceLock:
         """Make the workspace this attempt's, once nothing of an earlier one runs there; that is ended here.
 
         `sweep` also looks for processes that have let go of the lock. Raises `WorkspaceBusy` where a later attempt
-        has it, or where something will not end.
+        has it, or where something does not end in time, which is at once for a step that is stopped.
         """
         deadline = time.monotonic() + TAKE_OVER_SECONDS
         if sweep:
             end_tagged(self._tag_prefix)
         while not self._written():
-            if time.monotonic() > deadline:
-                raise WorkspaceBusy(
-                    f"Processes of an earlier attempt still use {self._path.stem} after {TAKE_OVER_SECONDS:.0f} s."
-                )
+            if time.monotonic() > deadline or step_is_stopped():
+                raise WorkspaceBusy(f"Processes of an earlier attempt still use {self._path.stem}.")
             end_tagged(self._tag_prefix, within_seconds=1.0)
             for pid in processes_holding(self._path):
                 with suppress(ProcessLookupError, PermissionError):

@@ -211,3 +211,17 @@ def test_what_cannot_be_ended_gives_a_typed_error_in_bounded_time(
     with pytest.raises(WorkspaceBusy, match="still use place"):
         lock_of(tmp_path / "place.lock", 2, tag).take_over(sweep=False)
     os.close(descriptor)
+
+
+def test_a_stopped_step_does_not_wait_for_what_cannot_be_ended(
+    tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandboxes.workspace_lock.TAKE_OVER_SECONDS", 10)
+    lock = lock_of(tmp_path / "place.lock", 1, tag)
+    lock.take_over(sweep=False)
+    descriptor = lock.share()
+    started = time.monotonic()
+    with finishing_within(0.1), pytest.raises(WorkspaceBusy):
+        lock_of(tmp_path / "place.lock", 2, tag).take_over(sweep=False)
+    assert time.monotonic() - started < 5
+    os.close(descriptor)

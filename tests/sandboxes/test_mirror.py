@@ -12,10 +12,18 @@ from pathlib import Path
 import pytest
 
 import sandboxes.mirror
-from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
+from sandboxes.errors import (
+    BaseBranchMissing,
+    BundleRejected,
+    GitError,
+    LockTimeout,
+    LockWaitStopped,
+    PushRejected,
+)
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.host_lock import exclusive_lock
 from sandboxes.mirror import MOST_PACKS, RepositoryMirror
+from sandboxes.process import ExitReason, ProcessControl, controlled_by
 from tests.fakes.git_http import FakeGitServer, branches, git
 from tests.sandboxes.history import Entry, History, raw_commit, raw_tree
 
@@ -220,6 +228,14 @@ class TestLock:
             raise ZeroDivisionError
         with exclusive_lock(tmp_path / "lock", timeout_seconds=0.05):
             pass
+
+    def test_a_stopped_step_waits_no_longer(self, tmp_path: Path) -> None:
+        control = ProcessControl()
+        control.exit_within(0.05, ExitReason.STOPPED)
+        path = tmp_path / "lock"
+        waiting = exclusive_lock(path, timeout_seconds=5)
+        with exclusive_lock(path), controlled_by(control), pytest.raises(LockWaitStopped), waiting:
+            raise AssertionError("both hold it")
 
 
 class TestAccepts:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from django.conf import LazySettings
 from django.db import OperationalError
 
+from sandboxes.errors import SandboxError
+from sandboxes.host_lock import exclusive_lock
 from sandboxes.kinds import SandboxType
 from tests.e2e.harness import processes_with, wait_for
 from tests.factories import make_run
@@ -25,7 +28,7 @@ from tests.workflow_engine.engine import (
     wait_until,
 )
 from tests.workflow_engine.rows import all_rows, take_over
-from workorders import services
+from workorders import services, wiring
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.models.phase_run import WORKER_LOST
@@ -50,6 +53,19 @@ def until_agent_runs(folder: Path, order: AgentWorkOrder, times: int = 1) -> Non
 
 def runs(order: AgentWorkOrder) -> list[tuple[str, str, int]]:
     return list(order.phase_runs.order_by("sequence").values_list("phase", "status", "attempt"))
+
+
+def cancel(order: AgentWorkOrder) -> None:
+    services.cancel_agent_work_order(agent_work_order_id=str(order), by="test")
+
+
+def waits_for(lock: Path) -> bool:
+    """Whether somebody of this process has the file open beside its holder."""
+    opened = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            opened += path.readlink() == lock
+    return opened > 1
 
 
 def settled_rows() -> dict[str, list[dict[str, Any]]]:
@@ -227,6 +243,47 @@ def test_a_step_that_ends_within_the_grace_period_is_finished_and_nothing_new_is
     order.refresh_from_db()
     assert (order.status, order.claim_owner, runs(order)) == ("running", "", [("planning", "succeeded", 1)])
     assert branches(tmp_path / "remote.git")[order.git_branch_name] == order.head_sha
+
+
+def test_a_step_that_waits_for_the_repositorys_lock_hears_a_shutdown_and_a_cancel(
+    tmp_path: Path, engine_settings: LazySettings
+) -> None:
+    """As while another order's first fetch takes minutes."""
+    order = local_order(tmp_path)
+    key = wiring.reference_of(order.repository.repository_url).key
+    lock = engine_settings.WORKORDERS_DATA_DIR / "locks" / f"{key}.lock"
+    with exclusive_lock(lock):
+        with running_engine() as engine:
+            wait_for(lambda: waits_for(lock), 15, "a step that waits")
+            engine.drain(5)
+        assert runs(order) == [("planning", "interrupted", 1)]
+        with running_engine(owner="other:2:2"):
+            wait_for(lambda: waits_for(lock), 15, "a step that waits again")
+            cancel(order)
+            finished(order, 10)
+    assert (order.status, runs(order)[-1]) == ("cancelled", ("planning", "cancelled", 1))
+
+
+def test_a_step_that_hears_no_brake_is_no_dead_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, entered, go_on = local_order(tmp_path), threading.Event(), threading.Event()
+
+    def deaf(_place: Workplace) -> Place:
+        entered.set()
+        go_on.wait(30)
+        raise SandboxError("too late")
+
+    monkeypatch.setattr(Workplace, "open", deaf)
+    monkeypatch.setattr(supervisor, "_END_SECONDS", 0.1)
+    with running_engine() as engine:
+        assert entered.wait(15)
+        engine.drain()
+        (run,) = order.phase_runs.all()
+        order.refresh_from_db()
+        go_on.set()
+    assert (run.status, run.lost_its_worker) == ("interrupted", False)
+    assert order.claim_owner == engine.owner
 
 
 def test_a_mistake_of_ours_fails_its_own_order_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -446,6 +446,23 @@ class StepJournal:
 
         self._end(write)
 
+    def excuse(self) -> None:
+        """The process ends as it should, before the step has: no death. The lease stays, for what still runs of it."""
+
+        def write() -> None:
+            self.claim.hold()
+            PhaseRun.objects.filter(
+                agent_work_order=self.claim.pk,
+                claim_epoch=self.claim.epoch,
+                status=PhaseRunStatus.RUNNING,
+            ).update(
+                status=PhaseRunStatus.INTERRUPTED,
+                completed_at=timezone.now(),
+                error_message="The worker was stopped, and the step did not end in time; it goes on elsewhere.",
+            )
+
+        self._transaction(write)
+
     def wait(self, plan: StepPlan, wait: Wait) -> None:
         """Put the step back until what it waits for is there; no attempt is counted, and everybody can see it."""
         message = storable(wait.message)[:4000]

@@ -34,6 +34,7 @@ _COURTESY_SECONDS = 0.005  # about what a claim takes
 _CANCEL_SECONDS = 0.5
 _GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
+_END_SECONDS = 8.0  # for steps that were told to end
 _AWAY = (DatabaseError, InterfaceError)  # Django derives neither from the other
 
 
@@ -276,7 +277,17 @@ class Supervisor:
     def _end_all(self) -> None:
         for step in self._running():
             step.control.stop_because(StopCause.DRAIN)
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + _END_SECONDS
         for step in self._running():
             if step.thread is not None:
                 step.thread.join(max(0.0, deadline - time.monotonic()))
+        for step in self._running():
+            self._excuse(step)
+
+    def _excuse(self, step: RunningStep) -> None:
+        """A step that hears no brake must not count as one that killed its worker."""
+        logger.warning("workflow_step_unended", agent_work_order_id=step.claim.agent_work_order_id)
+        try:
+            StepJournal(step.claim, self._database).excuse()
+        except (LeaseLost, *_AWAY) as error:
+            logger.warning("workflow_step_unexcused", error=str(error)[:300])
