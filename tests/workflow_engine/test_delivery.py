@@ -99,6 +99,7 @@ class World:
         gh = Path(require_program("gh"))
         self.gh = Desk(GhSettings("github.com", TOKEN, folder, str(gh.parent), self.github.gh_config_dir))
         self.events = Events()
+        self.data_dir = folder / "data"
 
     def _git(self, *arguments: str) -> str:
         return git("-C", str(self.clone), *arguments)
@@ -211,7 +212,7 @@ def world(tmp_path: Path, settings: Any) -> Iterator[World]:
         settings.GH_TOKEN = TOKEN
         settings.GH_CONFIG_DIR = str(found.github.gh_config_dir)
         settings.WORKORDERS_GITHUB_GIT_BASE_URL = found.git.base_url
-        settings.WORKORDERS_DATA_DIR = tmp_path / "data"
+        settings.WORKORDERS_DATA_DIR = found.data_dir
         yield found
 
 
@@ -485,3 +486,39 @@ def test_completion_yields_to_a_cancel_that_came_first(world: World) -> None:
     Orchestrator(ClaimedStep(world.parts(), journal, log, control, plan)).run()
     order.refresh_from_db()
     assert (order.status, control.cause) == (Status.CANCELLED, StopCause.CANCEL)
+
+
+# --- what kills its worker each time ---
+
+
+def deadly(world: World, point: str) -> tuple[AgentWorkOrder, Path]:
+    """An order with a place that is still there, and that place."""
+    order = world.order()
+    identifier = order.expected_sandbox_identifier
+    place = world.data_dir / "sandboxes" / identifier / identifier
+    place.mkdir(parents=True)
+    with pytest.raises(Crashed):
+        world.step(order, crash_at=point)
+    return order, place
+
+
+@pytest.mark.parametrize("point", ["claimed", "cleaning"])
+def test_three_deaths_at_the_same_place_end_the_order_without_a_fourth(world: World, point: str) -> None:
+    order, place = deadly(world, point)
+    for _ in range(2):
+        with pytest.raises(Crashed):
+            world.step(order, crash_at=point)
+    world.step(order, crash_at=point)
+    assert (order.status, order.error_category) == (Status.FAILED, "worker_lost")
+    assert place.is_dir()  # recovery's
+
+
+@pytest.mark.parametrize("point", ["claimed", "cleaning"])
+def test_a_cancel_does_not_repeat_what_killed_the_worker_that_cancelled(world: World, point: str) -> None:
+    order, place = deadly(world, point)
+    expire(order)
+    cancel(order)
+    with pytest.raises(Crashed):
+        world.step(order, crash_at=point)
+    assert world.step(order, crash_at=point).status == Status.CANCELLED
+    assert place.is_dir()

@@ -44,9 +44,10 @@ class Orchestrator:
         """To the step's recorded end. Raises `LeaseLost`, after which nothing more was written."""
         started = time.monotonic()
         try:
-            self._step.crash_point("claimed")
             if self._step.plan.cancel_requested:
                 self._step.control.stop_because(StopCause.CANCEL)
+            self._require_living_workers()
+            self._step.crash_point("claimed")
             self._step.control.check()
             if self._step.plan.kind is StepKind.DELIVERY:
                 self._deliver()
@@ -68,10 +69,20 @@ class Orchestrator:
                 raise
             self._waits(became_full(self._step.parts.settings))
 
+    @property
+    def _is_deadly(self) -> bool:
+        """Whether so many workers died of the step that its end is only written down, and nothing is done any more."""
+        plan = self._step.plan
+        return plan.cancels_lost > 0 or plan.workers_lost >= RULES[WorkersLost.category].attempts
+
+    def _require_living_workers(self) -> None:
+        if self._is_deadly:
+            raise WorkersLost(f"The worker died {self._step.plan.workers_lost} times while it ran this step.")
+
     def _stopped(self) -> None:
         match self._step.control.cause:
             case StopCause.CANCEL:
-                self._workplace.remove()
+                self._remove_place()
                 with finishing_within(_WITHDRAW_SECONDS):
                     self._github.withdraw()
                 self._step.journal.finish_cancelled()
@@ -104,11 +115,15 @@ class Orchestrator:
         )
         self._workplace.mend_mirror(error)
         if decision is None:
-            self._workplace.remove()
+            self._remove_place()
         self._step.journal.fail_step(self._step.plan, error)
 
+    def _remove_place(self) -> None:
+        """What may have killed the workers is left to recovery, which belongs to no step."""
+        if not self._is_deadly:
+            self._workplace.remove()
+
     def _deliver(self) -> None:
-        self._require_living_workers()
         delivery = Delivery(self._step.parts, self._github, self._step.control.check)
         mirror, remote = self._workplace.mirror, self._workplace.remote
         # the mirror has all of the work: nothing is delivered from the place
@@ -117,14 +132,9 @@ class Orchestrator:
             self._step.control.stop_because(StopCause.CANCEL)
             raise StepStopped
 
-    def _require_living_workers(self) -> None:
-        if self._step.plan.workers_lost >= RULES[WorkersLost.category].attempts:
-            raise WorkersLost(f"The worker died {self._step.plan.workers_lost} times while it ran this step.")
-
     def _work(self) -> None:
         plan, log = self._step.plan, self._step.log
         started = time.monotonic()
-        self._require_living_workers()
         if not plan.runs:
             log.info("agent_work_order_started")
         elif plan.order.current_phase != plan.phase:
