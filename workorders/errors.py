@@ -58,6 +58,18 @@ class RepositoryRefused(WorkOrderError):
     )
 
 
+class PullRequestLeftOpen(WorkOrderError):
+    """A cancelled order's pull request could not be closed yet; the order itself is cancelled."""
+
+    category = "pull_request_left_open"
+    retryable = True
+    advice = "Close it on GitHub, or leave it to the server, which does so as soon as GitHub lets it."
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class WorkersLost(WorkOrderError):
     """A step has taken its worker down each time it was tried."""
 

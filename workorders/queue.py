@@ -67,6 +67,11 @@ def run_short_task(function: str, *arguments: int | str) -> None:
     async_task(function, *arguments, save=False)
 
 
+def ask_for_recovery() -> None:
+    """A recovery pass now, beside the schedule's; part of the caller's transaction."""
+    run_short_task(RECOVERY_TASK)
+
+
 def waiting_tickets() -> int:
     """Messages nobody has taken yet; one that a dead worker took does not count."""
     count: int = OrmQ.objects.filter(lock__lte=timezone.now()).count()

@@ -29,16 +29,16 @@ from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, 
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.clock import database_now
-from workorders.models.effect import open_pull_requests
+from workorders.models.effect import is_being_withdrawn, open_pull_requests
 from workorders.models.logs import record_order_event
 from workorders.progress import known_id
 from workorders.redaction import redact
 from workorders.states import (
     ACTIVE,
+    BEING_DELIVERED,
     NEEDS_DECISION,
     RETRYABLE,
     AgentWorkOrderStatus,
-    EffectState,
     WaitingReason,
 )
 from workorders.workflow_definitions import AgentWorkflowType
@@ -174,7 +174,7 @@ def cancel_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOr
             raise ConflictError(f"The work order is already {order.status}.")
         withdrawal = open_pull_requests(order)
         if order.cancel_requested_at is None:
-            if _is_held(order) and withdrawal.exclude(state=EffectState.UNKNOWN).exists():
+            if _is_held(order) and withdrawal.filter(state__in=sorted(BEING_DELIVERED)).exists():
                 raise ConflictError(
                     "The order's pull request is being opened at this moment, and the order completes; "
                     "close the pull request on GitHub instead."
@@ -491,6 +491,10 @@ def _locked(agent_work_order_id: str) -> AgentWorkOrder:
 
 
 def _reopen(order: AgentWorkOrder, *, by: str, reason: str) -> None:
+    if is_being_withdrawn(order):
+        raise ConflictError(
+            "The order's pull request is being closed at this moment; try again in a few seconds."
+        )
     order.move(
         AgentWorkOrderStatus.PENDING,
         by=by,

@@ -102,13 +102,15 @@ class EffectKind(StrEnum):
 class EffectState(StrEnum):
     """`unknown`: asked for, and the answer was lost; looked for before it is ever asked for again.
 
-    `undone`: taken back, because the order was cancelled.
+    Where the order was cancelled: `owed` is still to be taken back, `undoing`: that is tried now, `undone`: it is done.
     """
 
     PLANNED = "planned"
     SENT = "sent"
     CONFIRMED = "confirmed"
     UNKNOWN = "unknown"
+    OWED = "owed"
+    UNDOING = "undoing"
     UNDONE = "undone"
 
 
@@ -123,8 +125,11 @@ LEGAL_MOVES: dict[AgentWorkOrderStatus, frozenset[AgentWorkOrderStatus]] = {
 ACTIVE = frozenset({S.PENDING, S.RUNNING})
 FINISHED = frozenset({S.COMPLETED, S.FAILED, S.CANCELLED})
 RETRYABLE = frozenset({S.FAILED, S.CANCELLED})
-# A pull request in one of these may be there, or be there in a moment.
-MAY_BE_THERE = frozenset({EffectState.SENT, EffectState.CONFIRMED, EffectState.UNKNOWN})
+# A pull request in one of these is being opened, or kept up to date, by whoever holds the order.
+BEING_DELIVERED = frozenset({EffectState.SENT, EffectState.CONFIRMED})
+WITHDRAWAL_OWED = frozenset({EffectState.OWED, EffectState.UNDOING})
+# In one of these it may be there, or be there in a moment.
+MAY_BE_THERE = BEING_DELIVERED | WITHDRAWAL_OWED | {EffectState.UNKNOWN}
 STEP_DONE = frozenset({PhaseRunStatus.SUCCEEDED, PhaseRunStatus.NO_CHANGE_NEEDED})
 
 if set(WAITING_WORDS) != set(WaitingReason):

@@ -15,7 +15,7 @@ from sandboxes import process
 from sandboxes.dead_man import DeadManGuard
 from sandboxes.errors import ExpectedError
 from workorders import queue, services, wiring
-from workorders.workflow_engine import lease, recovery, workers
+from workorders.workflow_engine import lease, recovery, withdrawals, workers
 from workorders.workflow_engine.recorder import DatabaseThread
 from workorders.workflow_engine.retention import prune_when_due
 from workorders.workflow_engine.supervisor import Supervisor
@@ -99,7 +99,14 @@ def recover() -> None:
         settings.WORKORDERS_SANDBOX_PROVIDERS,
         may_remove=wiring.may_remove_sandbox,
     )
-    prune_when_due(wiring.engine_parts(), wiring.retention())
+    parts = wiring.engine_parts()
+    withdrawals.withdraw_owed(parts)
+    prune_when_due(parts, wiring.retention())
+
+
+def withdraw_pull_requests() -> None:
+    """Pull requests of cancelled orders that are still to be closed."""
+    withdrawals.withdraw_owed(wiring.engine_parts())
 
 
 def verify_repository(repository_pk: int) -> None:

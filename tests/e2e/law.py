@@ -22,6 +22,9 @@ from tests.fakes.git_http import branches
 from tests.fakes.github import Repository
 
 SETTLE_SECONDS = 10.0
+SWEEP_SECONDS = (
+    75.0  # what workers died of, and what GitHub did not allow, is left to recovery, once a minute
+)
 
 
 def held_locks(data_dir: Path) -> list[str]:
@@ -74,7 +77,9 @@ class Law:
 
     def check(self, order_ids: Iterable[str], *, completed: bool = False) -> list[Json]:
         """The orders, once all of it holds; `completed` demands that outcome of each. Raises `AssertionError`."""
-        orders = [self.server.order(order_id) for order_id in order_ids]
+        ids = list(order_ids)
+        self._gone(partial(self._debts, ids), "pull requests to be closed", SWEEP_SECONDS)
+        orders = [self.server.order(order_id) for order_id in ids]
         self._statuses(orders, completed)
         self._remotes(orders)
         self._pull_requests(orders)
@@ -82,8 +87,8 @@ class Law:
         for data_dir in (self.server.data_dir, *self.more_data_dirs):
             self._gone(partial(agent_processes, data_dir), "processes")
             self._gone(partial(held_locks, data_dir), "held locks")
-            self._gone(partial(sandboxes_left, data_dir), "sandboxes")
-            self._gone(partial(worktrees, data_dir), "worktrees")
+            self._gone(partial(sandboxes_left, data_dir), "sandboxes", SWEEP_SECONDS)
+            self._gone(partial(worktrees, data_dir), "worktrees", SWEEP_SECONDS)
         assert not self.findings, "\n".join(self.findings)
         return orders
 
@@ -144,8 +149,12 @@ class Law:
     def _is_of(order: Json, repository: Repository) -> bool:
         return str(order["repository_url"]).rstrip("/").endswith(f"{repository.owner}/{repository.name}")
 
-    def _gone(self, look: Callable[[], Sequence[object]], what: str) -> None:
-        deadline = time.monotonic() + SETTLE_SECONDS
+    def _debts(self, order_ids: list[str]) -> list[str]:
+        category = "pull_request_left_open"
+        return [it for it in order_ids if self.server.order(it)["error_category"] == category]
+
+    def _gone(self, look: Callable[[], Sequence[object]], what: str, seconds: float = SETTLE_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while left := look():
             if time.monotonic() > deadline:
                 self.findings.append(f"{what} left: {left}")

@@ -16,6 +16,7 @@ from django.utils import timezone
 from tests.factories import SHA, make_log, make_order, make_run
 from tests.pages.order_rows import add_commits, add_files
 from workorders.agent_executor.base import AgentEventKind
+from workorders.errors import PullRequestLeftOpen
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.pages.feed import FEED_KINDS
 from workorders.pages.feed_entries import AGENT_EVENTS, TOOL_EVENTS
@@ -107,6 +108,20 @@ def test_phases_that_never_will_run_are_not_called_pending() -> None:
     phases = order_state(str(order)).phases
     assert {phase.status for phase in phases} == {"not_started"}
     assert phases[-1].title == "Delivery"
+
+
+def test_a_cancelled_order_says_what_it_left_open(client: Client) -> None:
+    left = PullRequestLeftOpen("GitHub is away.")
+    order = make_order(
+        status="cancelled",
+        error_message=str(left),
+        error_category=left.category,
+        error_advice=left.advice,
+    )
+    page = text_of(client, url("work-order", order))
+    assert "Cancelled, with something left to do" in page
+    assert left.advice in page
+    assert "with something left" not in text_of(client, url("work-order", make_order(status="cancelled")))
 
 
 def test_a_failure_says_what_to_do(client: Client) -> None:

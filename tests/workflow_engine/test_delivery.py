@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django_q.models import OrmQ
 
 from github_app.gh import GhCli, GhSettings
 from github_app.issues import GitHubIssueClient
@@ -21,13 +23,14 @@ from tests.fakes.git_http import FakeGitServer, git
 from tests.fakes.github import FakeGitHub, PullRequest, Repository
 from tests.support import require_program
 from tests.workflow_engine.rows import claim, expire
-from workorders import github_limits, services, wiring
-from workorders.errors import ConflictError
+from workorders import github_limits, services, tasks, wiring
+from workorders.errors import ConflictError, PullRequestLeftOpen
 from workorders.github_limits import SharedRateLimit
-from workorders.models import AgentWorkOrder
+from workorders.models import AgentWorkOrder, OutsideEffect
 from workorders.models.clock import database_now
 from workorders.models.logs import LogEvent
-from workorders.states import AgentWorkOrderStatus, EffectState, PhaseRunStatus
+from workorders.queue import RECOVERY_TASK
+from workorders.states import AgentWorkOrderStatus, EffectKind, EffectState, PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepControl, StopCause
@@ -35,6 +38,8 @@ from workorders.workflow_engine.journal import StepJournal
 from workorders.workflow_engine.orchestrator import Orchestrator
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.recorder import InlineDatabase, LogBuffer, StepLogger
+from workorders.workflow_engine.retries import RULES
+from workorders.workflow_engine.withdrawals import WITHDRAW_TASK, issue_missing_task, withdraw_owed
 
 pytestmark = pytest.mark.django_db
 Status, Phase = AgentWorkOrderStatus, AgentWorkflowPhase
@@ -457,15 +462,157 @@ def rate_limit_has_passed(world: World) -> None:
     world.gh._gate._free_until = 0  # type: ignore[union-attr]  # likewise
 
 
-def test_a_cancel_where_github_is_away_still_cancels_and_says_what_may_be_left(world: World) -> None:
+def owing(world: World) -> AgentWorkOrder:
+    """A cancelled order whose pull request is open: GitHub asks to wait, and the cancel did not."""
+    order = world.order()
+    world.github.fail("POST", COMMENTS, status=429, headers={"Retry-After": "600"})
+    world.step(order)
+    cancel(order)
+    assert world.step(order).status == Status.CANCELLED
+    assert [item.state for item in world.pull_requests] == ["open"]
+    return order
+
+
+def owed(order: AgentWorkOrder) -> OutsideEffect:
+    order.refresh_from_db()
+    return order.effects.get(kind=EffectKind.PULL_REQUEST)
+
+
+def fall_due(order: AgentWorkOrder, **values: Any) -> None:
+    """The next try's time has come, and the rate limit has passed."""
+    order.effects.filter(withdraw_at__isnull=False).update(withdraw_at=database_now(), **values)
+
+
+def withdraw(world: World) -> tuple[str, ...]:
+    rate_limit_has_passed(world)
+    return withdraw_owed(world.parts())
+
+
+def test_a_pull_request_that_a_cancel_left_open_is_closed_when_the_rate_limit_ends(world: World) -> None:
+    order = owing(world)
+    assert owed(order).state == EffectState.OWED
+    assert (order.error_category, order.error_advice) == (
+        "pull_request_left_open",
+        PullRequestLeftOpen.advice,
+    )
+    due = owed(order).withdraw_at
+    assert due is not None
+    assert due > database_now() + timedelta(seconds=500)  # as GitHub said
+    assert withdraw(world) == ()
+    fall_due(order)
+    assert withdraw(world) == (str(order),)
+    assert [item.state for item in world.pull_requests] == ["closed"]
+    assert owed(order).state == EffectState.UNDONE
+    assert (order.status, order.error_message, order.error_advice) == (Status.CANCELLED, None, None)
+    assert order.log_entries.filter(event="github_pull_request_withdrawn").count() == 1
+    fall_due(order)
+    assert withdraw(world) == ()
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 401}, {"status": 503}, {"status": 404}], ids=["401", "503", "404"]
+)
+def test_a_cancel_where_github_is_away_still_cancels_and_closes_later(
+    world: World, fault: dict[str, Any]
+) -> None:
     order = world.order()
     with pytest.raises(Crashed):
-        world.step(order, crash_at="pull_request_posted")
+        world.step(order, crash_at="pull_request_stored")
     expire(order)
     cancel(order)
-    world.github.fail("*", ".*", times=9, status=503)
+    world.github.fail("*", ".*", times=2, **fault)
     assert world.step(order).status == Status.CANCELLED
     assert "github_pull_request_not_withdrawn" in world.events.names
+    fall_due(order)
+    assert withdraw(world) == ()  # still away
+    fall_due(order)
+    world.github.fail("PATCH", PULLS, drop=True)  # done, and the answer is lost
+    assert withdraw(world) == ()
+    fall_due(order)
+    assert withdraw(world) == (str(order),)
+    assert [item.state for item in world.pull_requests] == ["closed"]
+
+
+def test_what_cannot_be_closed_is_given_up_and_says_so(world: World) -> None:
+    order = owing(world)
+    fall_due(order, withdrawals=RULES["pull_request_left_open"].attempts - 1)
+    world.github.fail("*", ".*", status=403)
+    assert withdraw(world) == ()
+    assert (owed(order).state, owed(order).withdraw_at) == (EffectState.OWED, None)
+    assert "close it on GitHub" in (order.error_advice or "")
+    assert order.log_entries.get(event="github_pull_request_not_withdrawn").level == "error"
+    assert withdraw(world) == ()
+    assert [item.state for item in world.pull_requests] == ["open"]
+
+
+def test_a_retry_takes_over_the_pull_request_that_was_to_be_closed(world: World) -> None:
+    order = owing(world)
+    rate_limit_has_passed(world)
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+    fall_due(order)
+    assert withdraw(world) == ()  # the order is no longer cancelled
+    world.law(world.finish(order))
+    assert owed(order).settled
+    assert order.error_message is None
+
+
+def test_a_second_cancel_closes_what_the_first_one_left(world: World) -> None:
+    order = owing(world)
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+    assert cancel(order).status == Status.PENDING
+    rate_limit_has_passed(world)
+    assert world.step(order).status == Status.CANCELLED
+    assert [item.state for item in world.pull_requests] == ["closed"]
+    assert owed(order).state == EffectState.UNDONE
+
+
+def test_nobody_retries_or_closes_while_the_pull_request_is_being_closed(world: World) -> None:
+    order = owing(world)
+    fall_due(order)
+    tried: list[tuple[str, ...]] = []
+
+    def meanwhile() -> None:
+        tried.append(withdraw_owed(world.parts()))
+        with pytest.raises(ConflictError, match="being closed"):
+            services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+
+    world.gh.before["PATCH", "pulls"] = meanwhile
+    assert withdraw(world) == (str(order),)
+    assert tried == [()]
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+    world.law(world.finish(order))
+
+
+def test_a_try_whose_process_died_is_made_again(world: World) -> None:
+    order = owing(world)
+    fall_due(order)
+
+    def die() -> None:
+        raise Crashed
+
+    world.gh.before["PATCH", "pulls"] = die
+    with pytest.raises(Crashed):
+        withdraw(world)
+    assert (owed(order).state, owed(order).withdrawals) == (EffectState.UNDOING, 2)
+    assert withdraw(world) == ()
+    fall_due(order)
+    assert withdraw(world) == (str(order),)
+
+
+def test_a_worker_is_asked_once_for_what_is_due(world: World) -> None:
+    order = owing(world)
+    OrmQ.objects.all().delete()
+    issue_missing_task()
+    assert OrmQ.objects.count() == 0
+    fall_due(order)
+    issue_missing_task()
+    issue_missing_task()
+    (message,) = OrmQ.objects.all()
+    assert message.func() == WITHDRAW_TASK
+    rate_limit_has_passed(world)
+    for _ in range(2):
+        tasks.withdraw_pull_requests()
+    assert [item.state for item in world.pull_requests] == ["closed"]
 
 
 def test_a_follow_ups_cancel_leaves_the_delivered_pull_request_alone(world: World) -> None:
@@ -510,7 +657,12 @@ def test_three_deaths_at_the_same_place_end_the_order_without_a_fourth(world: Wo
             world.step(order, crash_at=point)
     world.step(order, crash_at=point)
     assert (order.status, order.error_category) == (Status.FAILED, "worker_lost")
-    assert place.is_dir()  # recovery's
+    assert_left_to_recovery(place)
+
+
+def assert_left_to_recovery(place: Path) -> None:
+    assert place.is_dir()
+    assert [message.func() for message in OrmQ.objects.all()].count(RECOVERY_TASK) == 1
 
 
 @pytest.mark.parametrize("point", ["claimed", "cleaning"])
@@ -521,4 +673,20 @@ def test_a_cancel_does_not_repeat_what_killed_the_worker_that_cancelled(world: W
     with pytest.raises(Crashed):
         world.step(order, crash_at=point)
     assert world.step(order, crash_at=point).status == Status.CANCELLED
-    assert place.is_dir()
+    assert_left_to_recovery(place)
+
+
+def test_a_cancel_that_killed_its_worker_leaves_the_pull_request_to_others(world: World) -> None:
+    order = world.order()
+    with pytest.raises(Crashed):
+        world.step(order, crash_at="pull_request_stored")
+    expire(order)
+    cancel(order)
+    with pytest.raises(Crashed):
+        world.step(order, crash_at="claimed")
+    asked = len(world.github.recorded("*", ".*"))
+    assert world.step(order, crash_at="claimed").status == Status.CANCELLED
+    assert len(world.github.recorded("*", ".*")) == asked
+    fall_due(order)
+    assert withdraw(world) == (str(order),)
+    assert [item.state for item in world.pull_requests] == ["closed"]

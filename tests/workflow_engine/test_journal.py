@@ -520,6 +520,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "wait": lambda journal, plan: journal.wait(plan, Wait(WaitingReason.DISK_FULL, "Full.")),
     "postpone": lambda journal, _plan: journal.postpone(Wait(WaitingReason.DISK_FULL, "Full.")),
     "put_back": lambda journal, _plan: journal.put_back("Stopped."),
+    "excuse": lambda journal, _plan: journal.excuse(),
 }
 
 

@@ -22,7 +22,7 @@ from sandboxes.providers import ProviderSettings
 from workorders import queue, wiring
 from workorders.management.gateway import GatewayKeeper
 from workorders.models.clock import database_now
-from workorders.workflow_engine import recovery, workers
+from workorders.workflow_engine import recovery, withdrawals, workers
 
 logger = structlog.get_logger("workorders")
 BEAT_SECONDS = 2.0
@@ -105,6 +105,7 @@ class Housekeeper:
         workers.record_beat(self._name, share=share, running=0, started_at=self._started_at, gateway=gateway)
         recovery.end_leases_of_the_dead(settings.WORKORDERS_DATA_DIR)
         recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
+        withdrawals.issue_missing_task()
         oldest = queue.oldest_waiting_ticket()
         if oldest is None:
             self._waiting = None

@@ -67,6 +67,9 @@ class AgentWorkOrder(models.Model):
     error_category = models.CharField(max_length=60, null=True, blank=True)
     error_advice = RedactedTextField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_claims = models.PositiveIntegerField(
+        default=0, help_text="claims that had only to cancel; each but the last has lost its worker"
+    )
 
     waiting_reason = models.CharField(max_length=30, choices=choices(WaitingReason), blank=True)
     waiting_until = models.DateTimeField(null=True, blank=True, help_text="empty: until a person acts")
@@ -251,6 +254,7 @@ class AgentWorkOrder(models.Model):
             fence=fence,
             claim_epoch=F("claim_epoch") + 1,
             cancel_requested_at=None,
+            cancel_claims=0,
             execution_completed_at=Now(),
             **RELEASED,
         )

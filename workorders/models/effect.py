@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
+from workorders.models.clock import database_now
 from workorders.states import MAY_BE_THERE, EffectKind, EffectState
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ class OutsideEffect(models.Model):
     """`key` tells it from others of its kind: a commit, a branch, a marker.
 
     `settled`: part of a delivery that completed; until then a cancelled order takes its pull request back.
-    `number` and `address` are those GitHub gave it.
+    `number` and `address` are those GitHub gave it. `withdrawals`: how often it was tried to take it back;
+    `withdraw_at`: when the next try is due, or the present one is over at the latest; empty while owed: a person must.
     """
 
     agent_work_order = models.ForeignKey(
@@ -35,9 +37,16 @@ class OutsideEffect(models.Model):
     planned_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     confirmed_at = models.DateTimeField(null=True, blank=True)
+    withdrawals = models.PositiveIntegerField(default=0)
+    withdraw_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["pk"]
+        indexes = [
+            models.Index(
+                fields=["withdraw_at"], name="effect_to_withdraw", condition=Q(withdraw_at__isnull=False)
+            )
+        ]
         constraints = [
             models.UniqueConstraint(fields=["agent_work_order", "kind", "key"], name="effect_once"),
             models.CheckConstraint(
@@ -61,3 +70,9 @@ def open_pull_requests(order: "AgentWorkOrder") -> models.QuerySet[OutsideEffect
         settled=False,
         state__in=sorted(MAY_BE_THERE),
     )
+
+
+def is_being_withdrawn(order: "AgentWorkOrder") -> bool:
+    """Whether GitHub is asked at this moment to close the order's pull request."""
+    tried = open_pull_requests(order).filter(state=EffectState.UNDOING, withdraw_at__gt=database_now())
+    return tried.exists()

@@ -51,6 +51,8 @@ _SENTENCES = {
     "github_pull_request_updated": "Pull request updated: {pull_request_url}",
     "github_pull_request_reopened": "Pull request opened again: {pull_request_url}",
     "github_pull_request_left_closed": "Pull request left closed, as somebody closed it: {pull_request_url}",
+    "github_pull_request_withdrawn": "Pull request closed, as the work order was cancelled: {pull_request_url}",
+    "github_pull_request_not_withdrawn": "{error} {error_advice}",
     "github_pull_request_found": "Pull request found: {pull_request_url}",
     "github_issue_commented": "Commented on issue #{issue_number}: {comment_url}",
     "github_issue_read": "Read issue #{issue_number}: {title}",

@@ -90,6 +90,12 @@ class OrderState:
         return next((phase for phase in self.phases if phase.status == "failed"), None)
 
     @property
+    def error_title(self) -> str:
+        if self.order.status != AgentWorkOrderStatus.FAILED:
+            return "Cancelled, with something left to do"
+        return f"{self.failed_phase.title} failed" if self.failed_phase else "The work order failed"
+
+    @property
     def commits_left_out(self) -> int:
         return max(0, self.order.git_commit_count - len(self.commits))
 

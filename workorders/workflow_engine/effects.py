@@ -11,10 +11,13 @@ from typing import Any
 from django.db.models import F
 
 from github_app.errors import GitHubError, may_be_done
+from sandboxes.errors import ExpectedError
+from workorders.errors import PullRequestLeftOpen
 from workorders.models import AgentWorkOrder, OutsideEffect
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
-from workorders.states import EffectKind, EffectState
+from workorders.states import WITHDRAWAL_OWED, EffectKind, EffectState
+from workorders.workflow_engine import withdrawals
 from workorders.workflow_engine.journal import StepJournal
 
 
@@ -31,8 +34,13 @@ class Effect:
 
     @property
     def was_asked_for(self) -> bool:
-        """Its answer was lost, or the worker with it."""
-        return self.state in {EffectState.SENT, EffectState.UNKNOWN}
+        """Its answer was lost, or the worker with it, or it was not taken back yet."""
+        return self.state in {EffectState.SENT, EffectState.UNKNOWN, *WITHDRAWAL_OWED}
+
+    @property
+    def was_cancelled(self) -> bool:
+        """We closed it, or may have: not a person."""
+        return self.state in {EffectState.UNDONE, *WITHDRAWAL_OWED}
 
 
 class EffectLedger:
@@ -86,6 +94,10 @@ class EffectLedger:
     def open_pull_requests(self) -> tuple[Effect, ...]:
         """Those that a cancelled order has to take back."""
         return self._journal.fenced(lambda order: tuple(_value(row) for row in open_pull_requests(order)))
+
+    def owe(self, effect: Effect, reason: ExpectedError | str) -> PullRequestLeftOpen:
+        """It could not be taken back now; the order is cancelled all the same. What a person reads of it."""
+        return self._journal.fenced(lambda order: withdrawals.owe(order.pk, effect.pk, reason, tries=1))
 
     def undo(self, effect: Effect) -> None:
         rows = OutsideEffect.objects.filter(pk=effect.pk)

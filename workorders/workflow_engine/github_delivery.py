@@ -9,12 +9,14 @@ import hashlib
 from github_app.errors import GitHubError
 from github_app.references import RepositoryReference
 from github_app.types import GitHubPullRequest
+from sandboxes.errors import ExpectedError
 from workorders.states import EffectKind, EffectState
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepStopped, StopCause
 from workorders.workflow_engine.effects import Effect, EffectLedger, asking
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
 from workorders.workflow_engine.retries import decide
+from workorders.workflow_engine.withdrawals import take_back
 
 
 class GitHubDelivery:
@@ -85,7 +87,7 @@ class GitHubDelivery:
         if found.state == "merged":
             return found
         if found.state == "closed":
-            if effect.state != EffectState.UNDONE and found.head_sha == self._order.head_sha:
+            if not effect.was_cancelled and found.head_sha == self._order.head_sha:
                 # a person closed it and nothing is new
                 self._step.log.warning(
                     "github_pull_request_left_closed", pull_request_url=found.pull_request_url
@@ -158,31 +160,30 @@ class GitHubDelivery:
     # --- a cancelled order ---
 
     def withdraw(self) -> None:
-        """Close what a delivery opened that did not come to its end; where GitHub is away, the log says so."""
+        """Close what a delivery opened that did not come to its end; where that cannot be now, it is owed."""
         for effect in self._ledger.open_pull_requests():
             try:
-                found = self._find(effect)
-                if found is not None and found.state == "open":
-                    self._step.parts.pull_requests.update_pull_request(
-                        self._reference, found.pull_request_number, state="closed"
-                    )
-                    self._step.log.info(
-                        "github_pull_request_withdrawn", pull_request_url=found.pull_request_url
-                    )
-            except GitHubError as error:
-                self._step.log.error(
-                    "github_pull_request_not_withdrawn",
-                    git_branch_name=self._order.git_branch_name,
-                    error=str(error),
-                    error_advice="Close the branch's pull request on GitHub, should there be one.",
-                )
-            self._ledger.undo(effect)
+                url = take_back(self._step.parts, self._order, effect.number)
+            except ExpectedError as error:
+                self._owe(effect, error)
+            else:
+                self._ledger.undo(effect)
+                if url:
+                    self._step.log.info("github_pull_request_withdrawn", pull_request_url=url)
 
-    def _find(self, effect: Effect) -> GitHubPullRequest | None:
-        clients = self._step.parts.pull_requests
-        if effect.number is not None:
-            return clients.read_pull_request(self._reference, effect.number)
-        return clients.find_pull_request_again(self._reference, self._order.git_branch_name)
+    def owe_withdrawal(self, reason: str) -> None:
+        """Leave to others what `withdraw` does."""
+        for effect in self._ledger.open_pull_requests():
+            self._owe(effect, reason)
+
+    def _owe(self, effect: Effect, reason: ExpectedError | str) -> None:
+        error = self._ledger.owe(effect, reason)
+        self._step.log.warning(
+            "github_pull_request_not_withdrawn",
+            git_branch_name=self._order.git_branch_name,
+            error=str(error),
+            error_advice=error.advice,
+        )
 
 
 def _same_lines(text: str) -> str:

@@ -112,7 +112,10 @@ class StepJournal:
         def begin() -> tuple[StepPlan, int | None]:
             order = self.claim.lock()
             plan = plan_step(order)
-            return plan, None if plan.cancel_requested else self._open_run(order, plan)
+            if plan.cancel_requested:
+                self.claim.write(cancel_claims=F("cancel_claims") + 1)
+                return plan, None
+            return plan, self._open_run(order, plan)
 
         plan, self._run_pk = self._transaction(begin)
         return plan
@@ -351,6 +354,8 @@ class StepJournal:
         message = storable(str(error))[:4000]
 
         def write(order: AgentWorkOrder) -> None:
+            if error.category == WORKER_LOST:
+                queue.ask_for_recovery()  # nothing was removed
             if order.cancel_requested_at is not None:
                 self._close_run(PhaseRunStatus.FAILED, error_message=message, error_category=error.category)
                 self._cancel(order)
@@ -396,10 +401,15 @@ class StepJournal:
 
         self._end(write)
 
-    def finish_cancelled(self) -> None:
-        """The agent is gone, and so is the pull request of an unfinished delivery."""
+    def finish_cancelled(self, *, leave_place: bool = False) -> None:
+        """The agent is gone, and so is the pull request of an unfinished delivery, or it is owed.
+
+        `leave_place`: the place to work is still there, and recovery's.
+        """
 
         def write(order: AgentWorkOrder) -> None:
+            if leave_place:
+                queue.ask_for_recovery()
             close_open_runs(order, PhaseRunStatus.CANCELLED)
             order.finish_cancelled(by=self.claim.owner, fence=self.claim.fence)
 

@@ -82,10 +82,8 @@ class Orchestrator:
     def _stopped(self) -> None:
         match self._step.control.cause:
             case StopCause.CANCEL:
-                self._remove_place()
-                with finishing_within(_WITHDRAW_SECONDS):
-                    self._github.withdraw()
-                self._step.journal.finish_cancelled()
+                both(self._withdraw, self._remove_place)
+                self._step.journal.finish_cancelled(leave_place=self._is_deadly)
             case StopCause.DRAIN:
                 self._step.log.info("workflow_step_put_back", phase=self._step.plan.phase)
                 self._step.journal.put_back("The worker was stopped; the step goes on elsewhere.")
@@ -93,6 +91,13 @@ class Orchestrator:
                 self._step.journal.put_back(
                     "The worker was out of touch with the database; the step goes on elsewhere."
                 )
+
+    def _withdraw(self) -> None:
+        if self._is_deadly:
+            self._github.owe_withdrawal("the worker died before it could be closed.")
+            return
+        with finishing_within(_WITHDRAW_SECONDS):
+            self._github.withdraw()
 
     def _waits(self, wait: Wait) -> None:
         if self._step.control.cause is not None:
@@ -119,7 +124,7 @@ class Orchestrator:
         self._step.journal.fail_step(self._step.plan, error)
 
     def _remove_place(self) -> None:
-        """What may have killed the workers is left to recovery, which belongs to no step."""
+        """What may have killed the workers is left to recovery, which belongs to no step; the journal asks for it."""
         if not self._is_deadly:
             self._workplace.remove()
 

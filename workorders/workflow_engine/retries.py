@@ -110,6 +110,7 @@ RULES: dict[str, ErrorRule] = {
     "github_token_invalid": ErrorRule(K.OPERATOR),
     "github_unavailable": ErrorRule(K.GITHUB, 5, (2.0, 10.0, 30.0, 120.0)),
     "issue_not_found": ErrorRule(K.USER),
+    "pull_request_left_open": ErrorRule(K.GITHUB, 60, (10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)),
     "push_permission_missing": ErrorRule(K.OPERATOR),
     # places to work, and this server
     "database_unavailable": ErrorRule(K.DATABASE, 5, _PATIENTLY),

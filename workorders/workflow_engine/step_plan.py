@@ -28,8 +28,8 @@ class StepPlan:
     the agent session of its earlier attempt (for a follow-up: the order's last session), and `session_host`
     where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt that may
     not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier claims
-    that were only to cancel the order, which opens no run, and did not come to that: their workers died, as far as
-    can be told.
+    that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
+    cancel opens no run.
     """
 
     order: AgentWorkOrder
@@ -112,16 +112,9 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
         so_far=_so_far(order) if runs and kind is not StepKind.DELIVERY else (),
         cancel_requested=order.cancel_requested_at is not None,
-        cancels_lost=_cancels_lost(order, runs),
+        cancels_lost=order.cancel_claims,
         runs=runs,
     )
-
-
-def _cancels_lost(order: AgentWorkOrder, runs: tuple[PhaseRun, ...]) -> int:
-    """Claims between the last run's and this one."""
-    if order.cancel_requested_at is None:
-        return 0
-    return max(order.claim_epoch - (runs[-1].claim_epoch if runs else 0) - 1, 0)
 
 
 def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from django.conf import settings
 from workorders import wiring
 from workorders.management.database import DatabaseCommand
 from workorders.workflow_engine.recovery import recover
+from workorders.workflow_engine.withdrawals import withdraw_owed
 
 
 class Command(DatabaseCommand):
-    help = "Issue missing tickets and remove what no live order owns."
+    help = "Issue missing tickets, remove what no live order owns, close what cancelled orders left open."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -25,7 +26,10 @@ class Command(DatabaseCommand):
             dry_run=dry_run,
             may_remove=wiring.may_remove_sandbox,
         )
+        closed = () if dry_run else withdraw_owed(wiring.engine_parts())
         would = "would be " if dry_run else ""
         self.stdout.write(f"tickets {would}issued: {report.tickets_issued}")
         self.stdout.write(f"orders {would}cancelled: {', '.join(report.orders_cancelled) or 'none'}")
         self.stdout.write(f"leftovers {would}removed: {', '.join(report.leftovers) or 'none'}")
+        if closed:
+            self.stdout.write(f"pull requests closed of: {', '.join(closed)}")
