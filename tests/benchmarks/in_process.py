@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import django
 from django.conf import settings
@@ -49,15 +48,18 @@ def make_measured_order() -> "AgentWorkOrder":
 
 def fill(order: "AgentWorkOrder", wanted: int) -> None:
     """Copies of the order until there are `wanted`, or the surplus of earlier measurements removed."""
+    from workorders.models.agent_work_order import new_agent_work_order_id  # only now: see above
+
     rows = type(order)._default_manager
     surplus = rows.exclude(pk=order.pk).order_by("pk").values_list("pk", flat=True)
     rows.filter(pk__in=list(surplus[: max(0, rows.count() - wanted)])).delete()
     columns = [field.attname for field in order._meta.concrete_fields if not field.primary_key]
     same = {name: getattr(order, name) for name in columns}
-    copies = []
-    for _ in range(wanted - rows.count()):
-        name = f"wo-{uuid4().hex[:8]}"
-        copies.append(type(order)(**{**same, "agent_work_order_id": name, "git_branch_name": f"feat-{name}"}))
+    names = {new_agent_work_order_id() for _ in range(wanted - rows.count())}
+    copies = [
+        type(order)(**{**same, "agent_work_order_id": name, "git_branch_name": f"feat-{name}"})
+        for name in names
+    ]
     rows.bulk_create(copies, batch_size=200)
 
 
