@@ -125,7 +125,7 @@ class RepositoryMirror:
 
     def _create(self) -> None:
         if self.path.is_dir():
-            make_frame(self.path)
+            make_frame(self.path, self._git)
             return
         fresh = self.path.with_name(f"{self.path.name}.{uuid4().hex}")
         fresh.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

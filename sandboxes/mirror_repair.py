@@ -15,8 +15,6 @@ from urllib.parse import unquote
 from sandboxes.git import RemoteRepository, TrustedGit
 
 TRACKING = "refs/remotes/origin/"
-_HEAD = "ref: refs/heads/main\n"
-_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _PIECE_BYTES = 1024 * 1024
 _SECONDS = 300.0
 
@@ -50,7 +48,7 @@ def is_sound(path: Path, git: TrustedGit) -> bool:
 
 def repair(path: Path, git: TrustedGit, remote: RemoteRepository) -> Repair:
     """Raises typed `GitError`s where the remote cannot be read; what was done by then stays done."""
-    make_frame(path)
+    make_frame(path, git)
     set_aside = tuple(_set_aside(path, git))
     refs = _refs(path, git)
     known = git.known_commits(path, list(refs.values()))
@@ -63,14 +61,13 @@ def repair(path: Path, git: TrustedGit, remote: RemoteRepository) -> Repair:
     return Repair(set_aside, _keep_or_drop(path, git, refs, tipless))
 
 
-def make_frame(path: Path) -> None:
-    """What `git init` would have written beside objects and refs, unless it is there."""
+def make_frame(path: Path, git: TrustedGit) -> None:
+    """What `git init` writes beside objects and refs, anew where it is damaged."""
     if has_frame(path):
         return
-    for folder in ("objects/pack", "objects/info", "refs"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
-    (path / "HEAD").write_text(_HEAD)
-    (path / "config").write_text(_CONFIG)
+    for name in ("HEAD", "config"):
+        (path / name).unlink(missing_ok=True)
+    git.run("init", "--quiet", "--bare", "--template=", str(path))
 
 
 def _set_aside(path: Path, git: TrustedGit) -> Iterator[str]:
