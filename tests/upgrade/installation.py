@@ -92,9 +92,9 @@ def _rename_host(database_url: str, file: Path, old: str) -> None:
         ),
     )
     if database_url:
-        with psycopg.connect(database_url, autocommit=True) as connection:
+        with psycopg.connect(database_url, autocommit=True) as postgres:
             for statement, values in statements:
-                connection.execute(statement.replace("?", "%s"), values)
+                postgres.execute(statement.replace("?", "%s"), values)
         return
     with closing(sqlite3.connect(file)) as connection, connection:
         for statement, values in statements:

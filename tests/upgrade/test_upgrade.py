@@ -61,7 +61,8 @@ def _same(before: Json, now: Json) -> None:
 def _finish(server: LiveServer, old: Installation) -> None:
     waiting = old.id_of("waiting")
     answer = server.http.post(
-        f"/api/agent-work-orders/{waiting}/approve", json={"git_commit_sha": server.order(waiting)["approval_sha"]}
+        f"/api/agent-work-orders/{waiting}/approve",
+        json={"git_commit_sha": server.order(waiting)["approval_sha"]},
     )
     assert answer.status_code == 202, answer.text
     for name in UNFINISHED:
