@@ -169,12 +169,14 @@ class AgentStep:
                     place.mirror.path, base=place.base_sha, head=place.start_sha
                 )
                 so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
+        follow_up = self._step.plan.follow_up
+        written = self._step.journal.written_request(follow_up.pk if follow_up else None)
         return RequestTexts(
-            initial_prompt=order.initial_prompt,
+            initial_prompt=written.initial_prompt,
             issue_number=order.github_issue_number or "",
-            issue_title=order.github_issue_title,
-            issue_body=order.github_issue_body,
-            follow_up=self._step.plan.follow_up.text if self._step.plan.follow_up else "",
+            issue_title=written.issue_title,
+            issue_body=written.issue_body,
+            follow_up=written.follow_up,
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
         )

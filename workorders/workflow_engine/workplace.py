@@ -19,6 +19,7 @@ from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
 from workorders.model_gateway.access import AgentCredential
+from workorders.models.written_text import shown
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
@@ -118,9 +119,10 @@ class Workplace:
             require_push(found)
         if order.github_issue_number and not order.github_issue_title:
             issue = self._step.parts.issues.read_issue(self.reference, order.github_issue_number)
-            order.github_issue_title, order.github_issue_body = issue.issue_title, issue.issue_body
-            self._step.journal.update_order(
-                github_issue_title=issue.issue_title, github_issue_body=issue.issue_body
+            self._step.journal.record_issue(issue.issue_title, issue.issue_body)
+            order.github_issue_title, order.github_issue_body = (
+                shown(issue.issue_title),
+                shown(issue.issue_body),
             )
             self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
 
