@@ -20,6 +20,7 @@ from workorders.agent_executor.failures import budget_failure, explained_by_mode
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
+from workorders.models.written_text import written_request
 from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.inspection import Inspector
@@ -170,7 +171,8 @@ class AgentStep:
                 )
                 so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
         follow_up = self._step.plan.follow_up
-        written = self._step.journal.written_request(follow_up.pk if follow_up else None)
+        prompt_pk = follow_up.pk if follow_up else None
+        written = self._step.journal.fenced(lambda row: written_request(row.pk, prompt_pk=prompt_pk))
         return RequestTexts(
             initial_prompt=written.initial_prompt,
             issue_number=order.github_issue_number or "",

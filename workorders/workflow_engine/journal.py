@@ -25,7 +25,6 @@ from workorders.models.effect import open_pull_requests
 from workorders.models.logs import LogEvent, append_log_events, record_order_event, storable
 from workorders.models.model_access import new_step_token
 from workorders.models.phase_run import WORKER_LOST
-from workorders.models.written_text import WrittenRequest, keep_issue, shown, written_request
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
@@ -191,19 +190,6 @@ class StepJournal:
 
     def update_order(self, **changes: Any) -> None:
         self._transaction(lambda: self.claim.write(**changes))
-
-    def record_issue(self, title: str, body: str) -> None:
-        """The issue's texts as GitHub gave them, once for each order: shown masked, told to the agent as written."""
-
-        def write() -> None:
-            self.claim.write(github_issue_title=shown(title), github_issue_body=shown(body))
-            keep_issue(self.claim.pk, title=title, body=body)
-
-        self._transaction(write)
-
-    def written_request(self, prompt_pk: int | None) -> WrittenRequest:
-        """What people asked for, to the letter, with the follow-up that is carried out: for the agent only."""
-        return self._transaction(lambda: written_request(self.claim.pk, prompt_pk=prompt_pk))
 
     def record_place(
         self,

@@ -14,9 +14,10 @@ from workorders.workflow_engine.phase_tracker import StepSpan
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A person's prompt that this step carries out; its text is read where the agent is told it."""
+    """A person's prompt that this step carries out; `text` as it is shown, the agent is told what was written."""
 
     pk: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         kind=kind,
         phase=phase,
         step=step,
-        follow_up=FollowUp(prompt.pk) if prompt else None,
+        follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
         attempt=failures + lost + 1,
         workers_lost=lost,
         waited=_waited(recent),
