@@ -19,7 +19,7 @@ from tests.api.conftest import Api, problem
 from tests.factories import SHA, make_order
 from workorders import redaction, services
 from workorders.errors import RequestHoldsSecret
-from workorders.held_secrets import HeldSecret, held_secrets
+from workorders.held_secrets import HeldSecret, held_secrets, require_no_secrets
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord
 from workorders.models.written_text import WrittenText, keep_issue, shown, written_request
 
@@ -151,9 +151,23 @@ def test_no_other_field_takes_one(api: Api, field: str) -> None:
     assert everything() == before
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/agent-work-orders/{KEY}",
+        "/agent-work-orders?repository_url=" + KEY,
+        "/agent-work-orders?status=" + KEY,
+    ],
+)
+def test_no_problem_repeats_one(api: Api, path: str) -> None:
+    response = api.client.get(f"/api{path}")
+    assert response.status_code in {404, 422}
+    assert KEY not in response.content.decode()
+
+
 def test_several_are_told_together_and_bounded() -> None:
     with pytest.raises(RequestHoldsSecret) as caught:
-        services.require_no_secrets(initial_prompt="\n".join([TOKEN] * 9))
+        require_no_secrets(initial_prompt="\n".join([TOKEN] * 9))
     assert str(caught.value).count("holds") == 5
     assert "and 4 more" in str(caught.value)
 
@@ -258,6 +272,7 @@ def test_a_secret_of_the_server_in_an_issue_is_not_told_to_the_agent() -> None:
     written = written_request(order.pk, prompt_pk=None)
     assert written.issue_title == f"Broken {TOKEN}"
     assert written.issue_body == "postgres://a:hunter2@h [redacted: MODEL_KEY]\r\n"
+    assert KEY not in everything()
 
 
 def test_an_order_from_before_keeps_what_was_stored() -> None:

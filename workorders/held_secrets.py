@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workorders.errors import RequestHoldsSecret
 from workorders.redaction import current
 from workorders.token_shapes import REFUSED, is_example
 
@@ -24,6 +25,7 @@ _NO_PASSWORD = re.compile(
     r"pass|secret|change|example|placeholder|\$|\{|%\(|\*\*|xxxx|your|hunter", re.IGNORECASE
 )
 _FEWEST_DIFFERENT = 10
+_NAMED_SECRETS = 5
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,15 @@ def _is_earnest(password: str) -> bool:
     kinds = (str.islower, str.isupper, str.isdigit)
     mixed = all(any(kind(character) for character in password) for kind in kinds)
     return mixed and len(set(password)) >= _FEWEST_DIFFERENT and _NO_PASSWORD.search(password) is None
+
+
+def require_no_secrets(**texts: str) -> None:
+    """Raises `RequestHoldsSecret` for the first of the named texts that holds one, with its lines and kinds."""
+    for name, text in texts.items():
+        if found := held_secrets(text):
+            words = "; ".join(secret.words for secret in found[:_NAMED_SECRETS])
+            more = f"; and {len(found) - _NAMED_SECRETS} more" if len(found) > _NAMED_SECRETS else ""
+            raise RequestHoldsSecret(
+                name,
+                f"{words[0].upper()}{words[1:]}{more}. Nothing was stored; put a placeholder in its place.",
+            )

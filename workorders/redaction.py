@@ -140,9 +140,9 @@ class Redactor:
         for needle in self.needles:
             if (not needle.guard or needle.guard in text) and (at := text.find(needle.text)) >= 0:
                 found[needle.name] = min(at, found.get(needle.name, at))
-        for needle in self._wrapped_in(text):
-            if needle.name not in found and (match := needle.wrapped.search(text)):
-                found[needle.name] = match.start()
+        for wrapped in self._wrapped_in(text):
+            if wrapped.name not in found and (match := wrapped.wrapped.search(text)):
+                found[wrapped.name] = match.start()
         return sorted((at, name) for name, at in found.items())
 
     def _wrapped_in(self, text: str) -> list[Needle]:

@@ -29,10 +29,9 @@ from workorders.errors import (
     ConflictError,
     IdempotencyConflict,
     InvalidInput,
-    RequestHoldsSecret,
     WorkOrderNotFound,
 )
-from workorders.held_secrets import held_secrets
+from workorders.held_secrets import require_no_secrets
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.clock import database_now
@@ -55,7 +54,6 @@ logger = structlog.get_logger(__name__)
 
 VERIFY_TASK = "workorders.tasks.verify_repository"
 ISSUES_TASK = "workorders.tasks.refresh_issues"
-_NAMED_SECRETS = 5
 ASKED_SHORTLY = timedelta(seconds=20)  # how long a queued question counts as under way
 
 
@@ -96,18 +94,6 @@ def require_available_sandbox(sandbox_type: SandboxType) -> None:
             f"{sandbox_type} is not configured on this server (it needs {setting}); "
             "choose git_branch or git_worktree.",
         )
-
-
-def require_no_secrets(**texts: str) -> None:
-    """Raises `RequestHoldsSecret` for the first of the named texts that holds one, with its lines and kinds."""
-    for name, text in texts.items():
-        if found := held_secrets(text):
-            words = "; ".join(secret.words for secret in found[:_NAMED_SECRETS])
-            more = f"; and {len(found) - _NAMED_SECRETS} more" if len(found) > _NAMED_SECRETS else ""
-            raise RequestHoldsSecret(
-                name,
-                f"{words[0].upper()}{words[1:]}{more}. Nothing was stored; put a placeholder in its place.",
-            )
 
 
 def require_acceptable(request: NewWorkOrder) -> None:

@@ -72,10 +72,14 @@ def shown(text: str) -> str:
 
 
 def keep_written(order_pk: int, part: TextPart, text: str, *, prompt_pk: int | None = None) -> None:
-    """Beside the row whose column has `shown(text)`, in its transaction; the part must not be kept yet."""
+    """Beside the row whose column has `shown(text)`, in its transaction; the part must not be kept yet.
+
+    Secrets of this server are in no row: what people send is refused for them, and an issue may hold one all the same.
+    """
     if shown(text) != text:
+        kept = current().without_known(text)
         WrittenText.objects.create(
-            agent_work_order_id=order_pk, agent_prompt_id=prompt_pk, part=part, text=text
+            agent_work_order_id=order_pk, agent_prompt_id=prompt_pk, part=part, text=kept
         )
 
 
@@ -89,10 +93,7 @@ def keep_issue(order_pk: int, *, title: str, body: str) -> None:
 
 @dataclass(frozen=True)
 class WrittenRequest:
-    """All that an order asks for, as it was written, but for secrets of this server, which no agent gets.
-
-    Those are refused in what people send; an issue may hold one all the same.
-    """
+    """All that an order asks for, as it was written, but for secrets of this server, which no agent gets."""
 
     initial_prompt: str = field(repr=False)
     issue_title: str = field(repr=False)

@@ -122,13 +122,7 @@ class Workplace:
             require_push(found)
         if order.github_issue_number and not order.github_issue_title:
             issue = self._step.parts.issues.read_issue(self.reference, order.github_issue_number)
-            self._step.journal.record_issue(issue.issue_title, issue.issue_body)
-            order.github_issue_title, order.github_issue_body = (
-                shown(issue.issue_title),
-                shown(issue.issue_body),
-            )
-            title = order.github_issue_title
-            self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=title)
+            self._record_issue(issue)
 
     def _record_issue(self, issue: GitHubIssue) -> None:
         """As it is shown in the order's row, and as it was written beside it."""
@@ -144,6 +138,8 @@ class Workplace:
 
         journal.fenced(write)
         order.github_issue_title, order.github_issue_body = columns.values()
+        title = order.github_issue_title
+        self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=title)
         if current().places(f"{issue.issue_title}\n{issue.issue_body}"):
             self._step.log.warning("github_issue_secret_withheld", issue_number=issue.issue_number)
 
