@@ -15,6 +15,7 @@ from django.test import Client, RequestFactory
 from django.utils.html import escape
 from django.views.debug import technical_500_response
 
+from sandboxes.kinds import SandboxType
 from tests.api.conftest import Api, problem
 from tests.factories import SHA, make_order
 from workorders import redaction, services
@@ -22,6 +23,7 @@ from workorders.errors import RequestHoldsSecret
 from workorders.held_secrets import HeldSecret, held_secrets, require_no_secrets
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord
 from workorders.models.written_text import WrittenText, keep_issue, shown, written_request
+from workorders.workflow_definitions import AgentWorkflowType
 
 pytestmark = pytest.mark.django_db
 KEY = "Vx7kQ2mPz9TnR4wLsB8cYd3FhJ6gA1eU"  # no shape of any provider
@@ -145,7 +147,8 @@ def test_so_does_a_follow_up_and_a_key_that_was_used(api: Api) -> None:
 def test_no_other_field_takes_one(api: Api, field: str) -> None:
     before = everything()
     value = f"https://x:{TOKEN}@github.com/octo/spoon" if field == "repository_url" else TOKEN
-    response = api.create(**{field: value})
+    changes: dict[str, Any] = {field: value}
+    response = api.create(**changes)
     assert response.status_code == 422
     assert TOKEN not in response.content.decode()
     assert everything() == before
@@ -307,9 +310,9 @@ def test_a_debug_page_shows_no_secret(settings: Any) -> None:
 def test_no_value_that_holds_the_request_shows_it_when_it_is_printed() -> None:
     request = services.NewWorkOrder(
         services.parse_repository("octo/spoon"),
-        "git_branch",
-        "agent_workflow_plan",
-        initial_prompt="hunter2",  # type: ignore[arg-type]  # of no matter
+        SandboxType.GIT_BRANCH,
+        AgentWorkflowType.PLAN,
+        initial_prompt="hunter2",
     )
     order = make_order(initial_prompt="hunter2")
     assert "hunter2" not in repr(request) + repr(written_request(order.pk, prompt_pk=None)) + repr(order)
