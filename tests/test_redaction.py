@@ -142,6 +142,11 @@ def test_well_known_tokens(shape: redaction.Shape) -> None:
         ("amqp://guest:x@queue", ":x"),
         ("see postgres://app:hunter2hun", "hunter2hun"),  # cut off in front of the at sign
         ("see postgres://app:hunter2hun … [truncated] more", "hunter2hun"),
+        ("jdbc:postgresql://db/app?user=app&password=hunter2hunter2&ssl=true", "hunter2"),
+        ("Server=db;User Id=sa;Password=hunter2hunter2;Encrypt=no", "hunter2"),
+        ("host=db port=5432 user=app password=hunter2hunter2 dbname=app", "hunter2"),
+        ("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n" + "lQOYBGPq3dEBCADh\n" * 3, "lQOYBGPq3dEBCADh"),
+        ("AKIA0189QWERTYUIOP01", "QWERTY"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtn"),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3In0.SflKxwRJSMeKKF2QT4fwpM", "SflKxw"),
     ],
@@ -167,6 +172,19 @@ EXAMPLES = [
     "-----BEGIN PRIVATE KEY-----\nEXAMPLEKEYEXAMPLEKEYEXAMPLEKEYEXAMPLEKEYEXAMPLEKEY\n-----END PRIVATE KEY-----",
     "-----BEGIN RSA PRIVATE KEY-----\n" + "x" * 64 + "\n-----END RSA PRIVATE KEY-----",
 ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=get_password()",
+        "f(user=name, password=word)",
+        "?password=${PASSWORD}",
+        "host=db; password: no",
+    ],
+)
+def test_code_that_has_no_password_stays_readable(text: str) -> None:
+    assert Redactor({}).redact(text) == text
 
 
 @pytest.mark.parametrize("token", EXAMPLES)

@@ -38,8 +38,8 @@ SHAPES = (
     Shape("GitLab token", "glpat-", rf"{_START}glpat-[A-Za-z0-9_-]{{20,64}}"),
     Shape("Anthropic key", "sk-ant-", rf"{_START}sk-ant-[A-Za-z0-9_-]{{24,255}}"),
     Shape("OpenAI key", "sk-", _OPENAI),
-    Shape("AWS key id", "AKIA", rf"{_START}AKIA[A-Z2-7]{{16}}(?![A-Za-z0-9])"),
-    Shape("AWS key id", "ASIA", rf"{_START}ASIA[A-Z2-7]{{16}}(?![A-Za-z0-9])"),
+    Shape("AWS key id", "AKIA", rf"{_START}AKIA[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
+    Shape("AWS key id", "ASIA", rf"{_START}ASIA[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
     Shape("Google key", "AIza", rf"{_START}AIza[0-9A-Za-z_-]{{35}}"),
     Shape("Slack token", "xox", rf"{_START}xox[abeoprs]-[A-Za-z0-9-]{{20,255}}"),
     Shape("Stripe key", "k_live_", rf"{_START}[rs]k_live_[0-9A-Za-z]{{20,255}}"),
@@ -51,8 +51,8 @@ SHAPES = (
     Shape("E2B key", "e2b_", rf"{_START}e2b_[0-9a-f]{{40}}"),
     Shape(
         "private key",
-        "PRIVATE KEY-----",
-        r"-----BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY-----[\s\\nr+]{1,8}[A-Za-z0-9+/=:, \\\r\n-]{40,}",
+        "PRIVATE KEY",
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?-----[\s\\nr+]{1,8}[A-Za-z0-9+/=:, \\\r\n-]{40,}",
     ),
     # In examples more often than in earnest, so it is masked and not held against a commit.
     Shape("password in a URL", "://", r"(?<=://)[^\s/:@'\"<>]{0,100}:[^\s/'\"<>]{1,200}(?=@)", blocks=False),
@@ -71,7 +71,19 @@ _AWS_SECRETS = tuple(
 _JSON_WEB_TOKEN = Shape(
     "JSON web token", "eyJ", rf"{_START}eyJ[\w-]{{8,4000}}\.eyJ[\w-]{{8,4000}}\.[\w-]{{8,2000}}", blocks=False
 )
-ALL_SHAPES = (*SHAPES, *_AWS_SECRETS, _JSON_WEB_TOKEN)
+# As drivers write addresses: `…?user=a&password=b`, `Server=a;Password=b`, `host=a user=b password=c`.
+_WORD = r"=[^\s,()]{1,100} "
+_CONNECTIONS = tuple(
+    Shape(
+        "password in a connection string",
+        word,
+        rf"(?:(?<=[?&;]{word})|\b(?:host|user|dbname|port|sslmode){_WORD}(?:\w{{1,30}}{_WORD}){{0,6}}{word})"
+        r"[^\s&;'\"<>${%\[]{3,200}",
+        blocks=False,
+    )
+    for word in ("password=", "Password=", "PASSWORD=", "Pwd=", "pwd=")
+)
+ALL_SHAPES = (*SHAPES, *_AWS_SECRETS, *_CONNECTIONS, _JSON_WEB_TOKEN)
 BLOCKING = tuple(shape for shape in SHAPES if shape.blocks)
 REFUSED = (*BLOCKING, *_AWS_SECRETS)  # in what a person asks for, who knows what it is
 
@@ -83,7 +95,7 @@ _PLACEHOLDER = re.compile(
 )
 _PREFIX = re.compile(r"[A-Za-z0-9]{2,10}[_-]")
 _FILLING = frozenset("xX0*.-_#")
-_PEM_HEADER = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_PEM_HEADER = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 
 
 def is_example(token: str) -> bool:
