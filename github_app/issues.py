@@ -14,7 +14,8 @@ from github_app.gh import PER_PAGE, GhCli, look_again, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue
 
-MAX_BODY_BYTES = 192 * 1024  # GitHub's 65,536 characters, up to three bytes each: no issue in any script is cut
+# GitHub's 65,536 characters, up to three bytes each, so that no issue in any script is cut.
+MAX_BODY_BYTES = 192 * 1024
 MAX_COMMENT_CHARACTERS = 65_536  # GitHub's own limit
 MARKER_SEARCH_PAGES = 5
 LISTING_PAGES = 5
