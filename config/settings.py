@@ -235,6 +235,7 @@ GH_TOKEN = env.gh_token
 GH_HOST = env.gh_host
 GH_CONFIG_DIR = env.gh_config_dir
 
+DEFAULT_EXCEPTION_REPORTER = "config.reports.MaskedReporter"
 LOGGING_CONFIG = None
 configure_logging(
     log_format=env.log_format or ("console" if DEBUG else "json"),

@@ -20,6 +20,7 @@ from workorders.agent_executor.failures import budget_failure, explained_by_mode
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
+from workorders.models.written_text import written_request
 from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.inspection import Inspector
@@ -169,12 +170,15 @@ class AgentStep:
                     place.mirror.path, base=place.base_sha, head=place.start_sha
                 )
                 so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
+        follow_up = self._step.plan.follow_up
+        prompt_pk = follow_up.pk if follow_up else None
+        written = self._step.journal.fenced(lambda row: written_request(row.pk, prompt_pk=prompt_pk))
         return RequestTexts(
-            initial_prompt=order.initial_prompt,
+            initial_prompt=written.initial_prompt,
             issue_number=order.github_issue_number or "",
-            issue_title=order.github_issue_title,
-            issue_body=order.github_issue_body,
-            follow_up=self._step.plan.follow_up.text if self._step.plan.follow_up else "",
+            issue_title=written.issue_title,
+            issue_body=written.issue_body,
+            follow_up=written.follow_up,
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
         )
