@@ -192,6 +192,7 @@ WORKORDERS_AUTH = env.auth
 WORKORDERS_ADMIN_PATH = env.admin_path
 WORKORDERS_WORKERS = env.workers
 WORKORDERS_WORKER_PROCESSES = env.worker_processes
+WORKORDERS_STARTS_AT_ONCE = env.starts
 WORKORDERS_LEASE_SECONDS = env.lease_seconds
 WORKORDERS_DRAIN_SECONDS = env.drain_seconds
 WORKORDERS_CRASH_AT = env.crash_at

@@ -65,10 +65,12 @@ def _supervise(owner: str, share: int, rank: int) -> None:
             beat=lambda running: workers.record_beat(
                 owner, share=parts.settings.share, running=running, started_at=started_at
             ),
+            tick=queue.supervisor_ticks.ticker(rank, os.getpid()),
             guard=guard,
             rank=rank,
         ).run()
     finally:
+        queue.supervisor_ticks.forget(rank)
         process.guarded_by(None)
         guard.close()
         database.close()

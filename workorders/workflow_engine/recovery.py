@@ -26,7 +26,7 @@ from workorders.models.effect import open_pull_requests
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import ACTIVE, PhaseRunStatus
 from workorders.workflow_engine import lease, workers
-from workorders.workflow_engine.journal import close_open_runs
+from workorders.workflow_engine.journal import close_open_runs, close_replaced_runs
 from workorders.workflow_engine.retries import RULES
 
 logger = structlog.get_logger("workorders")
@@ -113,13 +113,15 @@ def _identifiers(orders: Iterable[AgentWorkOrder]) -> frozenset[str]:
 def end_leases_of_the_dead(data_dir: Path) -> None:
     """The steps of this host's workers that died need not wait for the whole lease."""
     folder = data_dir / "run"
-    for name in workers.dead_workers(folder):
+    for death in workers.dead_workers(folder):
+        if death.replaced:
+            close_replaced_runs(death.name, excused=death.excused)
         steps = lease.shorten(
-            owner=name, seconds=_FUNERAL_SECONDS, suspect_seconds=RULES[WORKER_LOST].delays_seconds[-1]
+            owner=death.name, seconds=_FUNERAL_SECONDS, suspect_seconds=RULES[WORKER_LOST].delays_seconds[-1]
         )
-        logger.warning("worker_died", worker=name, steps=steps)
-        workers.forget_worker(name)
-        workers.forget_death(folder, name)
+        logger.warning("worker_died", worker=death.name, steps=steps, replaced=death.replaced)
+        workers.forget_worker(death.name)
+        workers.forget_death(folder, death.name)
     lease.shorten_cancelled(seconds=_FUNERAL_SECONDS)
 
 
