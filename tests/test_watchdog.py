@@ -1,7 +1,6 @@
 """Late is not dead: supervisors that no longer turn are told from those that get no processor."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +125,12 @@ class _Cluster:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     monkeypatch.setattr(
         qcluster.logger, "error", lambda event, **fields: found.append({"event": event, **fields})
     )
-    yield found
+    return found
 
 
 def test_a_worker_is_replaced_and_told_of_once(

@@ -20,6 +20,7 @@ from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from sandboxes.registry import sweep_orphans
 from workorders import queue
+from workorders.errors import WorkOrderError
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
@@ -140,14 +141,19 @@ def _finish_abandoned_cancels(dry_run: bool) -> tuple[str, ...]:
     waiting = AgentWorkOrder.objects.filter(expired, status__in=ACTIVE, cancel_requested_at__isnull=False)
     found = []
     for pk in list(waiting.values_list("pk", flat=True)):
-        with transaction.atomic():
-            order = waiting.select_for_update().filter(pk=pk).first()
-            if order is not None and not open_pull_requests(order).exists():  # a worker takes that back first
-                found.append(order.agent_work_order_id)
-                if not dry_run:
-                    close_open_runs(order, PhaseRunStatus.CANCELLED)
-                    AgentWorkOrder.objects.filter(pk=pk).update(claim_epoch=F("claim_epoch") + 1)
-                    order.finish_cancelled(by="recovery")
+        try:
+            with transaction.atomic():
+                order = waiting.select_for_update().filter(pk=pk).first()
+                if (
+                    order is not None and not open_pull_requests(order).exists()
+                ):  # a worker takes that back first
+                    if not dry_run:
+                        close_open_runs(order, PhaseRunStatus.CANCELLED)
+                        AgentWorkOrder.objects.filter(pk=pk).update(claim_epoch=F("claim_epoch") + 1)
+                        order.finish_cancelled(by="recovery")
+                    found.append(order.agent_work_order_id)
+        except WorkOrderError as error:  # it changed at the same moment; the others must not wait for it
+            logger.warning("order_cancel_unfinished", order_pk=pk, error=str(error)[:300])
     return tuple(found)
 
 
