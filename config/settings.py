@@ -1,6 +1,7 @@
 """Django settings, derived from the typed environment; nothing here reads `os.environ`."""
 
 import shlex
+import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import dj_database_url
 from django.utils.csp import CSP
 
 from config import env as environment
-from config.logging import configure_logging
+from config.logging import configure_logging, log_stream
 from config.values import LOOPBACK_HOSTS
 
 env = environment.current()
@@ -241,4 +242,5 @@ configure_logging(
     log_format=env.log_format or ("console" if DEBUG else "json"),
     log_level=env.log_level,
     order_log_folder=env.data_dir / "logs" / "agent_work_orders",
+    stream=log_stream(sys.argv),
 )
