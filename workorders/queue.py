@@ -39,6 +39,7 @@ logger = structlog.get_logger(__name__)
 
 WORK_TASK = "workorders.tasks.work"
 RECOVERY_TASK = "workorders.tasks.recover"
+COLOUR_TASK = "workorders.tasks.colour_changes"
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 10
 _TURN_SECONDS = 0.6  # the sentinel waits half a second, and looks twenty times a second meanwhile
@@ -68,6 +69,11 @@ def wake_supervisors() -> None:
 def run_short_task(function: str, *arguments: int | str) -> None:
     """Queue a short task by dotted name; identifiers only, at most five minutes."""
     async_task(function, *arguments, save=False)
+
+
+def ask_for_colours(order_pk: int) -> None:
+    """For the diffs that were stored for the order; part of the caller's transaction."""
+    run_short_task(COLOUR_TASK, order_pk)
 
 
 def ask_for_recovery() -> None:
