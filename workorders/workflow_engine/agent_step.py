@@ -18,7 +18,7 @@ from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequ
 from workorders.agent_executor.executor import execute_agent_command
 from workorders.agent_executor.failures import budget_failure, explained_by_model
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
-from workorders.errors import LeaseLost, WorkOrderError
+from workorders.errors import EvidenceMissing, LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
 from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
@@ -32,6 +32,7 @@ _BUDGET_GRACE_SECONDS = 5.0
 _GUIDANCE_FILE = "CLAUDE.md"
 _GUIDANCE_BYTES = 64_000
 _BASE_FILE_BYTES = 256 * 1024
+_EXCUSED = "The work counts, since git has all of it, but the agent's program did not end as it should:"
 _WARNINGS = frozenset({AgentEventKind.API_RETRIED, AgentEventKind.UNREADABLE})
 
 
@@ -112,6 +113,36 @@ class AgentStep:
         result = _as_recorded(result, usage)
         self._log_end(result, usage)
         return result
+
+    def require_end(self, result: AgentRunResult) -> None:
+        """Raises `AgentRunFailed` where the run ended in a way that nothing in git could outweigh."""
+        if result.failure is not None and not result.failure.after_success:
+            raise AgentRunFailed(result)
+
+    @contextlib.contextmanager
+    def excused_by_evidence(self, result: AgentRunResult) -> Iterator[None]:
+        """Around the look at git: a program that ended badly after its good result is a warning where git shows the work.
+
+        Raises `AgentRunFailed` in place of `EvidenceMissing`: then how it ended is the likelier reason.
+        """
+        try:
+            yield
+        except EvidenceMissing as error:
+            if result.failure is None:
+                raise
+            raise AgentRunFailed(result) from error
+        if result.failure is None:
+            return
+        warning = f"{_EXCUSED} {result.failure.message}"
+        self._step.journal.note_warning(warning, result.failure.category)
+        self._step.log.warning(
+            "agent_exit_ignored",
+            phase=self._step.plan.phase,
+            error=warning,
+            error_category=result.failure.category.value,
+            exit_code=result.exit_code,
+            stderr_tail=result.stderr_tail,
+        )
 
     def _explained(self, result: AgentRunResult) -> AgentRunResult:
         if result.failure is None or (error := self._step.journal.last_model_error()) is None:
@@ -206,7 +237,9 @@ class AgentStep:
             "usage_source": usage.source,
             "turns": result.turns,
         }
-        if result.failure is None:
+        if (
+            result.failure is None or result.failure.after_success
+        ):  # what became of that is said after the look at git
             self._step.log.info("agent_command_completed", **fields)
             return
         self._step.log.error(
