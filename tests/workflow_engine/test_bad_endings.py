@@ -1,4 +1,4 @@
-"""Agents whose program ends badly, or is refused: what git has counts, who must act is said, and nothing is paid twice."""
+"""Agents whose program ends badly, or is refused: what git has counts, and who must act is said."""
 
 import json
 from functools import partial

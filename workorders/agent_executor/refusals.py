@@ -37,7 +37,9 @@ _PLACE = (
     "The provider does not serve the place this server calls from: whoever runs it must let the workers call from a "
     "supported region, or use another provider; then retry."
 )
-_CLOUD = "Whoever administers the cloud account behind the model must give the workers' identity access to it; then retry."
+_CLOUD = (
+    "Whoever administers the cloud account must give the workers' identity access to the model; then retry."
+)
 
 
 def _any(*patterns: str) -> re.Pattern[str]:

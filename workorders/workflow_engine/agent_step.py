@@ -6,22 +6,28 @@ import threading
 from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 
 from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
-from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
 from sandboxes.process import ExitReason, ProcessControl
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.executor import execute_agent_command
 from workorders.agent_executor.failures import budget_failure, explained_by_model
-from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
+from workorders.command_loader import (
+    MAX_COMMAND_BYTES,
+    AgentCommand,
+    ClaudeCommandLoader,
+    CommandInvalid,
+    parse_command,
+    render,
+)
 from workorders.errors import EvidenceMissing, LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
-from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.guidance import Guidance, compose, with_references
+from workorders.workflow_engine.guidance_files import BaseGuidance, read_command_file, read_guidance
+from workorders.workflow_engine.guidance_text import as_text
 from workorders.workflow_engine.inspection import Inspector
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
 from workorders.workflow_engine.run_usage import RunUsage
@@ -29,17 +35,10 @@ from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0
 _BUDGET_GRACE_SECONDS = 5.0
-_GUIDANCE_FILE = "CLAUDE.md"
-_GUIDANCE_BYTES = 64_000
-_BASE_FILE_BYTES = 256 * 1024
+_CHANGES_LOOKED_AT = 5000
+_LOGGED = 50
 _EXCUSED = "The work counts, since git has all of it, but the agent's program did not end as it should:"
 _WARNINGS = frozenset({AgentEventKind.API_RETRIED, AgentEventKind.UNREADABLE})
-
-
-@lru_cache(maxsize=64)
-def _read_base(git: TrustedGit, mirror: Path, base_sha: str, paths: tuple[str, ...]) -> dict[str, bytes]:
-    """A commit never changes, so the orders that start from one share the reading."""
-    return git.read_files(mirror, base_sha, paths, limit_bytes=_BASE_FILE_BYTES)
 
 
 def _command_path(command_name: str) -> str:
@@ -83,8 +82,10 @@ class AgentStep:
 
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end."""
-        command = self._command(place)
-        request = self._request(place, command)
+        base = read_guidance(self._step.parts.git, place.mirror.path, place.base_sha)
+        command, imported = self._command(place, base)
+        guidance = self._guidance(place, base, imported)
+        request = self._request(place, command, imported, guidance)
         self._command_name = f"/{command.command_name}" if command else "follow_up"
         self._step.log.info(
             "agent_command_started",
@@ -121,7 +122,7 @@ class AgentStep:
 
     @contextlib.contextmanager
     def excused_by_evidence(self, result: AgentRunResult) -> Iterator[None]:
-        """Around the look at git: a program that ended badly after its good result is a warning where git shows the work.
+        """Around the look at git: a bad end of the program after its good result is a warning where git shows the work.
 
         Raises `AgentRunFailed` in place of `EvidenceMissing`: then how it ended is the likelier reason.
         """
@@ -150,29 +151,59 @@ class AgentStep:
         failure = explained_by_model(result.failure, error.status, error.resets_in_seconds)
         return replace(result, failure=failure)
 
-    def _command(self, place: Place) -> AgentCommand | None:
-        """The repository's own command from the base commit where it has one, else the shipped one."""
+    def _command(self, place: Place, base: BaseGuidance) -> tuple[AgentCommand | None, BaseGuidance]:
+        """The repository's own command from the base commit where it has one, else the shipped one; what it imports."""
         if self._step.plan.step is None:
-            return None
+            return None, BaseGuidance()
         name = self._step.plan.step.command_name
         path = _command_path(name)
-        override = self._from_base(place).get(path)
-        if override is not None:
-            return parse_command(override, command_name=name, source=f"{path} at {place.base_sha[:12]}")
-        return ClaudeCommandLoader(self._settings.commands_dir).get_command(name)
+        content, imported = None, BaseGuidance()
+        if base.may_have_commands:
+            content, imported = read_command_file(
+                self._step.parts.git, place.mirror.path, place.base_sha, path
+            )
+        if content is None:
+            if imported.refused:
+                raise CommandInvalid(path, 1, f"the command file is {imported.refused[0].reason}.")
+            return ClaudeCommandLoader(self._settings.commands_dir).get_command(name), imported
+        text = as_text(content) if len(content) <= MAX_COMMAND_BYTES else None
+        source = f"{path} at {place.base_sha[:12]}"
+        return parse_command(text or content, command_name=name, source=source), imported
 
-    def _from_base(self, place: Place) -> dict[str, bytes]:
-        """What the base commit may say to the agents of all steps, as text: its CLAUDE.md and its own commands."""
-        steps = steps_of(self._step.plan.order.workflow_type)
-        paths = (_GUIDANCE_FILE, *(_command_path(step.command_name) for step in steps))
-        return _read_base(self._step.parts.git, place.mirror.path, place.base_sha, paths)
+    def _guidance(self, place: Place, base: BaseGuidance, imported: BaseGuidance) -> Guidance:
+        """What of the base commit's guidance this step is given; said in the log."""
+        changed: list[str] = []
+        if base.scoped and place.start_sha != place.base_sha:
+            changes = self._step.parts.git.changes(
+                place.mirror.path, base=place.base_sha, head=place.start_sha
+            )
+            changed = [change.path for change in changes[:_CHANGES_LOOKED_AT]]
+        texts = self._texts(place)
+        plans = [run.plan_text for run in self._step.plan.runs if run.plan_text]
+        said = (texts.initial_prompt, texts.issue_title, texts.issue_body, texts.follow_up, *plans)
+        guidance = compose(base, base_sha=place.base_sha, texts=said, changed=changed)
+        refused = [*guidance.refused, *map(str, imported.refused)]
+        if guidance.is_worth_a_line or imported.general or refused:
+            log = self._step.log.warning if refused or guidance.cut else self._step.log.info
+            log(
+                "agent_guidance_loaded",
+                files=list(guidance.files[:_LOGGED]),
+                command_imports=[document.names[0] for document in imported.general[:_LOGGED]],
+                bytes=guidance.size,
+                cut=list(guidance.cut[:_LOGGED]),
+                not_shown=list(guidance.named[:_LOGGED]),
+                refused=refused[:_LOGGED],
+            )
+        return guidance
 
-    def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
+    def _request(
+        self, place: Place, command: AgentCommand | None, imported: BaseGuidance, guidance: Guidance
+    ) -> AgentRequest:
         order, settings, credential = self._step.plan.order, self._settings, place.credential
         arguments = [order.github_issue_number or "none", order.agent_work_order_id]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
+        text = with_references(text, imported) if imported.general else text
         metered = credential.kind is CredentialKind.GATEWAY_TOKEN
-        guidance = self._from_base(place).get(_GUIDANCE_FILE, b"")[:_GUIDANCE_BYTES]
         return AgentRequest(
             argv=settings.agent_argv,
             model=order.model or settings.agent_model,  # a repository must not choose a costlier one
@@ -186,7 +217,7 @@ class AgentStep:
             budget_usd=None
             if metered
             else settings.agent_budget_usd,  # the gateway keeps it, by its own prices
-            system_text=guidance.decode("utf-8", "replace").replace("\x00", ""),
+            system_text=guidance.text,
             program_folders=program_folders(settings.agent_argv, settings.isolation.search_path),
         )
 

@@ -201,11 +201,10 @@ class Orchestrator:
         try:
             agent.require_end(result)
             with agent.excused_by_evidence(result):
-                found = both(
+                return both(
                     lambda: inspector.evidence(progress, head),
                     lambda: self._publisher.examine(place, head, progress),
                 )
-            return found
         except (AgentRunFailed, EvidenceMissing):
             self._step.journal.record_statistics(self._step.plan.phase, progress)
             self._publisher.push_unfinished(place, head, progress)
