@@ -1,4 +1,4 @@
-"""What a repository says to agents reaches them: as text of the base commit, followed within bounds, and said in the log."""
+"""What a repository says to agents reaches them: text of the base commit, followed within bounds, and said."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The guidance of the base commit in real steps: what the agent is started with, in phases and follow-ups, and the log."""
+"""The base commit's guidance in real steps: what the agent is started with, in phases and follow-ups, and the log."""
 
 from pathlib import Path
 
