@@ -91,6 +91,8 @@ def test_without_evidence_or_without_a_good_result_the_old_failure_stands(
     with running_engine():
         finished(order)
     assert order.error_category == category
+    missing = request_text.startswith("agent: nothing")
+    assert ("left no plan" in str(order.error_message)) is missing
     assert starts(tmp_path) == ["planning"] * runs
     assert not events(order, "agent_exit_ignored")
 

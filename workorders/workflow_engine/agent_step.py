@@ -5,7 +5,7 @@ import shlex
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
@@ -25,7 +25,7 @@ from workorders.command_loader import (
 from workorders.errors import EvidenceMissing, LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
 from workorders.workflow_engine.claimed_step import ClaimedStep
-from workorders.workflow_engine.guidance import Guidance, compose, with_references
+from workorders.workflow_engine.guidance import Guidance, compose, names_of, with_references
 from workorders.workflow_engine.guidance_files import BaseGuidance, read_command_file, read_guidance
 from workorders.workflow_engine.guidance_text import as_text
 from workorders.workflow_engine.inspection import Inspector
@@ -45,13 +45,24 @@ def _command_path(command_name: str) -> str:
     return f".claude/commands/{command_name}.md"
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What an agent is started with: a name for its command, the prompt, and the base commit's guidance."""
+
+    command_name: str
+    prompt: str = field(repr=False)
+    system_text: str = field(repr=False)
+
+
 class AgentRunFailed(WorkOrderError):
     """The agent's run ended in one of the failure categories of `agent_executor`."""
 
-    def __init__(self, result: AgentRunResult) -> None:
+    def __init__(self, result: AgentRunResult, *, missing: str = "") -> None:
+        """`missing`: what of the work is not in git besides, for whoever tries again."""
         assert result.failure is not None
         failure = result.failure
-        super().__init__(failure.message, advice=failure.advice, retryable=failure.retryable)
+        message = f"{failure.message} {missing}".strip()
+        super().__init__(message, advice=failure.advice, retryable=failure.retryable)
         self.category = failure.category.value
         self.retry_after_seconds = failure.retry_after_seconds
 
@@ -82,11 +93,9 @@ class AgentStep:
 
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end."""
-        base = read_guidance(self._step.parts.git, place.mirror.path, place.base_sha)
-        command, imported = self._command(place, base)
-        guidance = self._guidance(place, base, imported)
-        request = self._request(place, command, imported, guidance)
-        self._command_name = f"/{command.command_name}" if command else "follow_up"
+        told = self._told(place)
+        request = self._request(place, told)
+        self._command_name = told.command_name
         self._step.log.info(
             "agent_command_started",
             command_name=self._command_name,
@@ -131,7 +140,7 @@ class AgentStep:
         except EvidenceMissing as error:
             if result.failure is None:
                 raise
-            raise AgentRunFailed(result) from error
+            raise AgentRunFailed(result, missing=str(error)) from error
         if result.failure is None:
             return
         warning = f"{_EXCUSED} {result.failure.message}"
@@ -170,7 +179,22 @@ class AgentStep:
         source = f"{path} at {place.base_sha[:12]}"
         return parse_command(text or content, command_name=name, source=source), imported
 
-    def _guidance(self, place: Place, base: BaseGuidance, imported: BaseGuidance) -> Guidance:
+    def _told(self, place: Place) -> _Told:
+        """Everything the agent reads, from the rows and the base commit."""
+        texts = self._texts(place)
+        base = read_guidance(self._step.parts.git, place.mirror.path, place.base_sha)
+        command, imported = self._command(place, base)
+        arguments = [texts.issue_number or "none", self._step.plan.order.agent_work_order_id]
+        text = render(command, arguments) if command else FOLLOW_UP_COMMAND
+        return _Told(
+            command_name=f"/{command.command_name}" if command else "follow_up",
+            prompt=compose_prompt(with_references(text, imported) if imported.general else text, texts),
+            system_text=self._guidance(place, base, imported, texts).text,
+        )
+
+    def _guidance(
+        self, place: Place, base: BaseGuidance, imported: BaseGuidance, texts: RequestTexts
+    ) -> Guidance:
         """What of the base commit's guidance this step is given; said in the log."""
         changed: list[str] = []
         if base.scoped and place.start_sha != place.base_sha:
@@ -178,7 +202,6 @@ class AgentStep:
                 place.mirror.path, base=place.base_sha, head=place.start_sha
             )
             changed = [change.path for change in changes[:_CHANGES_LOOKED_AT]]
-        texts = self._texts(place)
         plans = [run.plan_text for run in self._step.plan.runs if run.plan_text]
         said = (texts.initial_prompt, texts.issue_title, texts.issue_body, texts.follow_up, *plans)
         guidance = compose(base, base_sha=place.base_sha, texts=said, changed=changed)
@@ -188,7 +211,7 @@ class AgentStep:
             log(
                 "agent_guidance_loaded",
                 files=list(guidance.files[:_LOGGED]),
-                command_imports=[document.names[0] for document in imported.general[:_LOGGED]],
+                command_imports=names_of(imported)[:_LOGGED],
                 bytes=guidance.size,
                 cut=list(guidance.cut[:_LOGGED]),
                 not_shown=list(guidance.named[:_LOGGED]),
@@ -196,20 +219,15 @@ class AgentStep:
             )
         return guidance
 
-    def _request(
-        self, place: Place, command: AgentCommand | None, imported: BaseGuidance, guidance: Guidance
-    ) -> AgentRequest:
+    def _request(self, place: Place, told: _Told) -> AgentRequest:
         order, settings, credential = self._step.plan.order, self._settings, place.credential
-        arguments = [order.github_issue_number or "none", order.agent_work_order_id]
-        text = render(command, arguments) if command else FOLLOW_UP_COMMAND
-        text = with_references(text, imported) if imported.general else text
         metered = credential.kind is CredentialKind.GATEWAY_TOKEN
         return AgentRequest(
             argv=settings.agent_argv,
             model=order.model or settings.agent_model,  # a repository must not choose a costlier one
             session_id=place.session.session_id,
             resume=place.session.resume,
-            prompt=compose_prompt(text, self._texts(place)),
+            prompt=told.prompt,
             environment={**credential.environment, **self._environment()},
             secrets=credential.secrets,
             timeout_seconds=settings.agent_timeout_seconds,
@@ -217,7 +235,7 @@ class AgentStep:
             budget_usd=None
             if metered
             else settings.agent_budget_usd,  # the gateway keeps it, by its own prices
-            system_text=guidance.text,
+            system_text=told.system_text,
             program_folders=program_folders(settings.agent_argv, settings.isolation.search_path),
         )
 

@@ -79,6 +79,10 @@ def with_references(command_text: str, base: BaseGuidance, *, limit: int = GUIDA
     return guidance_text.without_marks("\n\n".join([command_text, *parts]))
 
 
+def names_of(base: BaseGuidance) -> list[str]:
+    return [_name(document) for document in base.general]
+
+
 def _within(documents: Sequence[Document], limit: int) -> list[str]:
     """Each document's section, '' for one that has no room; early ones get more, and every one a little."""
     heads = [f"Contents of {_title(document)}:\n\n" for document in documents]
