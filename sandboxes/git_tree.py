@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from sandboxes.errors import GitError
@@ -45,14 +46,27 @@ class TreeListing:
     raw: bytes = field(repr=False)
     complete: bool
 
-    def paths_like(self, pattern: re.Pattern[bytes]) -> Iterable[str]:
-        """The paths of those entries in whose lower-case text the pattern (which must end with the NUL) is found."""
-        lowered = self.raw.lower()
-        for found in pattern.finditer(lowered):
-            start = self.raw.rfind(b"\0", 0, found.end() - 1) + 1
-            head, _, path = self.raw[start : found.end() - 1].partition(b"\t")
-            if not head.startswith(b"160000"):
-                yield path.decode("utf-8", "surrogateescape")
+    def paths_with(self, *parts: bytes, links: bool = False) -> list[str]:
+        """Paths of the entries in whose lower-case text one of the parts occurs; submodules are left out.
+
+        An entry ends with NUL, and its path begins behind a tab. `links`: symbolic links only. Plain parts and no
+        patterns, since a tree may have a million entries.
+        """
+        found: dict[int, str] = {}
+        for part in parts:
+            at = self._lowered.find(part)
+            while at >= 0:
+                start = self.raw.rfind(b"\0", 0, at) + 1
+                end = self.raw.find(b"\0", start)
+                head, _, path = self.raw[start:end].partition(b"\t")
+                if not head.startswith(b"160000") and (not links or head.startswith(b"120000")):
+                    found[start] = path.decode("utf-8", "surrogateescape")
+                at = self._lowered.find(part, end)
+        return list(found.values())
+
+    @cached_property
+    def _lowered(self) -> bytes:
+        return self.raw.lower()
 
     def path_of(self, blob: str) -> str | None:
         """A regular file's path with that content."""

@@ -9,6 +9,7 @@ import pytest
 from sandboxes.kinds import SandboxType
 from tests.workflow_engine.engine import finished, local_order, running_engine, starts, wait_until
 from workorders import services
+from workorders.agent_executor.base import AgentRequest
 from workorders.models import AgentWorkOrder, WorkOrderLog
 from workorders.pages.phases import phases_of
 from workorders.states import WaitingReason
@@ -49,9 +50,7 @@ def events(order: AgentWorkOrder, name: str) -> list[dict[str, object]]:
 def test_work_that_git_has_counts_after_a_good_result(
     afterwards: str, sandbox_type: SandboxType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        agent_step, "AgentRequest", partial(agent_step.AgentRequest, after_result_seconds=1.0)
-    )
+    monkeypatch.setattr(agent_step, "AgentRequest", partial(AgentRequest, after_result_seconds=1.0))
     order = local_order(
         tmp_path,
         f"agent: then {afterwards}",

@@ -12,13 +12,20 @@ from sandboxes.git import GitSettings, TrustedGit
 from sandboxes.git_tree import Absence, CommitTree, TreeFile
 from tests.fakes.git_http import git
 from workorders.workflow_engine import guidance_text
-from workorders.workflow_engine.guidance import GUIDANCE_BYTES, Guidance, compose, with_references
+from workorders.workflow_engine.guidance import (
+    GUIDANCE_BYTES,
+    Guidance,
+    compose,
+    near_places,
+    with_references,
+)
 from workorders.workflow_engine.guidance_files import (
     IMPORT_DEPTH,
     MOST_FILES,
     BaseGuidance,
     read_command_file,
     read_guidance,
+    read_places,
 )
 
 type Content = str | bytes
@@ -52,7 +59,10 @@ class Repository:
         return read_guidance(self.git, self.git_dir, self.sha)
 
     def told(self, *texts: str, changed: tuple[str, ...] = ()) -> Guidance:
-        return compose(self.guidance(), base_sha=self.sha, texts=texts, changed=changed)
+        base, named = self.guidance(), guidance_text.named_paths([*texts, *changed])
+        near, unread = near_places(base, named)
+        nested = read_places(self.git, self.git_dir, self.sha, near)
+        return compose(base, nested, base_sha=self.sha, named=named, unread=unread)
 
 
 @pytest.fixture
@@ -236,7 +246,7 @@ def test_guidance_near_to_what_is_named_or_changed_is_shown_and_the_rest_is_name
     assert "FOREIGN" not in told.text
     for path, rule in (("packages/web/AGENTS.md", "WEB-RULE"), (".claude/rules/ts.md", "TS-RULE")):
         assert path in told.text
-        assert (path in told.named) is (rule not in near)
+        assert any(name.startswith(path) for name in told.named) is (rule not in near)
 
 
 def test_short_guidance_for_other_parts_is_shown_too(repository: type) -> None:
@@ -246,6 +256,15 @@ def test_short_guidance_for_other_parts_is_shown_too(repository: type) -> None:
     assert "API-RULE" in told.text
     assert "for packages/web/**" in told.text
     assert not told.named
+
+
+def test_the_same_guidance_in_several_folders_is_about_all_of_them(repository: type) -> None:
+    text = "SAME\n" + "a " * 7_000
+    told = repository({"a/AGENTS.md": text, "b/AGENTS.md": text, "b/CLAUDE.md": "-> AGENTS.md"}).told(
+        "b/x.py"
+    )
+    assert told.text.count("SAME") == 1
+    assert "for b/**, a/**" in told.text
 
 
 def test_large_files_are_cut_at_a_line_and_leave_room_for_the_others(repository: type) -> None:
@@ -262,6 +281,7 @@ def test_large_files_are_cut_at_a_line_and_leave_room_for_the_others(repository:
 def test_very_many_files_are_bounded_in_number_bytes_and_time(repository: type) -> None:
     files: dict[str, Content] = {f"p{n}/CLAUDE.md": f"Rule {n} @more.md" for n in range(300)}
     files |= {f"p{n}/more.md": f"More {n}" for n in range(300)}
+    files["p7/CLAUDE.md"] = "NEAR"
     files["CLAUDE.md"] = "".join(f"@big/{n}.md\n" for n in range(200))
     files |= {f"big/{n}.md": f"{n} " * 5_000 for n in range(200)}
     place = repository(files)
@@ -269,8 +289,9 @@ def test_very_many_files_are_bounded_in_number_bytes_and_time(repository: type) 
     told = place.told("p7/x.py")
     assert time.monotonic() - started < 5
     assert len(told.text.encode()) <= GUIDANCE_BYTES
-    base = place.guidance()
-    assert len(base.general) + len(base.scoped) <= MOST_FILES
+    assert len(place.guidance().general) <= MOST_FILES
+    assert "NEAR" in told.text
+    assert len(told.named) >= 299
     assert any("beyond the number" in refused for refused in told.refused)
 
 

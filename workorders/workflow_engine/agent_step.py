@@ -25,9 +25,14 @@ from workorders.command_loader import (
 from workorders.errors import EvidenceMissing, LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
 from workorders.workflow_engine.claimed_step import ClaimedStep
-from workorders.workflow_engine.guidance import Guidance, compose, names_of, with_references
-from workorders.workflow_engine.guidance_files import BaseGuidance, read_command_file, read_guidance
-from workorders.workflow_engine.guidance_text import as_text
+from workorders.workflow_engine.guidance import Guidance, compose, names_of, near_places, with_references
+from workorders.workflow_engine.guidance_files import (
+    BaseGuidance,
+    read_command_file,
+    read_guidance,
+    read_places,
+)
+from workorders.workflow_engine.guidance_text import as_text, named_paths
 from workorders.workflow_engine.inspection import Inspector
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
 from workorders.workflow_engine.run_usage import RunUsage
@@ -196,15 +201,17 @@ class AgentStep:
         self, place: Place, base: BaseGuidance, imported: BaseGuidance, texts: RequestTexts
     ) -> Guidance:
         """What of the base commit's guidance this step is given; said in the log."""
+        git, mirror = self._step.parts.git, place.mirror.path
         changed: list[str] = []
-        if base.scoped and place.start_sha != place.base_sha:
-            changes = self._step.parts.git.changes(
-                place.mirror.path, base=place.base_sha, head=place.start_sha
-            )
+        if (base.scoped or base.nested) and place.start_sha != place.base_sha:
+            changes = git.changes(mirror, base=place.base_sha, head=place.start_sha)
             changed = [change.path for change in changes[:_CHANGES_LOOKED_AT]]
         plans = [run.plan_text for run in self._step.plan.runs if run.plan_text]
         said = (texts.initial_prompt, texts.issue_title, texts.issue_body, texts.follow_up, *plans)
-        guidance = compose(base, base_sha=place.base_sha, texts=said, changed=changed)
+        named = named_paths([*said, *changed]) if base.scoped or base.nested else frozenset()
+        near, unread = near_places(base, named)
+        nested = read_places(git, mirror, place.base_sha, near) if near else BaseGuidance()
+        guidance = compose(base, nested, base_sha=place.base_sha, named=named, unread=unread)
         refused = [*guidance.refused, *map(str, imported.refused)]
         if guidance.is_worth_a_line or imported.general or refused:
             log = self._step.log.warning if refused or guidance.cut else self._step.log.info

@@ -3,18 +3,20 @@
 Whatever does not fit, or was refused, is named in the text, so that the agent can read it for itself, and in the log.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workorders.agent_executor.base import clean_text
 from workorders.workflow_engine import guidance_text
-from workorders.workflow_engine.guidance_files import BaseGuidance, Document
+from workorders.workflow_engine.guidance_files import BaseGuidance, Document, Place, Refused
 
 GUIDANCE_BYTES = 64_000  # all of it stays below what one argument of a command line may hold
 _NOTES_BYTES = 4_000  # of these, for what is only named
 _RESERVED_BYTES = 4_000  # what a file may count on, however large those before it are
 _FARTHER_BYTES = 12_000  # guidance for other parts of the repository is shown as long as all of it is short
 _LEAST_BYTES = 400
+_MOST_NEAR = 40
+_MOST_FARTHER = 20
 _MOST_NOTES = 50
 _INTRODUCTION = (
     "The repository's own guidance for agents, as its base commit {sha} has it. Paths are relative to the repository's "
@@ -38,26 +40,49 @@ class Guidance:
         return bool(self.files or self.named or self.refused)
 
 
+def near_places(base: BaseGuidance, named: frozenset[str]) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+    """Of the nested guidance: what is to be read, all that is near and some of the rest; and what is only named."""
+    near = [place for place in base.nested if guidance_text.is_about(place.scope, named)][-_MOST_NEAR:]
+    others = [place for place in base.nested if place not in near]
+    read = others if len(others) <= _MOST_FARTHER else []
+    return (*near, *read), tuple(place for place in others if place not in read)
+
+
 def compose(
     base: BaseGuidance,
+    nested: BaseGuidance,
     *,
     base_sha: str,
-    texts: Iterable[str],
-    changed: Iterable[str],
+    named: frozenset[str],
+    unread: Sequence[Place] = (),
     limit: int = GUIDANCE_BYTES,
 ) -> Guidance:
-    """What this step's agent is told. `texts` may name paths, `changed` are the paths of the branch so far."""
-    named = guidance_text.named_paths([*texts, *changed]) if base.scoped else frozenset()
-    near = [document for document in base.scoped if guidance_text.is_about(document.scope, named)]
-    farther = [document for document in base.scoped if document not in near]
-    shown = [*base.general, *near]
+    """What this step's agent is told, of the whole repository and of `nested`, which was read for this step.
+
+    `named` are the paths that the request names or the branch has changed, with the folders above each.
+    """
+    known = {document.text for document in base.general}
+    scoped = [document for document in (*nested.scoped, *base.scoped) if document.text not in known]
+    near = [document for document in scoped if guidance_text.is_about(document.scope, named)]
+    farther = [document for document in scoped if document not in near]
     if sum(len(document.text.encode()) for document in farther) <= _FARTHER_BYTES:
-        shown, farther = [*shown, *farther], []
-    if not shown and not farther and not base.refused:
+        also, farther = farther, []
+    else:
+        also = []
+    refused = (*base.refused, *nested.refused)
+    shown = [*base.general, *near, *also]
+    if not (shown or farther or unread or refused):
         return Guidance()
-    parts = _within(shown, limit - _NOTES_BYTES - len(_INTRODUCTION))
-    left_out = [*[document for document, part in zip(shown, parts, strict=True) if not part], *farther]
-    notes = _notes(left_out, base)
+    room = limit - _NOTES_BYTES - len(_INTRODUCTION)
+    of_near = _within(near, room // 2)  # before the general guidance, which may be without end
+    of_all = _within(base.general, room - _size(of_near))
+    parts = [*of_all, *of_near, *_within(also, room - _size(of_near) - _size(of_all))]
+    without_room = [document for document, part in zip(shown, parts, strict=True) if not part]
+    left_out = [
+        *(f"{_name(document)}{_about(document.scope)}" for document in (*without_room, *farther)),
+        *(f"{_clean(place.path)}{_about(place.scope)}" for place in unread),
+    ]
+    notes = _notes(left_out, refused, listed=base.listed)
     text = "\n\n".join([_INTRODUCTION.format(sha=base_sha[:12]), *filter(None, parts), *notes])
     return Guidance(
         text=text,
@@ -68,8 +93,8 @@ def compose(
             for document, part in zip(shown, parts, strict=True)
             if _is_cut(document, part)
         ),
-        named=tuple(_name(document) for document in left_out),
-        refused=tuple(clean_text(str(refused), 300) for refused in base.refused),
+        named=tuple(left_out),
+        refused=tuple(clean_text(str(item), 300) for item in refused),
     )
 
 
@@ -113,6 +138,10 @@ def _is_cut(document: Document, part: str) -> bool:
     return bool(part) and not part.endswith(document.text)
 
 
+def _size(parts: Sequence[str]) -> int:
+    return sum(len(part.encode()) for part in parts)
+
+
 def _cut(document: Document, room: int) -> str:
     """As much as fits, up to the end of a line, and what is missing."""
     mark = f"\n[… cut here: {_name(document)} has {document.size} bytes; read the rest of it in the file]"
@@ -121,16 +150,15 @@ def _cut(document: Document, room: int) -> str:
     return (whole_lines or kept) + mark
 
 
-def _notes(left_out: Sequence[Document], base: BaseGuidance) -> list[str]:
+def _notes(left_out: Sequence[str], refused: Sequence[Refused], *, listed: bool) -> list[str]:
     notes = []
     if left_out:
-        lines = [f"- {_name(document)}{_about(document)}" for document in left_out]
         head = "More guidance, not shown here. Read the file before you change what it is about:"
-        notes.append("\n".join([head, *_shortened(lines)]))
-    if base.refused:
-        lines = [f"- {clean_text(str(refused), 300)}" for refused in base.refused]
+        notes.append("\n".join([head, *_shortened([f"- {name}" for name in left_out])]))
+    if refused:
+        lines = [f"- {clean_text(str(item), 300)}" for item in refused]
         notes.append("\n".join(["Guidance that was asked for and is not included:", *_shortened(lines)]))
-    if not base.listed:
+    if not listed:
         notes.append(
             "The repository is too large to be searched for further guidance: look for CLAUDE.md and AGENTS.md beside "
             "the files you change."
@@ -154,11 +182,11 @@ def _shortened(lines: Sequence[str]) -> list[str]:
 def _title(document: Document) -> str:
     also = ", ".join(_clean(name) for name in document.names[1:4])
     asked = f" (imported by {_clean(document.imported_by)})" if document.imported_by else ""
-    return f"{_name(document)}{f' (the same as {also})' if also else ''}{asked}{_about(document)}"
+    return f"{_name(document)}{f' (the same as {also})' if also else ''}{asked}{_about(document.scope)}"
 
 
-def _about(document: Document) -> str:
-    return f" (for {clean_text(', '.join(document.scope), 200)})" if document.scope else ""
+def _about(scope: Sequence[str]) -> str:
+    return f" (for {clean_text(', '.join(scope[:10]), 200)})" if scope else ""
 
 
 def _name(document: Document) -> str:

@@ -5,7 +5,6 @@ files, their bytes, the depth of imports and git's processes are bounded. `docs/
 """
 
 import posixpath
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,11 +16,12 @@ from workorders.workflow_engine import guidance_text
 
 FILE_BYTES = 128 * 1024
 MOST_FILES = 80
-MOST_SCOPED = 200
+MOST_NESTED = 5000
 IMPORT_DEPTH = 5
 _ALL_BYTES = 512 * 1024
 _MOST_REFUSED = 50
-_MOST_ASKED = 1000
+_MOST_ASKED = 200
+_CLAUDE = (b"\t.claude/", b"\t.claude\0")
 # In the order in which they are shown. Of what is named alike but for its case, the usual spelling comes first.
 ROOT_FILES = (
     "CLAUDE.md",
@@ -42,17 +42,15 @@ RULE_FOLDERS = (
 )
 _NESTED = ("claude.md", "agents.override.md", "agents.md", "gemini.md")
 _NOT_OURS = frozenset({"node_modules", "vendor", "third_party", "site-packages"})
-_OF_INTEREST = re.compile(
-    rb"[\t/](?:claude|agents|agents\.override|gemini)\.md\0"
-    rb"|\t\.(?:cursorrules|windsurfrules|clinerules)\0|\t\.junie/guidelines\.md\0"
-    rb"|\t\.github/copilot-instructions\.md\0"
-    rb"|\t\.(?:claude/rules|cursor/rules|github/instructions)/[^\0]*\.mdc?\0"
+_OF_INTEREST = (
+    *(f"{before}{name}\0".encode() for name in _NESTED for before in "\t/"),
+    *(f"\t{path.lower()}\0".encode() for path in ROOT_FILES if path.lower() not in _NESTED),
+    *(f"\t{folder}/".encode() for folder, _ in RULE_FOLDERS),
 )
-_LINKED_FOLDER = re.compile(
-    rb"\0?120000 blob [0-9a-f]+\t\.(?:claude/rules|cursor/rules|github/instructions)\0"
+_RULE_LINKS = tuple(f"\t{folder}\0".encode() for folder, _ in RULE_FOLDERS)
+_ROOT_LINKS = tuple(
+    f"\t{folder}\0".encode() for folder in sorted({path.split("/")[0] for path in ROOT_FILES if "/" in path})
 )
-_LINKED_ROOT = re.compile(rb"(?:^|\0)120000 blob [0-9a-f]+\t\.(?:claude|cursor|github|junie)\0")
-_CLAUDE = re.compile(rb"\t\.claude[/\0]")
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,24 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class BaseGuidance:
-    """All that a commit says; `scoped` is for parts of the repository. `listed` False: it was too large to be searched.
+class Place:
+    """A file of guidance that is there, not read yet; `scope` as of a document."""
 
-    `may_have_commands` False: there is no `.claude`, so nobody need look for commands in it.
+    path: str
+    scope: tuple[str, ...] = ()
+    asked_by: str = ""
+
+
+@dataclass(frozen=True)
+class BaseGuidance:
+    """All that a commit says; `scoped` is for parts of the repository, and `nested` for their folders, not read yet.
+
+    `listed` False: it was too large to be searched. `may_have_commands` False: there is no `.claude` to look in.
     """
 
     general: tuple[Document, ...] = ()
     scoped: tuple[Document, ...] = ()
+    nested: tuple[Place, ...] = ()
     refused: tuple[Refused, ...] = ()
     listed: bool = True
     may_have_commands: bool = True
@@ -101,17 +109,24 @@ def read_guidance(git: TrustedGit, mirror: Path, base_sha: str) -> BaseGuidance:
     tree = CommitTree(git, mirror, base_sha)
     listing = tree.listing()
     reader = _Reader(tree, listing)
-    general, scoped = _places(listing, _behind_links(tree, listing))
-    first = reader.read_all(general)
-    ruled = [document for document in first if document.scope]
-    nested = reader.read_all(scoped)
+    general, nested = _places(listing, _behind_links(tree, listing))
+    documents = reader.read_all(general)
     return BaseGuidance(
-        general=tuple(document for document in first if not document.scope),
-        scoped=(*nested, *ruled),
+        general=tuple(document for document in documents if not document.scope),
+        scoped=tuple(document for document in documents if document.scope),
+        nested=tuple(nested),
         refused=tuple(reader.refused[:_MOST_REFUSED]),
         listed=listing.complete,
-        may_have_commands=not listing.complete or _CLAUDE.search(listing.raw) is not None,
+        may_have_commands=not listing.complete or any(part in listing.raw for part in _CLAUDE),
     )
+
+
+@lru_cache(maxsize=64)
+def read_places(git: TrustedGit, mirror: Path, base_sha: str, places: tuple[Place, ...]) -> BaseGuidance:
+    """The documents at these places, with what they import; for several steps alike, since they name the same parts."""
+    tree = CommitTree(git, mirror, base_sha)
+    reader = _Reader(tree, TreeListing(b"", complete=False))
+    return BaseGuidance(scoped=tuple(reader.read_all(places)), refused=tuple(reader.refused[:_MOST_REFUSED]))
 
 
 @lru_cache(maxsize=64)
@@ -141,48 +156,41 @@ def read_command_file(
     return content, BaseGuidance(general=tuple(imported), refused=tuple(reader.refused[:_MOST_REFUSED]))
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where to look, what is there is about, and the file that asked for it."""
-
-    path: str
-    scope: tuple[str, ...] = ()
-    asked_by: str = ""
-
-
-def _places(listing: TreeListing, behind_links: Sequence[str]) -> tuple[list[_Place], list[_Place]]:
+def _places(listing: TreeListing, behind_links: Sequence[str]) -> tuple[list[Place], list[Place]]:
     """Paths worth a look with what they are about: those of the whole repository, and those of its parts."""
-    listed = sorted([*listing.paths_like(_OF_INTEREST), *behind_links])
-    unlisted = not listing.complete or _LINKED_ROOT.search(listing.raw) is not None
+    listed = sorted([*listing.paths_with(*_OF_INTEREST), *behind_links])
+    unlisted = not listing.complete or bool(listing.paths_with(*_ROOT_LINKS, links=True))
+    alike: dict[str, list[str]] = {}
+    for path in listed:
+        alike.setdefault(path.lower(), []).append(path)
     general: dict[str, None] = {}
     for known in ROOT_FILES:
-        alike = [path for path in listed if path.lower() == known.lower()]
-        usual = [known] if known in alike or unlisted else []
-        general.update(dict.fromkeys([*usual, *alike]))
+        found = alike.get(known.lower(), [])
+        usual = [known] if known in found or unlisted else []
+        general.update(dict.fromkeys([*usual, *found]))
         if known == ".claude/CLAUDE.md":
             general.update(_rules(listed, *RULE_FOLDERS[0]))
     for folder, endings in RULE_FOLDERS[1:]:
         general.update(_rules(listed, folder, endings))
-    nested: dict[str, tuple[str, ...]] = {}
+    nested: list[Place] = []
     for path in sorted(listed, key=lambda path: (path.count("/"), path)):
         folder, _, name = path.rpartition("/")
         if name.lower() not in _NESTED or path in general or _NOT_OURS & set(folder.split("/")):
             continue
         about = folder.removesuffix("/.claude")
         if about and not about.startswith(".claude"):
-            nested[path] = (f"{about}/**",)
-    places = [_Place(path, scope) for path, scope in nested.items()]
-    return [_Place(path) for path in general], places[:MOST_SCOPED]
+            nested.append(Place(path, (f"{about}/**",)))
+    return [Place(path) for path in general], nested[:MOST_NESTED]
 
 
 def _behind_links(tree: CommitTree, listing: TreeListing) -> list[str]:
     """The rules in a folder that is a link to another one, by the names they have through the link."""
     found = []
-    for link in listing.paths_like(_LINKED_FOLDER):
+    for link in listing.paths_with(*_RULE_LINKS, links=True):
         target = guidance_text.resolved(posixpath.dirname(link), tree.link(link))
         if target is not None:
-            inside = re.compile(rb"\t%b/[^\0]*\.mdc?\0" % re.escape(target.lower().encode()))
-            found += [link + path[len(target) :] for path in listing.paths_like(inside)]
+            inside = listing.paths_with(f"\t{target}/".lower().encode("utf-8", "surrogateescape"))
+            found += [link + path[len(target) :] for path in inside]
     return found
 
 
@@ -216,20 +224,21 @@ class _Reader:
         self.seen: dict[str, str] = {}
         self.refused: list[Refused] = []
         self._texts: dict[str, str] = {}
-        self._aliases: dict[str, list[str]] = {}
+        self._aliases: dict[str, list[Place]] = {}
         self._bytes = 0
 
-    def read_all(self, places: Sequence[_Place]) -> list[Document]:
+    def read_all(self, places: Sequence[Place]) -> list[Document]:
         """The documents at these places, and right behind each what it imports."""
         nodes = [node for node in self._fetch(places) if node is not None]
-        documents = self.follow(nodes)
-        return [
-            replace(document, names=tuple(dict.fromkeys([*document.names, *self._also(document)])))
-            for document in documents
-        ]
+        return [self._with_aliases(document) for document in self.follow(nodes)]
 
-    def _also(self, document: Document) -> list[str]:
-        return self._aliases.get(document.names[0], [])
+    def _with_aliases(self, document: Document) -> Document:
+        """The same content elsewhere is about what is there as well."""
+        also = self._aliases.get(document.names[0], [])
+        names = dict.fromkeys([*document.names, *(place.path for place in also)])
+        everywhere = not document.scope or any(not place.scope for place in also)
+        scope = dict.fromkeys([*document.scope, *(glob for place in also for glob in place.scope)])
+        return replace(document, names=tuple(names), scope=() if everywhere else tuple(scope))
 
     def follow(self, nodes: list[_Node]) -> list[Document]:
         """The documents of the nodes and all they import, level by level, so that git is asked once a level."""
@@ -254,13 +263,13 @@ class _Reader:
     def _import(self, asked: Sequence[tuple[_Node, str]]) -> list[_Node]:
         candidates = {(id(node), written): self._candidates(node, written) for node, written in asked}
         found = self._tree.look_up([path for paths in candidates.values() for path in paths])
-        wanted: list[_Place] = []
+        wanted: list[Place] = []
         parents: list[_Node] = []
         for node, written in asked:
             paths = candidates[id(node), written]
             files = [path for path in paths if isinstance(found[path], TreeFile)]
             if files:
-                wanted.append(_Place(files[0], node.document.scope, node.document.names[0]))
+                wanted.append(Place(files[0], node.document.scope, node.document.names[0]))
                 parents.append(node)
             else:
                 self._refuse_import(node, written, [found[path] for path in paths])
@@ -293,7 +302,7 @@ class _Reader:
             self.refused.append(Refused(f"@{written}", asked_by, Absence.MISSING.value))
 
     def _fetch(
-        self, places: Sequence[_Place], known: dict[str, TreeFile | Absence] | None = None
+        self, places: Sequence[Place], known: dict[str, TreeFile | Absence] | None = None
     ) -> list[_Node | None]:
         """A node for each place whose content was not had before."""
         found = known if known is not None else self._tree.look_up([place.path for place in places])
@@ -304,7 +313,7 @@ class _Reader:
                 if file is not Absence.MISSING and file is not Absence.FOLDER:
                     self._refuse(place, file.value)
             elif file.blob in self.seen:
-                self._aliases.setdefault(self.seen[file.blob], []).append(place.path)
+                self._aliases.setdefault(self.seen[file.blob], []).append(place)
             elif len(self.seen) >= MOST_FILES or self._bytes >= _ALL_BYTES:
                 self._refuse(place, "beyond the number or the size of files that are read")
             else:
@@ -317,15 +326,15 @@ class _Reader:
             for number, place in enumerate(places)
         ]
 
-    def _refuse(self, place: _Place, reason: str) -> None:
+    def _refuse(self, place: Place, reason: str) -> None:
         self.refused.append(Refused(place.path, place.asked_by, reason))
 
-    def _node(self, place: _Place, file: TreeFile, content: bytes) -> _Node | None:
+    def _node(self, place: Place, file: TreeFile, content: bytes) -> _Node | None:
         path, scope = place.path, place.scope
         origin = self._listing.path_of(file.blob) or path
         if (target := self.linked_by_text(path, content)) is not None:
             if target.blob in self.seen:
-                self._aliases.setdefault(self.seen[target.blob], []).append(path)
+                self._aliases.setdefault(self.seen[target.blob], []).append(place)
                 return None
             self.seen[target.blob] = path
             file, content = target, self._tree.read([target], limit_bytes=FILE_BYTES)[target.blob]
@@ -339,7 +348,7 @@ class _Reader:
             scope = guidance_text.scope_of(values)
         key = text.strip()
         if key in self._texts or not key:
-            self._aliases.setdefault(self._texts.get(key, ""), []).append(path)
+            self._aliases.setdefault(self._texts.get(key, ""), []).append(place)
             return None
         self._texts[key] = path
         return _Node(Document((path,), key, file.size, scope, place.asked_by), origin)
