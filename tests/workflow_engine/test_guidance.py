@@ -102,6 +102,8 @@ WAYS: dict[str, dict[str, Content]] = {
     "linked rule": {".claude/rules/a.md": "-> ../../docs/a.md", "docs/a.md": "RULE"},
     "linked folder of rules": {".claude/rules": "-> ../docs", "docs/a.md": "RULE"},
     "Windsurf": {".windsurfrules": "RULE"},
+    "Windsurf's rules": {".windsurf/rules/a.md": "---\ntrigger: always_on\n---\nRULE"},
+    "Cline's rules": {".clinerules/01-style.md": "RULE"},
     "with a byte order mark": {"CLAUDE.md": b"\xef\xbb\xbfRULE"},
     "UTF-16": {"CLAUDE.md": "RULE".encode("utf-16")},
     "UTF-16 without a mark": {"CLAUDE.md": "RULE and more".encode("utf-16-le")},
@@ -247,6 +249,16 @@ def test_guidance_near_to_what_is_named_or_changed_is_shown_and_the_rest_is_name
     for path, rule in (("packages/web/AGENTS.md", "WEB-RULE"), (".claude/rules/ts.md", "TS-RULE")):
         assert path in told.text
         assert any(name.startswith(path) for name in told.named) is (rule not in near)
+
+
+def test_many_rules_with_many_globs_take_no_time(repository: type) -> None:
+    globs = ",".join(f"**/*x{n}*a*b*{{p,q,r,s,t,u,v,w}}" for n in range(50))
+    rules = {f".claude/rules/{n}.md": f"---\npaths: {globs}\n---\nRule {n}" for n in range(70)}
+    place = repository(rules)
+    words = " ".join(f"d{n % 7}/e/f/g/h/{'ab' * 20}{n}.t{n % 300}" for n in range(15_000))
+    started = time.monotonic()
+    place.told(words)
+    assert time.monotonic() - started < 6
 
 
 def test_short_guidance_for_other_parts_is_shown_too(repository: type) -> None:

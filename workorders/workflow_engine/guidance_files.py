@@ -39,6 +39,8 @@ RULE_FOLDERS = (
     (".claude/rules", (".md",)),
     (".github/instructions", (".instructions.md",)),
     (".cursor/rules", (".mdc", ".md")),
+    (".windsurf/rules", (".md",)),
+    (".clinerules", (".md", ".txt")),
 )
 _NESTED = ("claude.md", "agents.override.md", "agents.md", "gemini.md")
 _NOT_OURS = frozenset({"node_modules", "vendor", "third_party", "site-packages"})

@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import groupby
 
 MOST_IMPORTS = 100
@@ -27,11 +28,13 @@ _LONGEST_FRONT_MATTER = 100
 _SCOPE_KEYS = ("paths", "globs", "applyTo")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_ALTERNATIVES = 16
-_MOST_SEGMENTS = 40
+_MOST_PATTERNS = 40
+_MOST_SEGMENTS = 20
 _EVERYTHING = frozenset({"**", "*", "**/*", "**/**", "**/*.*", "*.*", "/"})
 _PATH_LIKE = re.compile(r"[\w.@+~/-]{1,400}")
 _MOST_NAMED = 20_000
-_MOST_TRIED = 1000
+_MOST_TRIED = 100
+_MOST_OF_A_KIND = 10
 
 
 def as_text(data: bytes) -> str | None:
@@ -226,7 +229,8 @@ def scope_of(values: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 def is_about(scope: Sequence[str], named: frozenset[str]) -> bool:
     """Whether one of the paths lies where one of the globs looks. `named` holds the folders above each path too."""
-    return any(_is_near(pattern, named) for glob in scope for pattern in _alternatives(glob))
+    patterns = [pattern for glob in scope[:_MOST_ALTERNATIVES] for pattern in _alternatives(glob)]
+    return any(_is_near(pattern, named) for pattern in patterns[:_MOST_PATTERNS])
 
 
 def _is_near(pattern: Sequence[str], named: frozenset[str]) -> bool:
@@ -238,13 +242,23 @@ def _is_near(pattern: Sequence[str], named: frozenset[str]) -> bool:
         fixed.append(segment)
     if fixed:
         return "/".join(fixed) in named
-    files = [path for path in named if "." in path.rpartition("/")[2]][:_MOST_TRIED]
-    return any(_matches(pattern, path) for path in files)
+    return any(_matches(pattern, path) for path in _tried(named))
+
+
+@lru_cache(maxsize=4)
+def _tried(named: frozenset[str]) -> tuple[str, ...]:
+    """Some files of each kind among the paths, since such a glob is mostly about a kind of files."""
+    by_ending: dict[str, list[str]] = {}
+    for path in sorted(named):
+        ending = posixpath.splitext(path)[1]
+        if ending and len(same := by_ending.setdefault(ending, [])) < _MOST_OF_A_KIND:
+            same.append(path)
+    return tuple(path for same in by_ending.values() for path in same)[:_MOST_TRIED]
 
 
 def _alternatives(glob: str) -> list[list[str]]:
     """The glob's segments, once for each alternative in braces; a bare name is meant in any folder."""
-    globs = [glob.removeprefix("./").removeprefix("/")[:500]]
+    globs = [glob.removeprefix("./").strip("/")[:500]]
     while len(globs) < _MOST_ALTERNATIVES and (braces := _BRACES.search(globs[0])):
         head, tail = globs[0][: braces.start()], globs[0][braces.end() :]
         globs = [*globs[1:], *(f"{head}{choice}{tail}" for choice in braces[1].split(",")[:8])]
@@ -257,6 +271,8 @@ def _alternatives(glob: str) -> list[list[str]]:
 def _matches(pattern: Sequence[str], path: str) -> bool:
     """Segment by segment; `**` stands for any number of them."""
     parts = path.split("/")[:_MOST_SEGMENTS]
+    if pattern[-1] != "**" and not fnmatchcase(parts[-1], pattern[-1]):
+        return False
     reachable = {0}
     for segment in pattern:
         if not reachable:
