@@ -134,3 +134,30 @@ def test_a_limit_told_on_standard_output_is_waited_for(words: str, stream: str, 
     assert words in str(order.waiting_message)
     assert order.attempts == 0
     assert starts(tmp_path) == ["planning"]
+
+
+def test_results_in_a_tools_own_words_cost_no_second_run(tmp_path: Path) -> None:
+    results = {
+        "passed": 2.0,
+        "failed": "0",
+        "tests": [
+            {"name": "a", "status": "error"},
+            {"name": "b", "status": "xfail"},
+            {"name": "c", "status": "ok"},
+        ],
+    }
+    write = (
+        f"echo '{json.dumps(results)}' > test_results.json; git add -f test_results.json; git commit -qm Test"
+    )
+    order = local_order(
+        tmp_path,
+        f"agent[testing]: nothing\nagent[testing]: run {write}",
+        workflow_type=AgentWorkflowType.PLAN_BUILD_TEST,
+    )
+    with running_engine():
+        finished(order)
+    assert ended(order) == ("completed", None, None)
+    assert starts(tmp_path) == ["planning", "implementing", "testing"]
+    run = order.phase_runs.get(phase="testing", kind="phase")
+    assert (run.tests_passed, run.tests_failed) == (2, 1)
+    assert "the list was taken" in run.test_results["summary"]
