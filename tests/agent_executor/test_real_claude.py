@@ -159,6 +159,58 @@ def test_what_the_api_refuses_has_its_reason(
     assert [event.fields["error_status"] for event in retries] == [refusal.status] * (calls - 1)
 
 
+@pytest.mark.parametrize(
+    ("refusal", "expected", "words"),
+    [
+        (
+            Refusal(
+                400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API."
+            ),
+            Category.ACCOUNT_REFUSED,
+            "Whoever pays",
+        ),
+        (
+            Refusal(402, "billing_error", "Your last invoice is unpaid."),
+            Category.ACCOUNT_REFUSED,
+            "Whoever owns",
+        ),
+        (
+            Refusal(400, "invalid_request_error", "This organization has been disabled."),
+            Category.ACCOUNT_REFUSED,
+            "Whoever owns",
+        ),
+        (
+            Refusal(403, "permission_error", "OAuth token does not meet scope requirement user:inference"),
+            Category.ACCOUNT_REFUSED,
+            "Give the workers a credential",
+        ),
+        (
+            Refusal(400, "invalid_request_error", "API usage limits. You will regain access on 2099-01-01."),
+            Category.RATE_LIMITED,
+            "Raise the limit",
+        ),
+    ],
+)
+def test_a_refused_account_says_who_must_act(
+    claude: Claude, refusal: Refusal, expected: Category, words: str
+) -> None:
+    with MessagesApi(always(refusal)) as api:
+        result, _ = claude.run(api)
+    assert result.failure is not None
+    assert result.failure.category is expected
+    assert result.failure.advice.startswith(words)
+    assert (result.failure.retry_after_seconds is not None) is (expected is Category.RATE_LIMITED)
+
+
+def test_a_refused_credential_is_not_asked_eleven_times(claude: Claude) -> None:
+    with MessagesApi(always(Refusal(401, "authentication_error", "invalid x-api-key"))) as api:
+        environment = {"HOME": str(claude.home), "ANTHROPIC_BASE_URL": api.url, "GIT_CONFIG_NOSYSTEM": "1"}
+        result, _ = claude.run(api, environment=environment)
+    assert result.failure is not None
+    assert result.failure.category is Category.NOT_LOGGED_IN
+    assert len(api.main_calls) <= 4
+
+
 def test_without_a_credential_nobody_is_logged_in(claude: Claude) -> None:
     with MessagesApi(steps([text("never")])) as api:
         result, _ = claude.run(api, key="")

@@ -2,9 +2,9 @@
 
 The person's request holds lines such as `agent: sleep 30`, `agent: commit a.txt`, `agent: say hello`,
 `agent: run <shell>`, `agent: ask <words>` (the model, until it answers anything), `agent: insist <words>` (for ever,
-whatever it answers), `agent: fail`, `agent: need <path> <words>` (fail where it is missing), `agent: exit 3`; a line
-may start with a phase and attempt to be done only there: `agent[implementing#1]: fail`. What a phase must leave is
-committed unless `agent: nothing` is said.
+whatever it answers), `agent: fail`, `agent: need <path> <words>` (fail where it is missing), `agent: exit 3`,
+`agent: then <shell>` (after its result; it ends as that ends); a line may start with a phase and attempt to be done
+only there: `agent[implementing#1]: fail`. What a phase must leave is committed unless `agent: nothing` is said.
 """
 
 import json
@@ -94,7 +94,7 @@ def main() -> None:
     session = session_of(sys.argv)
     prompt = sys.stdin.read()
     emit(type="system", subtype="init", session_id=session, model="scripted", tools=[])
-    leave_evidence = True
+    leave_evidence, afterwards = True, ""
     for found in LINE.finditer(prompt):
         only_phase, only_attempt, words = found.groups()
         if (only_phase and only_phase != phase) or (only_attempt and only_attempt != attempt):
@@ -117,6 +117,8 @@ def main() -> None:
             while True:
                 ask(rest)
                 time.sleep(0.05)
+        elif verb == "then":
+            afterwards = rest
         elif verb == "nothing":
             leave_evidence = False
         elif verb == "fail" or (verb == "need" and not os.path.exists(rest.split(" ", 1)[0])):  # noqa: PTH110  # likewise
@@ -128,6 +130,8 @@ def main() -> None:
     if leave_evidence:
         evidence(phase, order)
     result(f"{phase} done", session=session)
+    if afterwards:
+        sys.exit(subprocess.run(["sh", "-c", afterwards], check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -50,14 +50,16 @@ def hostile_files(elsewhere: str) -> dict[str, str]:
     front = f"---\nname: evil\ndescription: {PLANTED}\n---\n{PLANTED}\n!`{mark}`\n"
     return {
         "README.md": "# Widgets\n",
-        "CLAUDE.md": "GUIDANCE-OF-THE-BASE-COMMIT\n@.claude/imported.md\n",
+        "CLAUDE.md": "GUIDANCE-OF-THE-BASE-COMMIT\n@.claude/imported.md\n@/etc/passwd\n",
+        "AGENTS.md": "GUIDANCE-FOR-ALL-AGENTS",
         "CLAUDE.local.md": PLANTED,
-        ".claude/CLAUDE.md": PLANTED,
-        ".claude/imported.md": PLANTED,
+        ".claude/CLAUDE.md": "GUIDANCE-IN-THE-FOLDER",
+        ".claude/imported.md": "GUIDANCE-BY-IMPORT",
+        ".claude/rules/style.md": "GUIDANCE-AS-A-RULE",
         ".claude/settings.json": json.dumps(settings),
         ".claude/settings.local.json": json.dumps(settings),
         ".mcp.json": json.dumps({"mcpServers": servers}),
-        **{f".claude/{kind}/evil.md": front for kind in ("commands", "agents", "output-styles", "rules")},
+        **{f".claude/{kind}/evil.md": front for kind in ("commands", "agents", "output-styles")},
         ".claude/skills/evil/SKILL.md": front,
         ".claude/plugins/evil/hooks/hooks.json": json.dumps({"hooks": settings["hooks"]}),
     }
@@ -132,7 +134,9 @@ def test_nothing_of_the_repositorys_configuration_counts(tmp_path: Path, world: 
         assert model.main_calls
         assert {call.headers.get("x-api-key") for call in model.main_calls} == {MODEL_KEY}
         sent = json.dumps([call.body for call in model.requests])
-        assert "GUIDANCE-OF-THE-BASE-COMMIT" in sent
+        for words in ("OF-THE-BASE-COMMIT", "FOR-ALL-AGENTS", "IN-THE-FOLDER", "BY-IMPORT", "AS-A-RULE"):
+            assert f"GUIDANCE-{words}" in sent  # as text, which configures nothing
+        assert "root:x:0" not in sent
         assert PLANTED not in sent
         [pull_request] = repository.pull_requests.values()
         database = (server.data_dir / "workorders.sqlite3").read_bytes().decode("latin-1")

@@ -93,6 +93,15 @@ def test_phases_show_what_was_done_runs_and_waits(client: Client) -> None:
     assert "2 attempts" in page
 
 
+def test_a_phase_that_counts_although_its_agent_ended_badly_says_so(client: Client) -> None:
+    order = make_order(status="running")
+    make_run(
+        order, PLANNING, error_message="It did not end as it should <b>", error_category="agent_exit_code"
+    )
+    page = text_of(client, url("work-order", order))
+    assert "<strong>Warning:</strong> It did not end as it should &lt;b&gt;" in page
+
+
 def test_a_failed_phase_says_how_long_it_took(client: Client) -> None:
     order = make_order(status="failed")
     started = timezone.now() - timedelta(minutes=5)

@@ -509,6 +509,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "budget_refused": lambda journal, _plan: journal.budget_refused(),
     "last_model_error": lambda journal, _plan: journal.last_model_error(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),
+    "note_warning": lambda journal, _plan: journal.note_warning("It ended badly.", "agent_exit_code"),
     "plan_push": lambda journal, _plan: journal.plan_push(HEAD),
     "end_push": lambda journal, _plan: journal.end_push(HEAD, EffectState.UNKNOWN),
     "fenced": lambda journal, _plan: journal.fenced(lambda order: order.pk),

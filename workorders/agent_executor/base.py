@@ -71,6 +71,7 @@ class AgentFailureCategory(StrEnum):
     CANCELLED = "agent_cancelled"
     MODEL_UNREACHABLE = "agent_model_unreachable"
     NOT_LOGGED_IN = "agent_not_logged_in"
+    ACCOUNT_REFUSED = "agent_account_refused"
     MODEL_OVERLOADED = "agent_model_overloaded"
     RATE_LIMITED = "agent_rate_limited"
     REQUEST_REJECTED = "agent_request_rejected"
@@ -91,6 +92,7 @@ class AgentFailure:
     """`message`: what happened, for a person. `retryable`: whether the same run may help if nobody acts.
 
     `retry_after_seconds`: when the model's side said to come back, from now; None where it did not say.
+    `after_success`: the agent had reported a good result before, so that the work counts if git shows it.
     """
 
     category: AgentFailureCategory
@@ -98,6 +100,7 @@ class AgentFailure:
     advice: str
     retryable: bool
     retry_after_seconds: float | None = None
+    after_success: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class AgentRequest:
     """One run of an agent. Times in seconds, money in US dollars.
 
     `argv` is the base command (`("claude",)`); `session_id` names a new session, or the one to `resume`.
-    `system_text` is the base commit's CLAUDE.md, '' for none. `environment` and `secrets` are all the agent
+    `system_text` is the base commit's guidance for agents, '' for none. `environment` and `secrets` are all the agent
     sees beside what `command_builder.AGENT_ENVIRONMENT` adds; `program_folders` are what it must be able to
     read to start. Raises `ValueError` for values no command line can be built from.
     """
@@ -156,6 +159,11 @@ class ReportedResult:
     turns: int
     permission_denials: int
     tells_outcome: bool = True
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it says that all went well; a line that was cut may still do so."""
+        return not self.is_error and self.subtype in {"success", ""}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from workorders.agent_executor.command_builder import build_agent_command
 from workorders.agent_executor.failures import Ending, classify, failure_of
 from workorders.agent_executor.response_parser import ResponseParser
 
+_REFUSED_RETRIES = 3
 _SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -104,6 +105,8 @@ class _Watch:
         """An agent that only reports retries is never silent, and yet nothing comes of it."""
         patience = self._request.silence_seconds
         if patience and self.parser.only_retrying and time.monotonic() - self._progress > patience:
+            self._control.exit_within(0, ExitReason.SILENT)
+        if self.parser.refused_retries >= _REFUSED_RETRIES:  # the CLI would ask eleven times, for minutes
             self._control.exit_within(0, ExitReason.SILENT)
 
 

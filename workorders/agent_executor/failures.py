@@ -1,6 +1,5 @@
 """Why an agent's run did not count: what each category means to a person, and the rules that find it. Pure."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from sandboxes.process import ExitReason
 from workorders.agent_executor.base import AgentFailure, ReportedResult, clean_text
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.model_limits import ahead, seconds_until_reset
+from workorders.agent_executor.refusals import Refusal, explained_in_words, refused_in_words
 from workorders.agent_executor.response_parser import ResponseParser
 
 _DETAIL_CHARACTERS = 500
@@ -54,6 +54,11 @@ FAILURES: Mapping[Category, FailureText] = MappingProxyType(
         Category.NOT_LOGGED_IN: FailureText(
             "The model's API refused the credential.",
             "Set a valid ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN for the workers, then retry.",
+            False,
+        ),
+        Category.ACCOUNT_REFUSED: FailureText(
+            "The model's provider refuses the account: its credit, its standing, its rights or its region.",
+            "Whoever owns the model's account must act; the message has the provider's words. Then retry.",
             False,
         ),
         Category.MODEL_OVERLOADED: FailureText(
@@ -138,7 +143,7 @@ _BY_SUBTYPE: Mapping[str, Category] = {
 _BY_STATUS: Mapping[int, Category] = {
     400: Category.REQUEST_REJECTED,
     401: Category.NOT_LOGGED_IN,
-    402: Category.RATE_LIMITED,
+    402: Category.ACCOUNT_REFUSED,
     403: Category.REQUEST_REJECTED,
     404: Category.REQUEST_REJECTED,
     408: Category.MODEL_OVERLOADED,
@@ -146,35 +151,9 @@ _BY_STATUS: Mapping[int, Category] = {
     422: Category.REQUEST_REJECTED,
     429: Category.RATE_LIMITED,
 }
-# The CLI's own words, for what it reports without a status. Only looked for where a run reported an error.
-_BY_WORDS: tuple[tuple[re.Pattern[str], Category], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), category)
-    for pattern, category in (
-        (
-            r"no conversation found with session id|session id \S+ is already in use",
-            Category.SESSION_UNUSABLE,
-        ),
-        (
-            r"not logged in|please run /login|invalid api key|oauth token (has )?(expired|been revoked)"
-            r"|api error: 401|authentication_error|oauth authentication is currently not",
-            Category.NOT_LOGGED_IN,
-        ),
-        (r"api error: (529|5\d\d)|overloaded_error|\boverloaded\b", Category.MODEL_OVERLOADED),
-        (
-            r"(usage|rate|session|weekly|5-hour) limit|(hit|reached) your .{0,40}limit|rejected \(429\)"
-            r"|api error: 429|credit balance is too low|out of (usage )?credits",
-            Category.RATE_LIMITED,
-        ),
-        (r"api error: 4\d\d|prompt is too long|issue with the selected model", Category.REQUEST_REJECTED),
-        (
-            r"unable to connect to api|connection error|api error: (connection|request timed)",
-            Category.MODEL_UNREACHABLE,
-        ),
-        (r"maximum budget", Category.BUDGET_EXCEEDED),
-        (r"maximum number of turns", Category.TURN_LIMIT),
-    )
-)
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
+# What git's evidence does not outweigh, even if a good result was reported before.
+_NEVER_EXCUSED = frozenset({Category.CANCELLED, Category.MISSING, Category.PERMISSION_DENIED})
 # What an agent says when it does not know, or does not tell, why the model did not answer it.
 _UNEXPLAINED = frozenset(
     {
@@ -214,69 +193,75 @@ class Ending:
 def classify(ending: Ending) -> AgentFailure | None:
     """None when the run counts; else the first rule that knows an answer."""
     for rule in _RULES:
-        if (category := rule(ending)) is not None:
-            failure = failure_of(category, _detail(ending))
-            return replace(failure, retry_after_seconds=_reset(ending)) if category in _PASSING else failure
+        if (found := rule(ending)) is not None:
+            failure = failure_of(found.category, _detail(ending), advice=found.advice)
+            if found.category in _PASSING:
+                failure = replace(failure, retry_after_seconds=_reset(ending))
+            excused = ending.parser.reported_success and found.category not in _NEVER_EXCUSED
+            return replace(failure, after_success=excused)
     return None
 
 
 def _reset(ending: Ending) -> float | None:
     """When the model's side said that it will serve again."""
-    words = f"{ending.report.text if ending.report else ''}\n{ending.stderr}"
+    words = "\n".join([ending.report.text if ending.report else "", ending.parser.plain_words, ending.stderr])
     return seconds_until_reset(words, now=datetime.now(UTC), resets_at=ending.parser.limit_resets_at)
 
 
-def _ended_by_us(ending: Ending) -> Category | None:
+def _ended_by_us(ending: Ending) -> Refusal | None:
     category = _BY_REASON.get(ending.outcome.reason)
     if category is Category.LINGERED:  # what it reported before it lingered says more
-        return _reported_failure(ending) or category
+        return _reported_failure(ending) or Refusal(category)
     if category in {Category.SILENT, Category.TIMED_OUT} and ending.parser.only_retrying:
-        return Category.MODEL_UNREACHABLE
-    return category
+        refused = ending.parser.refused_retries > 0
+        return Refusal(Category.NOT_LOGGED_IN if refused else Category.MODEL_UNREACHABLE)
+    return None if category is None else Refusal(category)
 
 
-def _ended_without_report(ending: Ending) -> Category | None:
+def _ended_without_report(ending: Ending) -> Refusal | None:
     if ending.report is not None:
         return None
     code = ending.outcome.exit_code
     if code in _CANNOT_START_CODES or (code and ending.stderr.startswith(_CANNOT_START_WORDS)):
-        return Category.MISSING
+        return Refusal(Category.MISSING)
     if ending.killed:
-        return Category.KILLED
-    if code:
-        return _by_words(ending.stderr) or Category.NO_RESULT
-    return Category.RESULT_TOO_LONG if ending.parser.ends_cut else Category.NO_RESULT
+        return Refusal(Category.KILLED)
+    if ending.parser.ends_cut and not code:
+        return Refusal(Category.RESULT_TOO_LONG)
+    words = f"{ending.parser.plain_words}\n{ending.stderr if code else ''}"
+    return explained_in_words(words) or Refusal(Category.NO_RESULT)
 
 
-def _reported_failure(ending: Ending) -> Category | None:
+def _reported_failure(ending: Ending) -> Refusal | None:
     report = ending.report
-    if report is None or (not report.is_error and report.subtype in {"success", ""}):
+    if report is None or report.is_success:
         return None
+    by_subtype = _BY_SUBTYPE.get(report.subtype)
     if not report.tells_outcome:
-        return _BY_SUBTYPE.get(report.subtype) or Category.RESULT_TOO_LONG
-    status = report.api_error_status
-    return (
-        _BY_SUBTYPE.get(report.subtype)
-        or _by_gateway(report.text)
-        or _by_status(status)
-        or _by_words(f"{report.text}\n{ending.stderr}")
-        or Category.REPORTED_ERROR
-    )
+        return Refusal(by_subtype or Category.RESULT_TOO_LONG)
+    if (certain := by_subtype or _by_gateway(report.text)) is not None:
+        return Refusal(certain)
+    said = f"{report.text}\n{ending.parser.plain_words}"
+    if (in_words := refused_in_words(said)) is not None:
+        return in_words
+    if (by_status := _by_status(report.api_error_status)) is not None:
+        return Refusal(by_status)
+    return explained_in_words(f"{said}\n{ending.stderr}") or Refusal(Category.REPORTED_ERROR)
 
 
-def _ended_badly(ending: Ending) -> Category | None:
+def _ended_badly(ending: Ending) -> Refusal | None:
     if ending.outcome.exit_code == 0:
         return None
-    return Category.KILLED if ending.killed else Category.EXIT_CODE
+    return Refusal(Category.KILLED if ending.killed else Category.EXIT_CODE)
 
 
-def _all_denied(ending: Ending) -> Category | None:
+def _all_denied(ending: Ending) -> Refusal | None:
     denials = ending.report.permission_denials if ending.report else 0
-    return Category.PERMISSION_DENIED if denials and denials >= ending.parser.tool_calls else None
+    return Refusal(Category.PERMISSION_DENIED) if denials and denials >= ending.parser.tool_calls else None
 
 
 # In this order: who ended it, whether it said anything, what it said, how it left.
-_RULES: tuple[Callable[[Ending], Category | None], ...] = (
+_RULES: tuple[Callable[[Ending], Refusal | None], ...] = (
     _ended_by_us,
     _ended_without_report,
     _reported_failure,
@@ -296,25 +281,23 @@ def _by_status(status: int | None) -> Category | None:
     return Category.MODEL_OVERLOADED if status >= 500 else _BY_STATUS.get(status)
 
 
-def _by_words(text: str) -> Category | None:
-    return next((category for pattern, category in _BY_WORDS if pattern.search(text)), None)
-
-
 def _detail(ending: Ending) -> str:
     """The agent's own words on what went wrong, if there are any."""
     if ending.report is not None and ending.report.is_error and ending.report.text:
         return ending.report.text
     if ending.outcome.reason is not ExitReason.EXITED:
         return ""
-    last = ending.stderr.strip().splitlines()[-1:] if ending.stderr.strip() else []
+    words = [ending.stderr] if ending.report is not None else [ending.parser.plain_words, ending.stderr]
+    last = [lines[-1] for text in words if (lines := text.strip().splitlines())]
     return "; ".join([f"exit code {ending.outcome.exit_code}", *last])
 
 
-def failure_of(category: Category, detail: str) -> AgentFailure:
+def failure_of(category: Category, detail: str, *, advice: str = "") -> AgentFailure:
+    """The failure with its category's words, and the advice that fits better where the cause is known."""
     known = FAILURES[category]
     detail = clean_text(detail.strip(), _DETAIL_CHARACTERS)
     message = f"{known.message} ({detail})" if detail else known.message
-    return AgentFailure(category, message, known.advice, known.retryable)
+    return AgentFailure(category, message, advice or known.advice, known.retryable)
 
 
 def budget_failure(spent_usd: Decimal) -> AgentFailure:
@@ -328,11 +311,15 @@ def explained_by_model(failure: AgentFailure, status: int, resets_in_seconds: fl
     `status` is that answer's HTTP status, `resets_in_seconds` when it said it will serve again.
     """
     category = _by_status(status)
+    if category is Category.ACCOUNT_REFUSED and failure.category in _UNEXPLAINED:
+        return replace(failure_of(category, failure.message), after_success=failure.after_success)
     if category not in _PASSING or failure.category not in _UNEXPLAINED | _PASSING:
         return failure
     if category is not failure.category:
         failure = replace(
-            failure_of(category, failure.message), retry_after_seconds=failure.retry_after_seconds
+            failure_of(category, failure.message),
+            retry_after_seconds=failure.retry_after_seconds,
+            after_success=failure.after_success,
         )
     seconds = None if resets_in_seconds is None else ahead(resets_in_seconds)
     return failure if seconds is None else replace(failure, retry_after_seconds=seconds)

@@ -1,7 +1,8 @@
 """When a model's limit resets, from what the agent's program says about it. Pure; the words are not trusted.
 
 Understood are Claude Code's own texts ("You've hit your session limit · resets 3:45pm (Europe/Berlin)", "… resets
-Oct 3, 2pm (UTC)", "… usage limit reached|1764087300") and what HTTP says ("retry-after: 30", "try again in 2 minutes").
+Oct 3, 2pm (UTC)", "… usage limit reached|1764087300"), the API's ("You will regain access on 2026-12-01 at 00:00 UTC")
+and what HTTP says ("retry-after: 30", "try again in 2 minutes").
 """
 
 import re
@@ -12,19 +13,31 @@ LONGEST_SECONDS = 8 * 24 * 3600.0  # the longest limit is a week's
 _SLACK_SECONDS = 30.0  # their clock and ours
 _JUST_NOW = timedelta(hours=2)  # some looks of a limit that is told without a time
 _EPOCH = re.compile(r"\|\s*(1[0-9]{9})\b")
+# What comes before a time: "resets", "reset at", "try again at", "regain access on".
+_LIFTED = r"\b(?:resets?|resetting|regain access|try again|available again)[ \t]{1,3}(?:at[ \t]+|on[ \t]+|after[ \t]+)?"
+_ZONE = r"(?:\s*\(?(?P<zone>(?:UTC|GMT)\b|(?<=\()[A-Za-z0-9_+\-/]{1,40})\)?)?"
 _RESETS = re.compile(
-    r"\bresets?\s+(?:at\s+)?"
-    r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+(?P<day>[0-9]{1,2}),?\s+"
-    r"(?:(?P<year>20[0-9]{2}),?\s+)?(?:at\s+)?)?"
-    r"(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-9]{2}))?\s*(?P<half>[ap])\.?m\b\.?"
-    r"(?:\s*\((?P<zone>[A-Za-z0-9_+\-/]{1,40})\))?",
+    _LIFTED
+    + r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+(?P<day>[0-9]{1,2}),?\s+"
+    r"(?:(?P<year>20[0-9]{2}),?\s+)?(?:at\s+)?|(?P<weekday>mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+(?:at\s+)?"
+    r"|(?P<tomorrow>tomorrow)\s+(?:at\s+)?)?"
+    r"(?:(?P<hour>[0-9]{1,2})(?::(?P<minute>[0-9]{2}))?\s*(?P<half>[ap])\.?m\b\.?"
+    r"|(?P<hour24>[0-9]{1,2}):(?P<minute24>[0-9]{2})(?::[0-9]{2})?(?!\s*[ap]\.?m\b))" + _ZONE,
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    _LIFTED + r"(?P<date>20[0-9]{2}-[0-9]{2}-[0-9]{2})"
+    r"(?:(?:[ \t]+at[ \t]+|[T \t])(?P<time>[0-9]{2}:[0-9]{2})(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?\s?" + _ZONE,
     re.IGNORECASE,
 )
 _IN = re.compile(
-    r"(?:try again|retry|resets?) (?:in|after) (?P<count>[0-9]{1,6})\s*(?P<unit>s|m|h)[a-z]*", re.IGNORECASE
+    r"(?:try again|retry|resets?|resetting) (?:in|after) (?P<count>[0-9]{1,6})\s*(?P<unit>s|m|h|d)[a-z]*"
+    r"(?:,? (?:and )?(?P<more>[0-9]{1,2})\s*(?P<more_unit>s|m|h)[a-z]*)?",
+    re.IGNORECASE,
 )
 _RETRY_AFTER = re.compile(r"retry-after\W{1,4}(?P<count>[0-9]{1,6})\b", re.IGNORECASE)
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -41,21 +54,38 @@ def seconds_until_reset(text: str, *, now: datetime, resets_at: float | None = N
     if found := _RETRY_AFTER.search(text):
         return ahead(float(found["count"]))
     if found := _IN.search(text):
-        return ahead(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()])
+        more = float(found["more"]) * _UNIT_SECONDS[found["more_unit"].lower()] if found["more"] else 0.0
+        return ahead(float(found["count"]) * _UNIT_SECONDS[found["unit"].lower()] + more)
+    if found := _DATE.search(text):
+        at = _date(found)
+        return None if at is None else ahead((at - now).total_seconds() + _SLACK_SECONDS)
     if found := _RESETS.search(text):
         at = _clock_time(found, now)
         return None if at is None else ahead((at - now).total_seconds() + _SLACK_SECONDS)
     return None
 
 
+def _date(found: re.Match[str]) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(f"{found['date']}T{found['time'] or '00:00'}")
+    except ValueError:
+        return None
+    return at.replace(tzinfo=_zone(found["zone"]))
+
+
 def _clock_time(found: re.Match[str], now: datetime) -> datetime | None:
     """The next time that is so called; one that has just passed is meant as it stands, and is no wait of a day."""
     local = now.astimezone(_zone(found["zone"]))
-    if not 1 <= int(found["hour"]) <= 12:
-        return None
-    hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "p" else 0)
     try:
-        at = local.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
+        at = _at_that_time(found, local)
+        if at is None:
+            return None
+        if found["tomorrow"]:
+            return at + timedelta(days=1)
+        if found["weekday"]:
+            ahead_days = (_WEEKDAYS.index(found["weekday"].lower()) - local.weekday()) % 7
+            day = at + timedelta(days=ahead_days)
+            return day if day > local - _JUST_NOW else day + timedelta(days=7)
         if found["month"] is None:
             days = (at + timedelta(days=number) for number in (-1, 0, 1))
             return next(day for day in days if day > local - _JUST_NOW)
@@ -66,6 +96,18 @@ def _clock_time(found: re.Match[str], now: datetime) -> datetime | None:
     except ValueError:  # the 31st of June
         return None
     return at
+
+
+def _at_that_time(found: re.Match[str], local: datetime) -> datetime | None:
+    """That time of the day it is; None for what is none. Raises `ValueError` likewise."""
+    if found["hour24"]:
+        hour, minute = int(found["hour24"]), int(found["minute24"])
+    elif 1 <= int(found["hour"]) <= 12:
+        hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "p" else 0)
+        minute = int(found["minute"] or 0)
+    else:
+        return None
+    return local.replace(hour=hour, minute=minute, second=0, microsecond=0)
 
 
 def _zone(name: str | None) -> tzinfo:

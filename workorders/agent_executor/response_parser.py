@@ -30,6 +30,8 @@ from workorders.agent_executor.cut_json import fields_of_cut_object
 _FIELD_CHARACTERS = 1000
 _DATA_CHARACTERS = 4000
 _EXCERPT_CHARACTERS = 200
+_PLAIN_CHARACTERS = 2000
+_CREDENTIAL_REFUSED = 401
 _LARGEST_COUNT = 10**15
 _KNOWN_TOOL_NAMES = 2000
 _RESULTS_SHOWN = 5
@@ -78,7 +80,10 @@ class ResponseParser:
 
     `result` is the last result line seen, `session_id` what the agent called its session, `only_retrying`
     whether nothing but API retries came since the last progress, `limit_resets_at` when (epoch seconds) the usage
-    limit it last ran into ends, `ends_cut` whether the last line that was read was too long to be kept.
+    limit it last ran into ends, `ends_cut` whether the last line that was read was too long to be kept. `plain_words`:
+    the last it said outside of its own stream, or in an answer of its own making where the model gave none;
+    `reported_success`: any result so far said that all went well; `refused_retries`: how often in a row it reported
+    nothing but that the credential is refused.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -90,6 +95,9 @@ class ResponseParser:
     limit_resets_at: float | None = None
     truncated: bool = False
     ends_cut: bool = False
+    plain_words: str = ""
+    reported_success: bool = False
+    refused_retries: int = 0
     _line: bytearray = field(default_factory=bytearray)
     _line_bytes: int = 0
     _events: int = 0
@@ -189,6 +197,7 @@ class ResponseParser:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):  # also numbers beyond Python's digit limit, and deep nesting
+            self._note_plain(text)
             return [_unreadable("not JSON", text, len(line))]
         if not isinstance(data, dict):
             return [_unreadable("not an object", text, len(line))]
@@ -199,6 +208,10 @@ class ResponseParser:
         events = list(reader(self, data))
         self._note_progress(events)
         return events
+
+    def _note_plain(self, text: str) -> None:
+        words = f"{self.plain_words}\n{clean_text(text, _PLAIN_CHARACTERS // 2).strip()}"
+        self.plain_words = words[-_PLAIN_CHARACTERS:].strip("\n")
 
     def _note_progress(self, events: list[AgentEvent]) -> None:
         for event in events:
@@ -214,6 +227,8 @@ class ResponseParser:
             yield _session_started(data)
         elif subtype == "api_retry":
             self.last_retry_status = _status(data.get("error_status"))
+            refused = self.last_retry_status == _CREDENTIAL_REFUSED
+            self.refused_retries = (self.refused_retries if self.only_retrying else 0) + 1 if refused else 0
             yield _api_retried(data)
         else:
             yield from self._read_other(data)
@@ -226,6 +241,10 @@ class ResponseParser:
             for block in blocks[:100]
             if block.get("type") == "text" and isinstance(block.get("text"), str) and block["text"].strip()
         )
+        if isinstance(data.get("error"), str) or message.get("model") == "<synthetic>":
+            self._note_plain(words)
+        elif blocks:
+            self.plain_words = ""  # the model has answered since
         if words:
             fields = _present({"subagent_of": _text(data.get("parent_tool_use_id"), 100)})
             yield AgentEvent(AgentEventKind.MESSAGE, clean_text(words, SUMMARY_CHARACTERS), fields)
@@ -261,6 +280,7 @@ class ResponseParser:
 
     def _read_result(self, data: Json, *, tells_outcome: bool = True) -> Iterator[AgentEvent]:
         self.result = result = replace(_reported_result(data), tells_outcome=tells_outcome)
+        self.reported_success = self.reported_success or (tells_outcome and result.is_success)
         fields: dict[str, JsonValue] = {
             "subtype": result.subtype,
             "is_error": result.is_error,
@@ -281,6 +301,13 @@ class ResponseParser:
         self.limit_resets_at = float(_count(limits.get("resetsAt"))) or None if rejected else None
         yield from self._read_other(data)
 
+    def _read_error(self, data: Json) -> Iterator[AgentEvent]:
+        """An error of the model's API as it came, by a program that passes it on."""
+        error = data.get("error")
+        told = _object(error).get("message") if isinstance(error, dict) else error or data.get("message")
+        self._note_plain(_text(told, _FIELD_CHARACTERS))
+        yield from self._read_other(data)
+
     def _read_other(self, data: Json) -> Iterator[AgentEvent]:
         name = _text(data.get("type"), 100) or "unnamed"
         subtype = _text(data.get("subtype"), 100)
@@ -294,6 +321,7 @@ _READERS: Mapping[str, Callable[[ResponseParser, Json], Iterator[AgentEvent]]] =
     "user": ResponseParser._read_user,
     "result": ResponseParser._read_result,
     "rate_limit_event": ResponseParser._read_rate_limit,
+    "error": ResponseParser._read_error,
 }
 
 

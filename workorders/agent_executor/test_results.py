@@ -1,7 +1,8 @@
 """The `test_results.json` a testing phase must leave: its shape and how it is read. Pure.
 
-`docs/test-results.schema.json` tells agents the same. The file comes out of git but was written by an agent,
-so everything is bounded. Must not know where the bytes came from.
+`docs/test-results.schema.json` tells agents the shape; what test tools and agents write instead is understood as far as
+it has one meaning (`result_words`), since nobody should pay for a second run over a spelling. The file comes out of git
+but was written by an agent, so everything is bounded. Must not know where the bytes came from.
 """
 
 import json
@@ -11,12 +12,14 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from workorders.agent_executor.base import clean_text
+from workorders.agent_executor.result_words import as_expected, listed
 
 MAX_BYTES = 8 * 1024 * 1024
 KEPT_TESTS = 2000
 _NAME_CHARACTERS = 500
 _MESSAGE_CHARACTERS = 2000
 _LARGEST_COUNT = 10_000_000
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def _cut(limit: int) -> BeforeValidator:
@@ -43,7 +46,10 @@ class AgentTestCase(BaseModel):
 
 
 class AgentTestResults(BaseModel):
-    """What the testing phase found. Counts are the agent's; `tests` are at most the first 2,000."""
+    """What the testing phase found. `tests` are at most the first 2,000.
+
+    Counts are the agent's, but never better than its list; where they differed, `summary` says so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -59,7 +65,7 @@ def parse_test_results(data: bytes) -> AgentTestResults:
     if len(data) > MAX_BYTES:
         raise ValueError(f"test_results.json is larger than {MAX_BYTES // 1024 // 1024} MiB.")
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = json.loads(data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"test_results.json is not UTF-8 (byte {error.start}).") from error
     except json.JSONDecodeError as error:
@@ -68,7 +74,7 @@ def parse_test_results(data: bytes) -> AgentTestResults:
         raise ValueError("test_results.json is not JSON this server accepts.") from error
     if not isinstance(content, dict):
         raise ValueError("test_results.json must hold an object with passed, failed and tests.")
-    return _validated(content)
+    return _validated(as_expected(content))
 
 
 def _validated(content: dict[str, object]) -> AgentTestResults:
@@ -80,13 +86,25 @@ def _validated(content: dict[str, object]) -> AgentTestResults:
     except ValidationError as error:
         problems = [_problem(item["loc"], item["msg"]) for item in error.errors()[:3]]
         raise ValueError(f"test_results.json is not as expected: {'; '.join(problems)}.") from error
-    listed_failures = sum(case.status is AgentTestStatus.FAILED for case in results.tests)
-    if listed_failures > results.failed:
-        raise ValueError(
-            f"test_results.json contradicts itself: it lists {listed_failures} failed tests but counts "
-            f"{results.failed}."
-        )
-    return results
+    return _no_better_than(results, tests if isinstance(tests, list) else [])
+
+
+def _no_better_than(results: AgentTestResults, tests: list[object]) -> AgentTestResults:
+    """The results with counts that hold what the list shows: the list names the tests, a count is only a number."""
+    counted = {AgentTestStatus.PASSED: results.passed, AgentTestStatus.FAILED: results.failed}
+    found = {status: listed(tests, status) for status in counted}
+    wrong = [status for status in counted if found[status] > counted[status]]
+    if not wrong:
+        return results
+    words = " and ".join(f"{counted[status]} {status} but lists {found[status]}" for status in wrong)
+    note = f"test_results.json counts {words}; the list was taken."
+    return results.model_copy(
+        update={
+            "passed": max(results.passed, found[AgentTestStatus.PASSED]),
+            "failed": max(results.failed, found[AgentTestStatus.FAILED]),
+            "summary": clean_text(f"{note} {results.summary}".strip(), _MESSAGE_CHARACTERS),
+        }
+    )
 
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:

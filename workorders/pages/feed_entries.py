@@ -47,6 +47,7 @@ _SENTENCES = {
     "agent_command_started": "Agent starts {command_name} with {model}",
     "agent_command_completed": "Agent done in {duration_seconds} s, {turns} turns",
     "agent_command_failed": "Agent failed: {error}",
+    "agent_exit_ignored": "{error}",
     "github_pull_request_created": "Pull request opened: {pull_request_url}",
     "github_pull_request_updated": "Pull request updated: {pull_request_url}",
     "github_pull_request_reopened": "Pull request opened again: {pull_request_url}",

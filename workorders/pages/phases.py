@@ -10,7 +10,7 @@ from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.pages.naming import status_word
 from workorders.progress import AGENT_RUNS, PhaseHistoryEntry
-from workorders.states import ACTIVE, PhaseRunStatus
+from workorders.states import ACTIVE, STEP_DONE, PhaseRunStatus
 from workorders.workflow_definitions import StepKind, steps_of
 
 SHOWN_FAILURES = 50
@@ -22,7 +22,8 @@ class PhaseLine:
 
     An interrupted run of an order that waits is called `waiting`: it goes on afterwards.
 
-    From the first run's start to the last one's end, retries between them included; `error`: why the last failed.
+    From the first run's start to the last one's end, retries between them included; `error`: why the last failed;
+    `warning`: what is to be known of one that counts.
     """
 
     key: str
@@ -33,6 +34,7 @@ class PhaseLine:
     commits: int = 0
     attempts: int = 0
     error: str = ""
+    warning: str = ""
     model_credential: str = ""
 
     @property
@@ -112,6 +114,7 @@ def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun, row: AgentWorkO
         attempts=entry.attempts,
         model_credential=last.model_credential,
         error=last.error_message if entry.status == "failed" else "",
+        warning=last.error_message if last.status in STEP_DONE else "",
     )
 
 

@@ -6,24 +6,35 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
-from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
 from sandboxes.process import ExitReason, ProcessControl
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.executor import execute_agent_command
 from workorders.agent_executor.failures import budget_failure, explained_by_model
-from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
-from workorders.errors import LeaseLost, WorkOrderError
+from workorders.command_loader import (
+    MAX_COMMAND_BYTES,
+    AgentCommand,
+    ClaudeCommandLoader,
+    CommandInvalid,
+    parse_command,
+    render,
+)
+from workorders.errors import EvidenceMissing, LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
 from workorders.models.written_text import written_request
-from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.guidance import Guidance, compose, names_of, near_places, with_references
+from workorders.workflow_engine.guidance_files import (
+    BaseGuidance,
+    read_command_file,
+    read_guidance,
+    read_places,
+)
+from workorders.workflow_engine.guidance_text import as_text, named_paths
 from workorders.workflow_engine.inspection import Inspector
 from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
 from workorders.workflow_engine.run_usage import RunUsage
@@ -32,29 +43,34 @@ from workorders.workflow_engine.workplace import Place, Workplace
 _WATCH_SECONDS = 2.0
 _START_SECONDS = 10.0
 _BUDGET_GRACE_SECONDS = 5.0
-_GUIDANCE_FILE = "CLAUDE.md"
-_GUIDANCE_BYTES = 64_000
-_BASE_FILE_BYTES = 256 * 1024
+_CHANGES_LOOKED_AT = 5000
+_LOGGED = 50
+_EXCUSED = "The work counts, since git has all of it, but the agent's program did not end as it should:"
 _WARNINGS = frozenset({AgentEventKind.API_RETRIED, AgentEventKind.UNREADABLE})
-
-
-@lru_cache(maxsize=64)
-def _read_base(git: TrustedGit, mirror: Path, base_sha: str, paths: tuple[str, ...]) -> dict[str, bytes]:
-    """A commit never changes, so the orders that start from one share the reading."""
-    return git.read_files(mirror, base_sha, paths, limit_bytes=_BASE_FILE_BYTES)
 
 
 def _command_path(command_name: str) -> str:
     return f".claude/commands/{command_name}.md"
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What an agent is started with: a name for its command, the prompt, and the base commit's guidance."""
+
+    command_name: str
+    prompt: str = field(repr=False)
+    system_text: str = field(repr=False)
+
+
 class AgentRunFailed(WorkOrderError):
     """The agent's run ended in one of the failure categories of `agent_executor`."""
 
-    def __init__(self, result: AgentRunResult) -> None:
+    def __init__(self, result: AgentRunResult, *, missing: str = "") -> None:
+        """`missing`: what of the work is not in git besides, for whoever tries again."""
         assert result.failure is not None
         failure = result.failure
-        super().__init__(failure.message, advice=failure.advice, retryable=failure.retryable)
+        message = f"{failure.message} {missing}".strip()
+        super().__init__(message, advice=failure.advice, retryable=failure.retryable)
         self.category = failure.category.value
         self.retry_after_seconds = failure.retry_after_seconds
 
@@ -89,9 +105,9 @@ class AgentStep:
 
     def run(self, place: Place) -> AgentRunResult:
         """Run it to its end, whatever end."""
-        command = self._command(place)
-        request = self._request(place, command)
-        self._command_name = f"/{command.command_name}" if command else "follow_up"
+        told = self._told(place)
+        request = self._request(place, told)
+        self._command_name = told.command_name
         self._step.log.info(
             "agent_command_started",
             command_name=self._command_name,
@@ -120,41 +136,112 @@ class AgentStep:
         self._log_end(result, usage)
         return result
 
+    def require_end(self, result: AgentRunResult) -> None:
+        """Raises `AgentRunFailed` where the run ended in a way that nothing in git could outweigh."""
+        if result.failure is not None and not result.failure.after_success:
+            raise AgentRunFailed(result)
+
+    @contextlib.contextmanager
+    def excused_by_evidence(self, result: AgentRunResult) -> Iterator[None]:
+        """Around the look at git: a bad end of the program after its good result is a warning where git shows the work.
+
+        Raises `AgentRunFailed` in place of `EvidenceMissing`: then how it ended is the likelier reason.
+        """
+        try:
+            yield
+        except EvidenceMissing as error:
+            if result.failure is None:
+                raise
+            raise AgentRunFailed(result, missing=str(error)) from error
+        if result.failure is None:
+            return
+        warning = f"{_EXCUSED} {result.failure.message}"
+        self._step.journal.note_warning(warning, result.failure.category)
+        self._step.log.warning(
+            "agent_exit_ignored",
+            phase=self._step.plan.phase,
+            error=warning,
+            error_category=result.failure.category.value,
+            exit_code=result.exit_code,
+            stderr_tail=result.stderr_tail,
+        )
+
     def _explained(self, result: AgentRunResult) -> AgentRunResult:
         if result.failure is None or (error := self._step.journal.last_model_error()) is None:
             return result
         failure = explained_by_model(result.failure, error.status, error.resets_in_seconds)
         return replace(result, failure=failure)
 
-    def _command(self, place: Place) -> AgentCommand | None:
-        """The repository's own command from the base commit where it has one, else the shipped one."""
+    def _command(self, place: Place, base: BaseGuidance) -> tuple[AgentCommand | None, BaseGuidance]:
+        """The repository's own command from the base commit where it has one, else the shipped one; what it imports."""
         if self._step.plan.step is None:
-            return None
+            return None, BaseGuidance()
         name = self._step.plan.step.command_name
         path = _command_path(name)
-        override = self._from_base(place).get(path)
-        if override is not None:
-            return parse_command(override, command_name=name, source=f"{path} at {place.base_sha[:12]}")
-        return ClaudeCommandLoader(self._settings.commands_dir).get_command(name)
+        content, imported = None, BaseGuidance()
+        if base.may_have_commands:
+            content, imported = read_command_file(
+                self._step.parts.git, place.mirror.path, place.base_sha, path
+            )
+        if content is None:
+            if imported.refused:
+                raise CommandInvalid(path, 1, f"the command file is {imported.refused[0].reason}.")
+            return ClaudeCommandLoader(self._settings.commands_dir).get_command(name), imported
+        text = as_text(content) if len(content) <= MAX_COMMAND_BYTES else None
+        source = f"{path} at {place.base_sha[:12]}"
+        return parse_command(text or content, command_name=name, source=source), imported
 
-    def _from_base(self, place: Place) -> dict[str, bytes]:
-        """What the base commit may say to the agents of all steps, as text: its CLAUDE.md and its own commands."""
-        steps = steps_of(self._step.plan.order.workflow_type)
-        paths = (_GUIDANCE_FILE, *(_command_path(step.command_name) for step in steps))
-        return _read_base(self._step.parts.git, place.mirror.path, place.base_sha, paths)
-
-    def _request(self, place: Place, command: AgentCommand | None) -> AgentRequest:
-        order, settings, credential = self._step.plan.order, self._settings, place.credential
-        arguments = [order.github_issue_number or "none", order.agent_work_order_id]
+    def _told(self, place: Place) -> _Told:
+        """Everything the agent reads, from the rows and the base commit."""
+        texts = self._texts(place)
+        base = read_guidance(self._step.parts.git, place.mirror.path, place.base_sha)
+        command, imported = self._command(place, base)
+        arguments = [texts.issue_number or "none", self._step.plan.order.agent_work_order_id]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
+        return _Told(
+            command_name=f"/{command.command_name}" if command else "follow_up",
+            prompt=compose_prompt(with_references(text, imported) if imported.general else text, texts),
+            system_text=self._guidance(place, base, imported, texts).text,
+        )
+
+    def _guidance(
+        self, place: Place, base: BaseGuidance, imported: BaseGuidance, texts: RequestTexts
+    ) -> Guidance:
+        """What of the base commit's guidance this step is given; said in the log."""
+        git, mirror = self._step.parts.git, place.mirror.path
+        changed: list[str] = []
+        if (base.scoped or base.nested) and place.start_sha != place.base_sha:
+            changes = git.changes(mirror, base=place.base_sha, head=place.start_sha)
+            changed = [change.path for change in changes[:_CHANGES_LOOKED_AT]]
+        plans = [run.plan_text for run in self._step.plan.runs if run.plan_text]
+        said = (texts.initial_prompt, texts.issue_title, texts.issue_body, texts.follow_up, *plans)
+        named = named_paths([*said, *changed]) if base.scoped or base.nested else frozenset()
+        near, unread = near_places(base, named)
+        nested = read_places(git, mirror, place.base_sha, near) if near else BaseGuidance()
+        guidance = compose(base, nested, base_sha=place.base_sha, named=named, unread=unread)
+        refused = [*guidance.refused, *map(str, imported.refused)]
+        if guidance.is_worth_a_line or imported.general or refused:
+            log = self._step.log.warning if refused or guidance.cut else self._step.log.info
+            log(
+                "agent_guidance_loaded",
+                files=list(guidance.files[:_LOGGED]),
+                command_imports=names_of(imported)[:_LOGGED],
+                bytes=guidance.size,
+                cut=list(guidance.cut[:_LOGGED]),
+                not_shown=list(guidance.named[:_LOGGED]),
+                refused=refused[:_LOGGED],
+            )
+        return guidance
+
+    def _request(self, place: Place, told: _Told) -> AgentRequest:
+        order, settings, credential = self._step.plan.order, self._settings, place.credential
         metered = credential.kind is CredentialKind.GATEWAY_TOKEN
-        guidance = self._from_base(place).get(_GUIDANCE_FILE, b"")[:_GUIDANCE_BYTES]
         return AgentRequest(
             argv=settings.agent_argv,
             model=order.model or settings.agent_model,  # a repository must not choose a costlier one
             session_id=place.session.session_id,
             resume=place.session.resume,
-            prompt=compose_prompt(text, self._texts(place)),
+            prompt=told.prompt,
             environment={**credential.environment, **self._environment()},
             secrets=credential.secrets,
             timeout_seconds=settings.agent_timeout_seconds,
@@ -162,7 +249,7 @@ class AgentStep:
             budget_usd=None
             if metered
             else settings.agent_budget_usd,  # the gateway keeps it, by its own prices
-            system_text=guidance.decode("utf-8", "replace").replace("\x00", ""),
+            system_text=told.system_text,
             program_folders=program_folders(settings.agent_argv, settings.isolation.search_path),
         )
 
@@ -217,7 +304,9 @@ class AgentStep:
             "usage_source": usage.source,
             "turns": result.turns,
         }
-        if result.failure is None:
+        if (
+            result.failure is None or result.failure.after_success
+        ):  # what became of that is said after the look at git
             self._step.log.info("agent_command_completed", **fields)
             return
         self._step.log.error(

@@ -277,6 +277,15 @@ class StepJournal:
 
         return self._transaction(write)
 
+    def note_warning(self, message: str, category: str) -> None:
+        """What a person should know of this run, although it counts."""
+
+        def write() -> None:
+            self.claim.hold()
+            self._run_rows().update(error_message=storable(message)[:4000], error_category=category)
+
+        self._transaction(write)
+
     def _run_rows(self) -> QuerySet[PhaseRun]:
         return PhaseRun.objects.filter(pk=self._run_pk or 0, claim_epoch=self.claim.epoch)
 

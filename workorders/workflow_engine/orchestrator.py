@@ -213,12 +213,12 @@ class Orchestrator:
             self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
         self._step.control.check()
         try:
-            if result.failure is not None:
-                raise AgentRunFailed(result)
-            return both(
-                lambda: inspector.evidence(progress, head),
-                lambda: self._publisher.examine(place, head, progress),
-            )
+            agent.require_end(result)
+            with agent.excused_by_evidence(result):
+                return both(
+                    lambda: inspector.evidence(progress, head),
+                    lambda: self._publisher.examine(place, head, progress),
+                )
         except (AgentRunFailed, EvidenceMissing):
             self._step.journal.record_statistics(self._step.plan.phase, progress)
             self._publisher.push_unfinished(place, head, progress)

@@ -55,6 +55,7 @@ _TWICE_MORE = (2.0, 10.0)
 _PATIENTLY = (2.0, 10.0, 30.0)
 RULES: dict[str, ErrorRule] = {
     # the agent and its model
+    "agent_account_refused": ErrorRule(K.OPERATOR),
     "agent_budget_exceeded": ErrorRule(K.USER),
     "agent_cancelled": ErrorRule(K.USER),
     "agent_exit_code": ErrorRule(K.AGENT, 3, _TWICE_MORE),
