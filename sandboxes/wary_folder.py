@@ -73,7 +73,7 @@ class WaryFolder:
         if self.kind(name) == stat.S_IFDIR:
             self.remove(name)
         fresh = f".{uuid4().hex}"
-        with open(os.open(fresh, _NEW, mode, dir_fd=self._descriptor), "wb") as file:  # noqa: PTH123
+        with open(os.open(fresh, _NEW, mode, dir_fd=self._descriptor), "wb") as file:  # noqa: PTH123  # likewise
             os.fchmod(file.fileno(), mode)
             file.write(content)
         os.replace(fresh, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
@@ -126,8 +126,7 @@ def open_up(name: str, descriptor: int | None = None) -> None:
         found = os.fstat(place)
         wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600 if stat.S_ISREG(found.st_mode) else 0
         if found.st_mode & wanted != wanted:
-            # such a descriptor has no mode of its own to change, and its name may be another's by now
-            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(found.st_mode) | wanted)  # noqa: PTH101
+            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(found.st_mode) | wanted)  # noqa: PTH101  # that very one
     finally:
         os.close(place)
 

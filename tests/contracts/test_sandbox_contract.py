@@ -387,7 +387,7 @@ class TestLeftovers:
             ("git add refused", "git init -q nested; echo x > nested/x"),
             (
                 "git commit refused",
-                'log="$(git rev-parse --git-dir)/logs/HEAD"; rm "$log"; mkdir -p "$log/x"',
+                'log="$(git rev-parse --git-dir)/logs/HEAD"; rm "$log"; mkdir "$log"; touch "$log/x"',
             ),
             ("git status cannot see", 'echo words > "$(git rev-parse --git-dir)/index"'),
             ("do not follow", "git checkout -q --orphan x; git commit -q -m X"),
