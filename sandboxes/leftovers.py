@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def _end_processes(scope: SweepScope) -> list[str]:
 
 def _remove_shared_clones(scope: SweepScope) -> list[str]:
     """Those of release 0.1 that no place of that time needs any more. A place no clone knows may need any of them."""
-    clones = _children(scope.data_dir / "clones")
+    root = scope.data_dir / "clones"
+    clones = list(_clones_below(root))
     if not clones:
         return []
     places = (*_children(scope.data_dir / "sandboxes"), *_children(kept_places(scope.data_dir)))
@@ -86,9 +88,18 @@ def _remove_shared_clones(scope: SweepScope) -> list[str]:
     lost = old.difference(*known.values())
     unused = [clone for clone in clones if not lost and not old & known[clone]]
     if not scope.dry_run:
-        for clone in unused:
-            discard(clone, scope.data_dir / "trash")
-    return [f"shared clone {clone.name}" for clone in unused]
+        for gone in [root] if unused == clones else unused:
+            discard(gone, scope.data_dir / "trash")
+    return [f"shared clone {clone.relative_to(root)}" for clone in unused]
+
+
+def _clones_below(folder: Path) -> Iterator[Path]:
+    """In folders of their hosts and owners, where no agent could write."""
+    for path in _children(folder):
+        if path.name.endswith(".git"):
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from _clones_below(path)
 
 
 def _worktrees_of(clone: Path) -> frozenset[str]:

@@ -55,11 +55,6 @@ def agent_processes(data_dir: Path, order_id: str = "") -> list[int]:
     return sorted(processes_with(order_id or f"{data_dir}/homes/"))  # each has its HOME there
 
 
-def worktrees(data_dir: Path) -> list[str]:
-    """Worktrees that the shared clones still know."""
-    return sorted(path.name for path in (data_dir / "clones").glob("*.git/worktrees/*"))
-
-
 def sandboxes_left(data_dir: Path) -> list[str]:
     names = ("sandboxes", "outbox", "quarantine", "trash")
     return sorted(f"{name}/{path.name}" for name in names for path in (data_dir / name).glob("*"))
@@ -88,7 +83,6 @@ class Law:
             self._gone(partial(agent_processes, data_dir), "processes")
             self._gone(partial(held_locks, data_dir), "held locks")
             self._gone(partial(sandboxes_left, data_dir), "sandboxes", SWEEP_SECONDS)
-            self._gone(partial(worktrees, data_dir), "worktrees", SWEEP_SECONDS)
         assert not self.findings, "\n".join(self.findings)
         return orders
 
