@@ -60,9 +60,10 @@ class WaryFolder:
             descriptor = os.open(name, _FILE, dir_fd=self._descriptor)
         except OSError:
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
         with open(descriptor, "rb") as file:  # noqa: PTH123  # of an open folder
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
             found = file.read(most + 1)
         return found if len(found) <= most else None
 

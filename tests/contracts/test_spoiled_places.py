@@ -42,6 +42,7 @@ git config --global filter.x.clean false; git config --global commit.gpgsign tru
     "no head": 'rm "$git_dir/HEAD"',
     "a head that holds words": 'echo words > "$git_dir/HEAD"',
     "a head that is a pipe": 'rm "$git_dir/HEAD"; mkfifo "$git_dir/HEAD"',
+    "a head that is a folder": 'rm "$git_dir/HEAD"; mkdir "$git_dir/HEAD"',
     "a detached head": "git checkout -q --detach; echo x > detached; git add detached; git commit -qm Detached",
     "another branch": "git checkout -q -b other; echo x > other; git add other; git commit -qm Other",
     "a renamed branch": "git branch -m other",
@@ -135,6 +136,23 @@ def _spoilt_and_taken(yard: Yard, sandbox: AgentSandbox, script: str, name: str)
     [newest, *_rest] = reversed(yard.git.commits(yard.mirror.path, base=yard.base, head=head))
     assert newest.trailer("Work-Order") == "wo-00000001"
     return head
+
+
+@LOCALLY
+@pytest.mark.parametrize(
+    "spoil", ["signing", "hooks that fail", "a broken configuration", "everything excluded"]
+)
+def test_settings_left_in_git_do_not_rule_the_next_step(yard: Yard, spoil: str) -> None:
+    """Also where nothing was mended at the step's end, as by a server of release 0.1."""
+    sandbox = yard.ready()
+    head = commit(sandbox)
+    sh(sandbox, FOLDERS + SPOILS[spoil])
+    sandbox.mark_idle(head)
+    following = yard.make(start=head)
+    assert following.attach(sandbox.handle)
+    said(following, "echo new > new; git status --porcelain | grep -q new")
+    commit(following, "two")
+    assert yard.take(following)
 
 
 @LOCALLY
