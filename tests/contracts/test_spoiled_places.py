@@ -146,6 +146,7 @@ def test_settings_left_in_git_do_not_rule_the_next_step(yard: Yard, spoil: str) 
     """Also where nothing was mended at the step's end, as by a server of release 0.1."""
     sandbox = yard.ready()
     head = commit(sandbox)
+    assert yard.take(sandbox) == head
     sh(sandbox, FOLDERS + SPOILS[spoil])
     sandbox.mark_idle(head)
     following = yard.make(start=head)
