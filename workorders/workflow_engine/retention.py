@@ -129,17 +129,18 @@ class _Pass:
         if not (limit := self._before(self._retention.mirrors_days)):
             return
         used = self._repositories_in_use(limit)
-        root = self._data_dir / "mirrors"
-        for path in sorted(root.glob("**/*.git")):
-            key = str(path.relative_to(root)).removesuffix(".git")
-            if any(part.endswith(".git") for part in path.relative_to(root).parent.parts) or key in used:
-                continue
-            if not _older(path, limit):
-                continue
-            if unpushed := self._unpushed(path):
-                self._kept.append(f"mirrors/{key}.git: commits of {', '.join(unpushed)} are nowhere else")
-                continue
-            self._remove("repository", path)
+        for folder in ("mirrors",):  # a clone of release 0.1 goes once no place needs it, not by its age
+            root = self._data_dir / folder
+            for path in sorted(root.glob("**/*.git")):
+                key = str(path.relative_to(root)).removesuffix(".git")
+                if any(part.endswith(".git") for part in path.relative_to(root).parent.parts) or key in used:
+                    continue
+                if not _older(path, limit):
+                    continue
+                if folder == "mirrors" and (unpushed := self._unpushed(path)):
+                    self._kept.append(f"mirrors/{key}.git: commits of {', '.join(unpushed)} are nowhere else")
+                    continue
+                self._remove("repository", path)
 
     def _repositories_in_use(self, limit: datetime) -> set[str]:
         """Keys of repositories with an active order, or with one that changed since."""
