@@ -57,6 +57,7 @@ class Environment(BaseSettings):
     hsts_seconds: int = Field(31_536_000, alias="WORKORDERS_HSTS_SECONDS", ge=0, le=63_072_000)
     workers: int = Field(4, alias="WORKORDERS_WORKERS", ge=1, le=1000)
     worker_processes: int = Field(8, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
+    starts_at_once: int = Field(0, alias="WORKORDERS_STARTS_AT_ONCE", ge=0, le=1000)
     lease_seconds: int = Field(30, alias="WORKORDERS_LEASE_SECONDS", ge=3, le=3600)
     drain_seconds: float = Field(5, alias="WORKORDERS_DRAIN_SECONDS", ge=0, le=3600)
     agent_command: str = Field("claude", alias="WORKORDERS_AGENT_COMMAND")
@@ -180,6 +181,11 @@ class Environment(BaseSettings):
                 f"{', '.join(exposed)}; set WORKORDERS_AUTH=required or remove those hosts"
             )
         return self
+
+    @property
+    def starts(self) -> int:
+        """How many starts this machine's processors are given at once."""
+        return self.starts_at_once or os.cpu_count() or 1
 
     @property
     def hosts(self) -> list[str]:

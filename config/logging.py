@@ -1,4 +1,4 @@
-"""structlog for the whole process: console or JSON lines on standard output, and one file per work order.
+"""structlog for the whole process: console or JSON lines on one stream, and one file per work order.
 
 Every event that carries `agent_work_order_id` is also appended to
 `<data dir>/logs/agent_work_orders/<date>/<agent_work_order_id>.jsonl`. The same events reach the table
@@ -9,15 +9,16 @@ import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import Processor, WrappedLogger
 
 from workorders.redaction import redact_value
 
+SERVERS = frozenset({"serve", "qcluster", "model_gateway"})
 _ORDER_ID = re.compile(r"^wo-[a-z0-9]{8}$")
 
 
@@ -62,16 +63,45 @@ def _without_secrets(
     return event_dict
 
 
+def _strangers_mistakes_in_one_line(
+    _logger: WrappedLogger, _name: str, event_dict: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A request for another host, or one that is no HTTP, is nobody's bug here: it gets no traceback."""
+    found = event_dict.get("exc_info")
+    error = found[1] if isinstance(found, tuple) else found
+    name = str(event_dict.get("logger", ""))
+    if name.startswith("django.security.") or type(error).__module__ == "aiohttp.http_exceptions":
+        event_dict.pop("exc_info", None)
+        if isinstance(error, BaseException):
+            event_dict["error"] = " ".join(str(error).split())[:300]
+    return event_dict
+
+
+def log_stream(argv: Sequence[str]) -> TextIO:
+    """Where this process logs: a server on standard output; for a command that is its answer, so on standard error."""
+    is_server = argv[1:2] and argv[1] in SERVERS
+    return sys.stdout if is_server or Path(argv[0]).parent.name == "gunicorn" else sys.stderr
+
+
 def configure_logging(
-    *, log_format: Literal["console", "json"], log_level: str, order_log_folder: Path
+    *,
+    log_format: Literal["console", "json"],
+    log_level: str,
+    order_log_folder: Path,
+    stream: TextIO | None = None,
 ) -> None:
-    """Route structlog and the standard library through the same processors; safe to call more than once."""
+    """Route structlog and the standard library through the same processors; safe to call more than once.
+
+    `stream` None: standard error.
+    """
+    stream = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        _strangers_mistakes_in_one_line,
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
         _without_secrets,
@@ -88,11 +118,11 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

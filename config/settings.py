@@ -1,6 +1,7 @@
 """Django settings, derived from the typed environment; nothing here reads `os.environ`."""
 
 import shlex
+import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import dj_database_url
 from django.utils.csp import CSP
 
 from config import env as environment
-from config.logging import configure_logging
+from config.logging import configure_logging, log_stream
 from config.values import LOOPBACK_HOSTS
 
 env = environment.current()
@@ -192,6 +193,7 @@ WORKORDERS_AUTH = env.auth
 WORKORDERS_ADMIN_PATH = env.admin_path
 WORKORDERS_WORKERS = env.workers
 WORKORDERS_WORKER_PROCESSES = env.worker_processes
+WORKORDERS_STARTS_AT_ONCE = env.starts
 WORKORDERS_LEASE_SECONDS = env.lease_seconds
 WORKORDERS_DRAIN_SECONDS = env.drain_seconds
 WORKORDERS_CRASH_AT = env.crash_at
@@ -235,9 +237,11 @@ GH_TOKEN = env.gh_token
 GH_HOST = env.gh_host
 GH_CONFIG_DIR = env.gh_config_dir
 
+DEFAULT_EXCEPTION_REPORTER = "config.reports.MaskedReporter"
 LOGGING_CONFIG = None
 configure_logging(
     log_format=env.log_format or ("console" if DEBUG else "json"),
     log_level=env.log_level,
     order_log_folder=env.data_dir / "logs" / "agent_work_orders",
+    stream=log_stream(sys.argv),
 )

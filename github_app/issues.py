@@ -14,7 +14,8 @@ from github_app.gh import PER_PAGE, GhCli, look_again, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue
 
-MAX_BODY_BYTES = 64 * 1024
+# GitHub's 65,536 characters, up to three bytes each, so that no issue in any script is cut.
+MAX_BODY_BYTES = 192 * 1024
 MAX_COMMENT_CHARACTERS = 65_536  # GitHub's own limit
 MARKER_SEARCH_PAGES = 5
 LISTING_PAGES = 5
@@ -63,7 +64,7 @@ class GitHubIssueClient:
         self._look_again = look_again_seconds
 
     def read_issue(self, reference: RepositoryReference, number: str) -> GitHubIssue:
-        """The issue, its body cut at 64 KiB with a visible mark. May raise `IssueNotFound`."""
+        """The issue, its body cut at `MAX_BODY_BYTES` with a visible mark. May raise `IssueNotFound`."""
         return self._read(reference, number).value()
 
     def list_open_issues(self, reference: RepositoryReference, limit: int = 30) -> tuple[GitHubIssue, ...]:

@@ -6,6 +6,7 @@ Knows folders and sizes, not what they are for.
 import errno
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +15,7 @@ from sandboxes import process
 from sandboxes.process import ProcessLimits
 
 _REMOVE_SECONDS = 120.0
+_MEASURE_SECONDS = 60.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FULL_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
 
@@ -26,16 +28,34 @@ def free_bytes(folder: Path) -> int:
 
 
 def tree_bytes(path: Path) -> int:
-    """Disk space of a file or folder; links are not followed, and what vanishes meanwhile counts nothing."""
-    try:
-        seen = path.lstat()
-    except OSError:
-        return 0
-    total = seen.st_blocks * 512
-    if path.is_dir() and not path.is_symlink():
-        with suppress(OSError), os.scandir(path) as entries:
-            total += sum(tree_bytes(Path(entry.path)) for entry in entries)
+    """Disk space of a file or folder; links are not followed, and what vanishes meanwhile counts nothing.
+
+    However deep it is nested: an agent may have made folders deeper than Python recurses, or than a path can name.
+    """
+    total, left = 0, [str(path)]
+    while left:
+        place = left.pop()
+        try:
+            seen = os.lstat(place)
+            total += seen.st_blocks * 512
+            if stat.S_ISDIR(seen.st_mode):
+                with os.scandir(place) as entries:
+                    left += [entry.path for entry in entries]
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return _bytes_by_du(path)
     return total
+
+
+def _bytes_by_du(path: Path) -> int:
+    """A program that walks by file descriptors; 0 where it says nothing in time."""
+    result = process.run(
+        ("du", "-sk", "--", str(path)),
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+        limits=ProcessLimits(total_seconds=_MEASURE_SECONDS),
+    )
+    kilobytes = result.stdout.split(b"\t")[0]
+    return int(kilobytes) * 1024 if kilobytes.isdigit() else 0
 
 
 def newest_change(path: Path) -> float:

@@ -10,6 +10,9 @@ class SandboxType(StrEnum):
     DAGGER = "dagger"
 
 
+ON_THIS_HOST = frozenset({SandboxType.GIT_BRANCH, SandboxType.GIT_WORKTREE})
+
+
 class SandboxCondition(StrEnum):
     """Where a sandbox that runs elsewhere stands, as the workers last left it."""
 

@@ -22,6 +22,7 @@ from workorders.models import (
     WorkOrderCommit,
     WorkOrderFile,
     WorkOrderLog,
+    WrittenText,
 )
 from workorders.states import PhaseRunStatus
 
@@ -84,6 +85,12 @@ def same_issue() -> None:
     place = make_repository()
     for title in ("a", "b"):
         OpenIssue.objects.create(repository=place, position=1, number=1, title=title)
+
+
+def same_text() -> None:
+    place = make_order()
+    for text in ("a", "b"):
+        WrittenText.objects.create(agent_work_order=place, part="initial_prompt", text=text)
 
 
 def effect(**values: Any) -> OutsideEffect:
@@ -190,6 +197,7 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
         repository(name=""),
     ],
     "repository_name_is_no_option": [repository(name="-x"), repository(owner="-x")],
+    "written_text_once": [same_text],
     "repository_branch_is_no_option": [repository(default_branch="-x"), repository(default_base_branch="-x")],
     "repository_push_needs_access": [repository(can_push=True)],
     "repository_access_has_a_time": [repository(is_accessible=True)],

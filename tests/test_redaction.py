@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import make_log, make_order, make_run
-from workorders import redaction, services
-from workorders.models import AgentWorkOrder, PhaseRun, WorkOrderFile
+from workorders import redaction
+from workorders.held_secrets import held_secrets
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderFile
 from workorders.models.git_cache import PatchState
 from workorders.redaction import SHAPES, Redactor, is_distinctive, shapes_in
 
@@ -133,6 +134,65 @@ def test_well_known_tokens(shape: redaction.Shape) -> None:
         assert [name for name, _ in found] == ([shape.name] if shape.blocks else [])
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("mysql://root:p@ss:word@db/app", "p@ss:word"),
+        ("redis://:pw@cache", ":pw"),
+        ("amqp://guest:x@queue", ":x"),
+        ("see postgres://app:hunter2hun", "hunter2hun"),  # cut off in front of the at sign
+        ("see postgres://app:hunter2hun … [truncated] more", "hunter2hun"),
+        ("jdbc:postgresql://db/app?user=app&password=hunter2hunter2&ssl=true", "hunter2"),
+        ("Server=db;User Id=sa;Password=hunter2hunter2;Encrypt=no", "hunter2"),
+        ("host=db port=5432 user=app password=hunter2hunter2 dbname=app", "hunter2"),
+        ("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n" + "lQOYBGPq3dEBCADh\n" * 3, "lQOYBGPq3dEBCADh"),
+        ("AKIA0189QWERTYUIOP01", "QWERTY"),
+        ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtn"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3In0.SflKxwRJSMeKKF2QT4fwpM", "SflKxw"),
+    ],
+)
+def test_passwords_and_tokens_in_context_are_masked(text: str, hidden: str) -> None:
+    masked = Redactor({}).redact(text)
+    assert "[redacted: " in masked
+    assert hidden not in masked
+    assert Redactor({}).redact(masked) == masked
+
+
+EXAMPLES = [
+    "AKIAIOSFODNN7EXAMPLE",
+    "AKIAXXXXXXXXXXXXXXXX",
+    "ghp_" + "x" * 36,
+    "ghp_" + "0" * 36,
+    "ghp_your_token_here",
+    "github_pat_" + "X" * 60,
+    "sk-ant-api03-your-key-goes-here-0000000000",
+    "sk_live_" + "xxxxXXXX" * 4,
+    "xoxb-your-slack-bot-token-goes-here",
+    "npm_" + "abcdefghijklmnopqrstuvwxyz0123456789",
+    "-----BEGIN PRIVATE KEY-----\nEXAMPLEKEYEXAMPLEKEYEXAMPLEKEYEXAMPLEKEYEXAMPLEKEY\n-----END PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\n" + "x" * 64 + "\n-----END RSA PRIVATE KEY-----",
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=get_password()",
+        "f(user=name, password=word)",
+        "?password=${PASSWORD}",
+        "host=db; password: no",
+    ],
+)
+def test_code_that_has_no_password_stays_readable(text: str) -> None:
+    assert Redactor({}).redact(text) == text
+
+
+@pytest.mark.parametrize("token", EXAMPLES)
+def test_examples_may_be_pushed_and_asked_for(token: str) -> None:
+    assert list(shapes_in(f'a = "{token}"\n'.encode())) == []
+    assert held_secrets(f"Use {token} here") == []
+
+
 def test_a_token_that_the_border_cuts_is_masked_too() -> None:
     token = "ghp_" + "a1B2" * 9
     assert (
@@ -175,7 +235,8 @@ def everything(order: AgentWorkOrder) -> str:
 
 @pytest.mark.django_db
 def test_no_row_keeps_a_secret_whichever_way_it_is_written(known_key: str) -> None:
-    order = make_order(initial_prompt=f"Use {known_key} please")
+    order = make_order()
+    AgentWorkOrder.objects.filter(pk=order.pk).update(initial_prompt=f"Use {known_key} please")
     encoded = base64.b64encode(f"key={known_key}".encode()).decode()
     AgentWorkOrder.objects.filter(pk=order.pk).update(
         error_message=f"It said {known_key}", latest_commit_message=encoded, github_issue_body=known_key
@@ -197,9 +258,8 @@ def test_no_row_keeps_a_secret_whichever_way_it_is_written(known_key: str) -> No
             )
         ]
     )
-    services.prompt_agent_work_order(
-        agent_work_order_id=order.agent_work_order_id, prompt_text=f"And {known_key}", by="ann"
-    )
+    AgentPrompt.objects.create(agent_work_order=order, prompt_text=f"And {known_key}", by="ann")
+    make_log(order, "agent_prompt_queued", prompt_text=f"And {known_key}")
     stored = everything(order)
     assert stored.count("[redacted: MODEL_KEY]") == 15
     for form in (known_key, known_key.encode().hex(), base64.b64encode(known_key.encode())[:20].decode()):

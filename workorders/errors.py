@@ -41,6 +41,16 @@ class InvalidInput(WorkOrderError):
         self.field = field
 
 
+class RequestHoldsSecret(InvalidInput):
+    """A request holds a secret; it was refused, and nothing of it was stored."""
+
+    category = "request_holds_secret"
+    advice = (
+        "Put a placeholder in the secret's place and send it again. Agents get credentials from no request: what a "
+        "test needs belongs into its own set-up. If others may have seen the secret, replace it where it was made."
+    )
+
+
 class EvidenceMissing(WorkOrderError):
     """The agent says it is done, but git does not show what the phase must leave."""
 

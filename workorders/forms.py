@@ -227,6 +227,7 @@ class NewOrderForm(forms.Form):
         required=False,
         help_text="Say what should be different afterwards. With an issue, this may stay empty.",
         max_length=MAX_PROMPT_LENGTH,
+        strip=False,
         widget=forms.Textarea(attrs={**_CONTROL, "rows": 6}),
     )
     sandbox_type = forms.ChoiceField(
@@ -256,7 +257,7 @@ class NewOrderForm(forms.Form):
         _offer(self, "repository", [("", "Choose …"), *known])
 
     def clean_initial_prompt(self) -> str:
-        """As typed: browsers send line ends as CRLF."""
+        """As typed, white space around it too: only that browsers send line ends as CRLF."""
         text: str = self.cleaned_data["initial_prompt"]
         return text.replace("\r\n", "\n")
 

@@ -15,17 +15,16 @@ from workorders.workflow_definitions import WORKFLOW_ALIASES, AgentWorkflowType,
 
 MAX_PROMPT_LENGTH = 100_000
 MAX_REFERENCE_LENGTH = 512
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MODEL = re.compile(r"[A-Za-z0-9][\w.:\[\]/@-]{0,99}", re.ASCII)
 
 
 def storable_text(value: str) -> str:
-    """Text both databases store; terminal control characters are dropped, NUL and lone surrogates refused."""
+    """Text both databases store, as it was written; NUL and lone surrogates are refused."""
     if "\x00" in value:
         raise ValueError("must not contain NUL characters")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("must not contain lone surrogates")
-    return _CONTROL.sub("", value)
+    return value
 
 
 def _none_if_empty(value: Any) -> Any:
@@ -78,7 +77,7 @@ WorkflowName = Annotated[
 class _Request(BaseModel):
     """A field nobody knows is refused, so that a typing error is not silently lost."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class CreateAgentWorkOrderRequest(_Request):
@@ -93,7 +92,9 @@ class CreateAgentWorkOrderRequest(_Request):
     workflow_type: WorkflowName = Field(description="Which phases to run.")
     github_issue_number: IssueNumber = Field(None, description="The issue to work on: 42, “42” or “#42”.")
     initial_prompt: Annotated[PromptText | None, BeforeValidator(_none_if_empty)] = Field(
-        None, description="What the agent is asked to do."
+        None,
+        repr=False,
+        description="What the agent is asked to do, as it will read it; it must hold no secret.",
     )
     base_branch: Annotated[
         Annotated[str, AfterValidator(_branch_name)] | None, BeforeValidator(_none_if_empty)
@@ -121,7 +122,7 @@ class AgentPromptRequest(_Request):
     """A follow-up to the agent; the id may be repeated in the body and must then be the path's."""
 
     agent_work_order_id: str | None = Field(None, max_length=100, description="The same id as in the path.")
-    prompt_text: PromptText = Field(min_length=1)
+    prompt_text: PromptText = Field(min_length=1, repr=False)
 
 
 class ApprovalRequest(_Request):

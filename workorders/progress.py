@@ -109,7 +109,9 @@ class ProtectedChange(_Value):
 class WorkOrderView(WorkOrderSummary):
     """A work order in full."""
 
-    initial_prompt: Annotated[str | None, Known]
+    initial_prompt: Annotated[str | None, Known] = Field(
+        description="secrets and control characters masked; the agent is told what was written"
+    )
     approval_sha: Annotated[str | None, Known] = Field(
         description="the unpushed commit a person must approve"
     )

@@ -32,19 +32,23 @@ from django_q.worker import worker
 
 from sandboxes.hardening import dumpable
 from workorders import doorbell
+from workorders.liveness import Tick, Ticks
 from workorders.ticket_pipe import Flag, TicketPipe, Timer
 
 logger = structlog.get_logger(__name__)
 
 WORK_TASK = "workorders.tasks.work"
 RECOVERY_TASK = "workorders.tasks.recover"
+COLOUR_TASK = "workorders.tasks.colour_changes"
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 10
+_TURN_SECONDS = 0.6  # the sentinel waits half a second, and looks twenty times a second meanwhile
 STALLED_SECONDS = 60.0  # its loop turns twice a second; a database that hangs may hold it up for a while
 _TICKET_BYTES = 32 * 1024  # some twenty tickets: a busy cluster must not hold what an idle one could do
 _RESULT_BYTES = 512 * 1024
 _context: ForkContext = multiprocessing.get_context("fork")
 _draining = Flag()
+supervisor_ticks = Ticks()  # this process's and its children's
 
 
 def issue_ticket(*, wake: bool = True) -> None:
@@ -65,6 +69,11 @@ def wake_supervisors() -> None:
 def run_short_task(function: str, *arguments: int | str) -> None:
     """Queue a short task by dotted name; identifiers only, at most five minutes."""
     async_task(function, *arguments, save=False)
+
+
+def ask_for_colours(order_pk: int) -> None:
+    """For the diffs that were stored for the order; part of the caller's transaction."""
+    run_short_task(COLOUR_TASK, order_pk)
 
 
 def ask_for_recovery() -> None:
@@ -222,6 +231,16 @@ class WorkCluster:
             return "its guard process ended"
         silent = time.monotonic() - self._stop.beat
         return f"its guard process has stood still for {silent:.0f} s" if silent > STALLED_SECONDS else ""
+
+    @property
+    def late_seconds(self) -> float:
+        """How late the sentinel, which has its workers' niceness, had its last turn."""
+        return max(0.0, time.monotonic() - self._stop.beat - _TURN_SECONDS)
+
+    def ticks(self) -> list[Tick]:
+        """The signs of life of this cluster's supervisors."""
+        mine = set(self.processes())
+        return [tick for tick in supervisor_ticks.read() if tick.pid in mine]
 
     def processes(self) -> list[int]:
         """The sentinel and its children, all of them this cluster's own."""

@@ -15,67 +15,19 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from workorders.token_shapes import ALL_SHAPES, BLOCKING, SHAPES, Shape, shapes_in
+
+__all__ = ["SHAPES", "Needle", "Redactor", "Shape", "current", "encodings", "mark", "redact", "redact_value"]
+__all__ += ["is_distinctive", "register", "shapes_in"]
+
 SHORTEST_SECRET = 8  # shorter ones would take words out of ordinary text
 SHORTEST_PART = 6  # of a secret that the border of a text cuts through
 _LONGEST_SECRET = 4096
 _WRAPPED_WIDTH = 32
 # What the product puts where it cuts a text: a secret may end there as at the text's own end.
-_CUTS = (" … [truncated]", "… [cut]")
+_CUTS = (" … [truncated]", "… [cut]", "… <trimmed", "… &lt;trimmed")
 # Between two characters of a secret that a program wrapped (`base64`, `xxd -p`), also inside a diff.
 _WRAP = r"(?:\n[+>|#*]|\s)*"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A kind of token known by how it looks. `anchor` is in each of them; `pattern` is a whole one.
-
-    `blocks`: it is never anything else, so that a commit with one is not pushed.
-    """
-
-    name: str
-    anchor: str
-    pattern: str
-    blocks: bool = True
-
-    @cached_property
-    def text(self) -> re.Pattern[str]:
-        return re.compile(self.pattern)
-
-    @cached_property
-    def data(self) -> re.Pattern[bytes]:
-        return re.compile(self.pattern.encode())
-
-
-_START = r"(?<![A-Za-z0-9])"
-SHAPES = (
-    *(Shape("GitHub token", f"gh{kind}_", rf"{_START}gh{kind}_[A-Za-z0-9]{{36,255}}") for kind in "pousr"),
-    Shape("GitHub token", "github_pat_", rf"{_START}github_pat_[A-Za-z0-9_]{{22,255}}"),
-    Shape("GitLab token", "glpat-", rf"{_START}glpat-[A-Za-z0-9_-]{{20,64}}"),
-    Shape("Anthropic key", "sk-ant-", rf"{_START}sk-ant-[A-Za-z0-9_-]{{24,255}}"),
-    Shape("OpenAI key", "sk-", rf"{_START}sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_]{{40,255}}"),
-    Shape("AWS key id", "AKIA", rf"{_START}AKIA[A-Z2-7]{{16}}(?![A-Za-z0-9])"),
-    Shape("AWS key id", "ASIA", rf"{_START}ASIA[A-Z2-7]{{16}}(?![A-Za-z0-9])"),
-    Shape("Google key", "AIza", rf"{_START}AIza[0-9A-Za-z_-]{{35}}"),
-    Shape("Slack token", "xox", rf"{_START}xox[abeoprs]-[A-Za-z0-9-]{{20,255}}"),
-    Shape("Stripe key", "k_live_", rf"{_START}[rs]k_live_[0-9A-Za-z]{{20,255}}"),
-    Shape("npm token", "npm_", rf"{_START}npm_[A-Za-z0-9]{{36}}"),
-    Shape("PyPI token", "pypi-", rf"{_START}pypi-AgE[A-Za-z0-9_-]{{50,}}"),
-    Shape("Hugging Face token", "hf_", rf"{_START}hf_[A-Za-z0-9]{{34,64}}"),
-    Shape("Work Orders key", "wok_", rf"{_START}wok_[a-z2-7]{{8}}_[A-Za-z0-9_-]{{43}}"),
-    Shape("step token", "wo-step-", rf"{_START}wo-step-[A-Za-z0-9_-]{{40,64}}"),
-    Shape("E2B key", "e2b_", rf"{_START}e2b_[0-9a-f]{{40}}"),
-    Shape(
-        "private key",
-        "PRIVATE KEY-----",
-        r"-----BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY-----[\s\\nr+]{1,8}[A-Za-z0-9+/=:, \\\r\n-]{40,}",
-    ),
-    # In examples more often than in earnest, so it is masked and not held against a commit.
-    Shape(
-        "password in a URL", "://", r"(?<=://)[^\s/:@'\"<>]{0,100}:[^\s/:@'\"<>]{4,200}(?=@)", blocks=False
-    ),
-    Shape("bearer token", "earer ", r"(?<=earer )[A-Za-z0-9._~+/-]{24,2000}=*", blocks=False),
-)
-_BLOCKING = tuple(shape for shape in SHAPES if shape.blocks)
 
 
 def is_distinctive(value: str) -> bool:
@@ -167,15 +119,31 @@ class Redactor:
         """The text with a mark for each secret in it, also one that the text's border or a line's end cuts."""
         if len(text) < SHORTEST_PART:
             return text
+        text = self.without_known(text)
+        for shape in ALL_SHAPES:
+            if shape.anchor in text:
+                text = shape.text.sub(mark(shape.name), text)
+        return self._redact_borders(text)
+
+    def without_known(self, text: str) -> str:
+        """Only the secrets it was made with are masked: what merely looks like one stays."""
         for needle in self.needles:
             if (not needle.guard or needle.guard in text) and needle.text in text:
                 text = text.replace(needle.text, needle.mark)
         for needle in self._wrapped_in(text):
             text = needle.wrapped.sub(needle.mark, text)
-        for shape in SHAPES:
-            if shape.anchor in text:
-                text = shape.text.sub(mark(shape.name), text)
-        return self._redact_borders(text)
+        return text
+
+    def places(self, text: str) -> list[tuple[int, str]]:
+        """Where in the text each of the secrets it was made with begins first, and its name."""
+        found: dict[str, int] = {}
+        for needle in self.needles:
+            if (not needle.guard or needle.guard in text) and (at := text.find(needle.text)) >= 0:
+                found[needle.name] = min(at, found.get(needle.name, at))
+        for wrapped in self._wrapped_in(text):
+            if wrapped.name not in found and (match := wrapped.wrapped.search(text)):
+                found[wrapped.name] = match.start()
+        return sorted((at, name) for name, at in found.items())
 
     def _wrapped_in(self, text: str) -> list[Needle]:
         """Those that are there once white space is taken away; programs wrap at 60 characters and more."""
@@ -212,7 +180,7 @@ class Redactor:
                 if cut := _cut_at_end(needle.text, window):
                     return text[:-cut] + needle.mark
         last = _TOKEN_AT_END.search(text, max(0, len(text) - 300))
-        for shape in _BLOCKING if last else ():
+        for shape in BLOCKING if last else ():
             assert last is not None
             start = last[0].find(shape.anchor)
             if (
@@ -221,7 +189,7 @@ class Redactor:
                 and len(shape.anchor) > 3
             ):
                 return text[: last.start() + start] + mark(shape.name)
-        return text
+        return _PASSWORD_AT_END.sub(mark("password in a URL"), text) if "://" in text[-300:] else text
 
     def value(self, value: Any) -> Any:
         """The same for every text in a JSON value, keys included."""
@@ -253,6 +221,8 @@ def _parts(window: str) -> set[str]:
     return {window[at : at + SHORTEST_PART] for at in range(len(window) - SHORTEST_PART + 1)}
 
 
+# An address whose end is cut off behind its password's first characters; a port is none.
+_PASSWORD_AT_END = re.compile(r"(?<=://)[^\s/:@'\"<>\[\]]{0,100}:(?!\d{1,5}\Z)[^\s/'\"<>\[\]]{3,200}\Z")
 _TOKEN_AT_END = re.compile(r"[A-Za-z0-9_-]{8,}\Z")
 
 
@@ -275,13 +245,6 @@ def _cut_at_end(secret: str, window: str) -> int:
             return len(window) - start
         start = window.find(secret[:SHORTEST_PART], start + 1)
     return 0
-
-
-def shapes_in(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and text of each token that must not be pushed, by its looks."""
-    for shape in _BLOCKING:
-        if shape.anchor.encode() in data:
-            yield from ((shape.name, found[0]) for found in shape.data.finditer(data))
 
 
 class _Known:

@@ -7,7 +7,7 @@ outside the database is asked.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,19 @@ from github_app.references import ReferenceInvalid, RepositoryReference, parse_r
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
 from workorders import github_limits, queue
-from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
+from workorders.errors import (
+    ConflictError,
+    IdempotencyConflict,
+    InvalidInput,
+    WorkOrderNotFound,
+)
+from workorders.held_secrets import require_no_secrets
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order_id
 from workorders.models.clock import database_now
 from workorders.models.effect import is_being_withdrawn, open_pull_requests
 from workorders.models.logs import record_order_event
+from workorders.models.written_text import TextPart, keep_written, shown
 from workorders.progress import known_id
 from workorders.redaction import redact
 from workorders.states import (
@@ -61,7 +68,7 @@ class NewWorkOrder:
     sandbox_type: SandboxType
     workflow_type: AgentWorkflowType
     github_issue_number: str | None = None
-    initial_prompt: str = ""
+    initial_prompt: str = field(default="", repr=False)
     base_branch: str = ""
     model: str = ""
     repository_url: str = ""
@@ -90,7 +97,13 @@ def require_available_sandbox(sandbox_type: SandboxType) -> None:
 
 
 def require_acceptable(request: NewWorkOrder) -> None:
-    """What a request's fields cannot tell each alone. Raises `InvalidInput`."""
+    """What a request's fields cannot tell each alone. Raises `InvalidInput`, before anything is stored."""
+    require_no_secrets(
+        initial_prompt=request.initial_prompt,
+        repository_url=request.repository_url,
+        base_branch=request.base_branch,
+        model=request.model,
+    )
     require_available_sandbox(request.sandbox_type)
     if request.github_issue_number and request.repository.is_local:
         raise InvalidInput("github_issue_number", "A local repository has no GitHub issues.")
@@ -110,7 +123,7 @@ def create_agent_work_order(
             sandbox_type=request.sandbox_type,
             workflow_type=request.workflow_type,
             github_issue_number=request.github_issue_number,
-            initial_prompt=redact(request.initial_prompt),
+            initial_prompt=shown(request.initial_prompt),
             base_branch=request.base_branch or repository.default_base_branch,
             model=request.model or repository.default_model,
             created_by_id=user.pk if user else None,
@@ -119,6 +132,7 @@ def create_agent_work_order(
         issue = f"issue-{order.github_issue_number}-" if order.github_issue_number else ""
         order.git_branch_name = f"feat-{issue}{order.agent_work_order_id}"
         order.save(force_insert=True)
+        keep_written(order.pk, TextPart.INITIAL_PROMPT, request.initial_prompt)
         WorkOrderTransition.objects.create(agent_work_order=order, to_status=order.status, by=by)
         record_order_event(
             order,
@@ -141,9 +155,13 @@ def get_agent_work_order(agent_work_order_id: str) -> AgentWorkOrder:
 
 
 def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: str) -> AgentPrompt:
-    """Queue a follow-up: after the running step, or at once on a finished order. Raises `ConflictError`."""
+    """Queue a follow-up: after the running step, or at once on a finished order.
+
+    Raises `ConflictError`, and `InvalidInput` before anything is stored.
+    """
     if not prompt_text.strip():
         raise InvalidInput("prompt_text", "The prompt is empty.")
+    require_no_secrets(prompt_text=prompt_text)
     with transaction.atomic():
         order = _locked(agent_work_order_id)
         if order.cancel_requested_at and order.status in ACTIVE:
@@ -152,9 +170,10 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
             raise ConflictError(
                 f"The work order {order.status} before it had a commit to follow up on; retry it instead."
             )
-        prompt_text = redact(prompt_text)
-        prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=prompt_text, by=by)
-        record_order_event(order, "agent_prompt_queued", prompt_text=prompt_text[:2000], by=by)
+        masked = shown(prompt_text)
+        prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=masked, by=by)
+        keep_written(order.pk, TextPart.PROMPT_TEXT, prompt_text, prompt_pk=prompt.pk)
+        record_order_event(order, "agent_prompt_queued", prompt_text=masked[:2000], by=by)
         if order.waiting_reason == WaitingReason.APPROVAL_REQUIRED:
             _end_wait(order)  # the agent goes on from the commit that waited; what comes of it is asked anew
         if order.status not in ACTIVE:

@@ -14,7 +14,7 @@ from github_app.models import Repository
 from sandboxes import process
 from sandboxes.dead_man import DeadManGuard
 from sandboxes.errors import ExpectedError
-from workorders import queue, services, wiring
+from workorders import colours, queue, services, wiring
 from workorders.workflow_engine import lease, recovery, withdrawals, workers
 from workorders.workflow_engine.recorder import DatabaseThread
 from workorders.workflow_engine.retention import prune_when_due
@@ -65,10 +65,12 @@ def _supervise(owner: str, share: int, rank: int) -> None:
             beat=lambda running: workers.record_beat(
                 owner, share=parts.settings.share, running=running, started_at=started_at
             ),
+            tick=queue.supervisor_ticks.ticker(rank, os.getpid()),
             guard=guard,
             rank=rank,
         ).run()
     finally:
+        queue.supervisor_ticks.forget(rank)
         process.guarded_by(None)
         guard.close()
         database.close()
@@ -120,6 +122,11 @@ def verify_repository(repository_pk: int) -> None:
     )
     if found is not None and row.issues_fetched_at is None:
         services.request_issues(repository_pk=row.pk)  # so that the form for new orders has them to pick
+
+
+def colour_changes(order_pk: int) -> None:
+    """The diffs that were stored for an order get their syntax colours."""
+    colours.colour_changes(order_pk)
 
 
 def refresh_issues(repository_pk: int) -> None:

@@ -17,6 +17,7 @@ from github_app.repositories import GitHubRepositoryClient, require_push
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
+from sandboxes.host_places import HostPlaces
 from sandboxes.isolation import IsolationSettings
 from workorders import redaction
 from workorders.errors import RepositoryRefused
@@ -171,6 +172,9 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
         remote_for=remote_for,
         crash_point=parse_crash_points(settings.WORKORDERS_CRASH_AT),
         look_ahead=LookAhead(git),
+        starts=HostPlaces(
+            settings.WORKORDERS_DATA_DIR / "locks" / "starts", settings.WORKORDERS_STARTS_AT_ONCE
+        ),
     )
 
 

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from tests.benchmarks.measure import MARKDOWN_HEAD, Row, as_json, as_markdown, as_text
 
-NAMES = ("start_latency", "order_overhead", "workspace", "fifty_orders", "api", "pages", "enqueue", "gateway")
+NAMES = (
+    "start_latency",
+    "order_overhead",
+    "workspace",
+    "fifty_orders",
+    "api",
+    "pages",
+    "enqueue",
+    "gateway",
+    "overload",
+)
 PRINTERS: dict[str, Callable[[Row], str]] = {"text": as_text, "markdown": as_markdown, "json": as_json}
 
 

@@ -106,9 +106,14 @@ def test_nothing_of_the_repositorys_configuration_counts(tmp_path: Path, world: 
         }
         with LiveServer(tmp_path / "server", environment) as server:
             told = f"Count. {TOKEN} {ENCODED} a-webhook-secret-0123456789"
-            order = server.create(
-                repository_url="acme/widgets", workflow_type="agent_workflow_plan_build", initial_prompt=told
-            )
+            request = {"repository_url": "acme/widgets", "workflow_type": "agent_workflow_plan_build"}
+            body = {**request, "sandbox_type": "git_branch", "initial_prompt": told}
+            refused = server.http.post("/api/agent-work-orders", json=body)
+            assert (refused.status_code, refused.json()["code"]) == (422, "request_holds_secret")
+            issue = world.github.add_issue(
+                repository, told[:60], told
+            ).number  # what was there cannot be refused
+            order = server.create(**request, github_issue_number=str(issue))
             order_id = order["agent_work_order_id"]
             order = server.completed(order_id)
             stored = json.dumps([order, server.logs(order_id)]) + server.tail(10**7)

@@ -96,6 +96,16 @@ def test_long_body_is_cut_with_a_mark(gh: GhCli, github: FakeGitHub, repo: Repos
     assert body.endswith("longer than the server reads]")
 
 
+@pytest.mark.parametrize("letter", ["x", "ü", "漢"])
+def test_the_longest_body_of_any_script_arrives_whole(
+    gh: GhCli, github: FakeGitHub, repo: Repository, letter: str
+) -> None:
+    body = f"  {letter * 65_500}\r\n \n"
+    github.add_issue(repo, " Long ", body)
+    issue = GitHubIssueClient(gh).read_issue(REFERENCE, "1")
+    assert (issue.issue_title, issue.issue_body) == (" Long ", body)
+
+
 def test_missing_issue(gh: GhCli, repo: Repository) -> None:
     with pytest.raises(errors.IssueNotFound, match="#7 of octo/sample"):
         GitHubIssueClient(gh).read_issue(REFERENCE, "7")

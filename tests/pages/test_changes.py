@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from tests.factories import make_order
 from tests.pages.order_rows import PATCH, add_commits, add_files
+from workorders.colours import colour_changes
 from workorders.models import AgentWorkOrder, WorkOrderFile
 from workorders.models.git_cache import MAX_COMMITS, MAX_FILES, PatchState
 from workorders.pages.changes import INLINE_FILES, changes
@@ -58,6 +59,7 @@ def test_deep_paths_do_not_break_the_tree(client: Client) -> None:
 def test_diffs_are_coloured_and_link_from_the_tree(client: Client) -> None:
     order = make_order()
     add_files(order, "src/x.py")
+    colour_changes(order.pk)
     page = page_of(client, order)
     key = changes(str(order)).diffs[0].key
     assert f'href="#f-{key}"' in page

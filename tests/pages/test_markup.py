@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workorders import markup
+from workorders.colouring import colours_of
 
 HOSTILE = st.sampled_from(
     [
@@ -46,6 +47,10 @@ class Seen(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+def coloured_diff(patch: str, path: str) -> str:
+    return markup.render_diff(patch, colours_of(path, patch))
+
+
 @settings(max_examples=150, deadline=None)
 @given(TEXTS)
 def test_markdown_leaves_only_harmless_tags(text: str) -> None:
@@ -64,7 +69,7 @@ def test_markdown_leaves_only_harmless_tags(text: str) -> None:
 @given(TEXTS, st.sampled_from(["x.py", "x.html", "x.unknown", "Makefile", "a/b.json"]))
 def test_a_diff_is_spans_of_known_classes(text: str, path: str) -> None:
     lines = [f"{'+- '[number % 3]}{line}" for number, line in enumerate(text.split("\n"))]
-    html = markup.render_diff("diff --git a/x b/x\n@@ -1,3 +1,3 @@ x\n" + "\n".join(lines) + "\n", path)
+    html = coloured_diff("diff --git a/x b/x\n@@ -1,3 +1,3 @@ x\n" + "\n".join(lines) + "\n", path)
     for tag, attributes in Seen(html).tags:
         assert tag in {"pre", "span"}
         assert set(attributes) <= {"class", "data-n"}
@@ -86,7 +91,7 @@ def test_markdown_of_pathological_text_ends(text: str) -> None:
 
 
 def test_a_diff_has_numbers_signs_and_colours() -> None:
-    html = markup.render_diff("diff --git a/x b/x\n@@ -4,2 +4,2 @@ def f\n a\n-return 1\n+return 2\n", "x.py")
+    html = coloured_diff("diff --git a/x b/x\n@@ -4,2 +4,2 @@ def f\n a\n-return 1\n+return 2\n", "x.py")
     assert '<span class="dh">def f\n</span>' in html
     assert '<span class="dc" data-n="    4     4"> a\n</span>' in html
     assert '<span class="dr" data-n="    5      ">-<span class="k">return</span> ' in html
@@ -94,26 +99,26 @@ def test_a_diff_has_numbers_signs_and_colours() -> None:
 
 
 def test_a_token_over_several_lines_is_closed_on_each() -> None:
-    html = markup.render_diff('diff --git a/x b/x\n@@ -0,0 +1,3 @@\n+"""one\n+two\n+three"""\n', "x.py")
+    html = coloured_diff('diff --git a/x b/x\n@@ -0,0 +1,3 @@\n+"""one\n+two\n+three"""\n', "x.py")
     assert len(re.findall(r'\+<span class="s">[^<]+</span>\n</span>', html)) == 3
 
 
 def test_what_hides_in_code_is_made_visible() -> None:
-    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+a\u202eb\u200bc\x1b[0m\n", "x.py")
+    html = coloured_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+a\u202eb\u200bc\x1b[0m\n", "x.py")
     assert "⟦U+202E⟧" in html
     assert "⟦U+200B⟧" in html
     assert "⟦U+001B⟧" in html
 
 
 def test_a_diff_is_bounded() -> None:
-    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1,9 @@\n" + "+x\n" * 9000, "x.py")
+    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1,9 @@\n" + "+x\n" * 9000)
     assert html.count("<span") == markup.DIFF_LINES + 1
-    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+" + "x" * 100_000 + "\n", "x.py")
+    html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+" + "x" * 100_000 + "\n")
     assert len(html) < 5000
 
 
 def test_a_patch_without_lines_shows_its_headers() -> None:
-    html = markup.render_diff("diff --git a/x b/x\nold mode 100644\nnew mode 100755\n", "x")
+    html = markup.render_diff("diff --git a/x b/x\nold mode 100644\nnew mode 100755\n")
     assert "old mode 100644" in html
 
 

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable
@@ -228,6 +230,46 @@ def test_discard_survives_what_agents_leave(tmp_path: Path) -> None:
     discard(folder, trash)  # another pass was faster
     assert list(trash.iterdir()) == []
     assert tmp_path.exists()
+
+
+@pytest.mark.parametrize(
+    "depth", [1_200, 4_000], ids=["deeper than Python recurses", "longer than a path may be"]
+)
+def test_folders_nested_deeper_than_anybody_can_follow_are_measured_and_removed(
+    tmp_path: Path, depth: int
+) -> None:
+    folder = tmp_path / "place"
+    nest(folder, depth)
+    assert tree_bytes(folder) > depth * 500
+    discard(folder, tmp_path / "trash")
+    assert list((tmp_path / "trash").iterdir()) == []
+
+
+def nest(folder: Path, depth: int) -> None:
+    """As an agent's program does it, one step after another."""
+    script = "import os, sys\nfor _ in range(int(sys.argv[1])):\n os.mkdir('d'); os.chdir('d')"
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", script, str(depth)], cwd=folder, check=True)
+
+
+def test_one_thing_that_cannot_be_looked_after_keeps_the_pass_from_no_other(
+    engine_settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path / "data"
+    nest(data_dir / "kept" / "place", 1_200)
+    for name in ("a", "b"):
+        (data_dir / "trash" / name).mkdir(parents=True)
+
+    def fail_for_one(path: Path) -> int:
+        if path.name == "a":
+            raise RecursionError("maximum recursion depth exceeded")
+        return tree_bytes(path)
+
+    monkeypatch.setattr(retention, "tree_bytes", fail_for_one)
+    report = prune(wiring.engine_parts(), EVERYTHING_OLD)
+    assert [item.name for item in report.removed] == ["trash/b"]
+    assert [words.split(":")[0] for words in report.failed] == ["trash/a"]
+    assert len(report.kept) == 1
 
 
 def test_sizes_in_words() -> None:

@@ -70,6 +70,18 @@ def test_a_full_process_claims_nothing(limit: int) -> None:
     assert (order.claim_epoch, order.claim_owner) == (0, "")
 
 
+def test_orders_that_were_begun_come_before_new_ones() -> None:
+    now = database_now()
+    new = [make_order(claimable_at=now - timedelta(minutes=9 - number)) for number in range(3)]
+    old = [
+        make_order(claimable_at=now - timedelta(seconds=9 - number), execution_started_at=now)
+        for number in range(3)
+    ]
+    found = claim_steps(owner="host:1:1", lease_seconds=30, limit=4)
+    assert [item.pk for item in found] == [old[0].pk, old[1].pk, old[2].pk, new[0].pk]
+    assert [item.pk for item in claim_steps(owner="host:1:1", lease_seconds=30, limit=1)] == [new[1].pk]
+
+
 def test_a_live_lease_is_left_alone_and_an_expired_one_taken() -> None:
     order = make_order()
     first = claim(order, lease_seconds=30)

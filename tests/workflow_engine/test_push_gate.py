@@ -128,6 +128,25 @@ def test_a_secret_is_found_wherever_it_is(story: Story, place: str) -> None:
     assert caught.value.retryable == (place in {"a token's shape", "a private key"})
 
 
+EVERYDAY = {
+    "settings.py": 'URL = "postgres://postgres:postgres@localhost:5432/app"\n',
+    ".env.example": "DATABASE_URL=postgres://user:password@db.example.com/app\nGH_TOKEN=ghp_"
+    + "x" * 36
+    + "\n",
+    "compose.yaml": "amqp: amqp://guest:guest@rabbitmq:5672\nurl: https://${USER}:${TOKEN}@github.com\n",
+    "docs/aws.md": "AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
+    "docs/keys.md": "-----BEGIN PRIVATE KEY-----\n" + "EXAMPLE0" * 8 + "\n-----END PRIVATE KEY-----\n",
+    "docs/api.md": "Authorization: Bearer <token>, sk-ant-api03-your-key-goes-here-please, sk_live_"
+    + "x" * 24,
+}
+
+
+def test_examples_and_loopback_may_be_pushed(story: Story) -> None:
+    for name, text in EVERYDAY.items():
+        story.add(f"Add {name}", {name: text})
+    assert story.inspect() == ()
+
+
 def test_the_message_names_file_and_commit(story: Story) -> None:
     story.add("one", {"config/settings.py": KEY})
     with pytest.raises(SecretInCommits) as caught:

@@ -1,6 +1,7 @@
 """The database thread and the log buffer: nothing lost, nothing twice, in order; also when the database is away."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
+from tests.e2e.harness import wait_for
 from tests.factories import make_order
 from tests.workflow_engine.rows import at_once
 from workorders.models import AgentWorkOrder, WorkOrderLog
@@ -33,7 +35,7 @@ class Flaky:
     def __init__(self, *errors: Exception | None) -> None:
         self.errors = list(errors)
 
-    def call[T](self, function: Callable[[], T]) -> T:
+    def call[T](self, function: Callable[[], T], **options: Any) -> T:
         if self.errors and (error := self.errors.pop(0)) is not None:
             raise error
         return function()
@@ -131,6 +133,53 @@ def test_a_connection_the_server_ended_is_replaced(database: DatabaseThread) -> 
     assert database.call(own_process) != before
 
 
+def test_what_keeps_leases_alive_goes_before_what_waits(database: DatabaseThread) -> None:
+    done: list[str] = []
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        busy.set()
+        assert go_on.wait(5)
+
+    def call(name: str, *, first: bool) -> threading.Thread:
+        thread = threading.Thread(target=lambda: database.call(lambda: done.append(name), first=first))
+        thread.start()
+        return thread
+
+    holder = threading.Thread(target=lambda: database.call(hold))
+    holder.start()
+    assert busy.wait(5)
+    threads = [call("log", first=False), call("log", first=False)]
+    wait_for(lambda: len(database._work) == 2, 5, "both to wait")
+    threads.append(call("renewal", first=True))
+    wait_for(lambda: len(database._work) == 3, 5, "all to wait")
+    go_on.set()
+    for thread in (holder, *threads):
+        thread.join(5)
+    assert done == ["renewal", "log", "log"]
+
+
+def test_who_waits_ticks_while_the_database_turns_and_not_while_it_hangs(
+    database: DatabaseThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_LOOK_SECONDS", 0.02)
+    ticks: list[float] = []
+
+    def wait_behind(work: Callable[[], Any], times: int) -> int:
+        ticks.clear()
+        others = [threading.Thread(target=lambda: database.call(work)) for _ in range(times)]
+        for thread in others:
+            thread.start()
+        wait_for(lambda: database._turns, 5, "the first of them")
+        database.call(lambda: None, waiting=lambda: ticks.append(time.monotonic()))
+        for thread in others:
+            thread.join(5)
+        return len(ticks)
+
+    assert wait_behind(lambda: time.sleep(0.1), 6) >= 2, "others' calls are done one after another"
+    assert wait_behind(lambda: time.sleep(0.5), 1) <= 1, "one call that does not end is no sign of life"
+
+
 def test_after_its_end_nobody_waits(database: DatabaseThread) -> None:
     database.close()
     with pytest.raises(InterfaceError, match="ended"):
@@ -174,7 +223,7 @@ def test_events_reach_the_table_without_being_asked(
     order, written = make_order(), threading.Event()
 
     class Telling(Flaky):
-        def call[T](self, function: Callable[[], T]) -> T:
+        def call[T](self, function: Callable[[], T], **options: Any) -> T:
             try:
                 return database.call(function)
             finally:
@@ -211,7 +260,7 @@ def test_a_failed_flush_is_tried_again_without_a_new_event(
     order, written = make_order(), threading.Event()
 
     class Second(Flaky):
-        def call[T](self, function: Callable[[], T]) -> T:
+        def call[T](self, function: Callable[[], T], **options: Any) -> T:
             super().call(lambda: None)
             try:
                 return database.call(function)
@@ -255,7 +304,7 @@ def test_closing_also_writes_what_came_during_the_last_flush(
     order, inside, go_on = make_order(), threading.Event(), threading.Event()
 
     class Slow(Flaky):
-        def call[T](self, function: Callable[[], T]) -> T:
+        def call[T](self, function: Callable[[], T], **options: Any) -> T:
             inside.set()
             assert go_on.wait(5)
             return database.call(function)

@@ -149,12 +149,14 @@ class Away:
         self.here = threading.Event()
         self.here.set()
 
-    def call[T](self, function: Callable[[], T]) -> T:
+    def call[T](
+        self, function: Callable[[], T], *, first: bool = False, waiting: Callable[[], None] | None = None
+    ) -> T:
         if not self.here.is_set():
             if not self._hangs:
                 raise OperationalError("the server closed the connection")
             self.here.wait(30)
-        return self._database.call(function)
+        return self._database.call(function, first=first, waiting=waiting)
 
 
 @pytest.mark.parametrize(("hangs", "second_attempt"), [(False, 2), (True, 1)], ids=["raises", "hangs"])

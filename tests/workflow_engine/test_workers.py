@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workorders.workflow_engine.workers import dead_workers, forget_death, signed_on
+from workorders.workflow_engine.workers import Death, dead_workers, forget_death, note_replacement, signed_on
 
 ME = f"{socket.gethostname()}:17:1"
 
@@ -20,7 +20,7 @@ def die(folder: Path, name: str) -> None:
 def test_nobody_sees_a_worker_before_it_holds_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[list[str]] = []
+    seen: list[list[Death]] = []
 
     def flock(descriptor: int, operation: int) -> None:
         if operation == fcntl.LOCK_SH:
@@ -39,10 +39,19 @@ def test_a_death_is_seen_until_it_is_forgotten(tmp_path: Path) -> None:
         assert dead_workers(tmp_path / "run") == []
     assert dead_workers(tmp_path / "run") == [], "it left as it should"
     die(tmp_path / "run", ME)
-    assert dead_workers(tmp_path / "run") == [ME]
-    assert dead_workers(tmp_path / "run") == [ME]
+    assert dead_workers(tmp_path / "run") == [Death(ME)]
+    assert dead_workers(tmp_path / "run") == [Death(ME)]
     forget_death(tmp_path / "run", ME)
     assert dead_workers(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("excused", [True, False])
+def test_whom_the_cluster_ended_itself_is_told_from_who_died(tmp_path: Path, excused: bool) -> None:
+    die(tmp_path, ME)
+    note_replacement(tmp_path, 17, excused=excused)
+    assert dead_workers(tmp_path) == [Death(ME, replaced=True, excused=excused)]
+    forget_death(tmp_path, ME)
+    assert list(tmp_path.iterdir()) == [], "the next process of this id is another one"
 
 
 def test_other_hosts_workers_are_not_judged(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Must not know single endpoints.
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -20,7 +20,8 @@ from ninja.errors import HttpError, ValidationError
 from pydantic import BaseModel, Field
 
 from sandboxes.errors import ExpectedError
-from workorders.errors import ConflictError, InvalidInput, WorkOrderNotFound
+from workorders.errors import ConflictError, InvalidInput, RequestHoldsSecret, WorkOrderNotFound
+from workorders.redaction import redact_value
 
 logger = structlog.get_logger(__name__)
 
@@ -96,7 +97,9 @@ class Problem(Exception):
             document["advice"] = self.advice
         if self.errors:
             document["errors"] = [{"field": name, "message": message} for name, message in self.errors]
-        response = HttpResponse(json.dumps(document), status=self.status, content_type=MEDIA_TYPE)
+        response = HttpResponse(
+            json.dumps(redact_value(document)), status=self.status, content_type=MEDIA_TYPE
+        )
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response["Retry-After"] = "5"
         if self.challenge or self.status == HTTPStatus.UNAUTHORIZED:
@@ -109,6 +112,8 @@ def invalid(name: str, message: str) -> Problem:
 
 
 def _expected(error: ExpectedError) -> Problem:
+    if isinstance(error, RequestHoldsSecret):
+        return replace(invalid(error.field, str(error)), code=error.category, advice=error.advice)
     if isinstance(error, InvalidInput):
         return invalid(error.field, str(error))
     if isinstance(error, WorkOrderNotFound):

@@ -19,6 +19,7 @@ from workorders.api.schemas import (
     LogFilters,
     WorkOrderFilters,
 )
+from workorders.held_secrets import require_no_secrets
 from workorders.incoming import (
     AgentPromptRequest,
     ApprovalRequest,
@@ -65,6 +66,7 @@ def verify_repository(request: HttpRequest, payload: GitHubRepositoryVerificatio
 def create_agent_work_order(request: HttpRequest, payload: CreateAgentWorkOrderRequest) -> HttpResponse:
     """Accepts a request; a worker starts on it at once."""
     caller = caller_of(request)
+    require_no_secrets(initial_prompt=payload.initial_prompt or "")  # also of a key that was used
 
     def produce() -> services.Answer:
         order = services.create_agent_work_order(
@@ -134,6 +136,7 @@ def prompt_agent(request: HttpRequest, agent_work_order_id: str, payload: AgentP
     order_id, caller = progress.known_id(agent_work_order_id), caller_of(request)
     if payload.agent_work_order_id not in {None, order_id}:
         raise invalid("agent_work_order_id", "is not the id of the path")
+    require_no_secrets(prompt_text=payload.prompt_text)  # also of a key that was used
 
     def produce() -> services.Answer:
         services.prompt_agent_work_order(

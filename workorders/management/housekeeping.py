@@ -45,7 +45,6 @@ class Housekeeper:
         self._sweep_control = ProcessControl()
         self._ended = threading.Event()
         self._next_sweep = 0.0
-        self.silent_workers: list[int] = []
         self._waiting: tuple[int, float] | None = None
         self._started_at: datetime | None = None
         self._run_folder = settings.WORKORDERS_DATA_DIR / "run"
@@ -97,8 +96,6 @@ class Housekeeper:
                 return
 
     def _pass(self) -> None:
-        # first, for it only reads: a worker that hangs may hold up every write
-        self.silent_workers = workers.silent_workers(settings.WORKORDERS_LEASE_SECONDS + BEAT_SECONDS)
         self._started_at = self._started_at or database_now()
         share = queue.describe()["workers"]
         gateway = (self._gateway.url, self._gateway.state())

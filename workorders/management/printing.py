@@ -11,7 +11,9 @@ from django.core.management.base import CommandError
 from pydantic import BaseModel, ValidationError
 
 from sandboxes.errors import ExpectedError
+from workorders.errors import RequestHoldsSecret
 from workorders.progress import WorkOrderSummary
+from workorders.redaction import redact
 from workorders.states import WAITING_WORDS
 from workorders.wording import counted
 
@@ -24,9 +26,10 @@ def _cost(order: WorkOrderSummary) -> str | None:
 
 
 def plain(text: str) -> str:
-    """One line without control, bidirectional or other invisible characters."""
+    """One line without secrets, and without control, bidirectional or other invisible characters."""
     return "".join(
-        character if not unicodedata.category(character).startswith("C") else " " for character in text
+        character if not unicodedata.category(character).startswith("C") else " "
+        for character in redact(text)
     ).strip()
 
 
@@ -92,6 +95,9 @@ def changes_between(before: WorkOrderSummary | None, now: WorkOrderSummary) -> I
 
 
 def failure(error: ExpectedError) -> CommandError:
+    """What happened, then what to do; what can only be sent anew, after a change, is one line and exit code 2."""
+    if isinstance(error, RequestHoldsSecret):
+        return CommandError(plain(f"{error.field}: {error}"), returncode=2)
     return CommandError(f"{plain(str(error))}\n{error.advice}")
 
 

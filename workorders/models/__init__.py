@@ -11,6 +11,7 @@ from workorders.models.model_access import ModelAccess, ModelUsage
 from workorders.models.phase_run import PhaseRun
 from workorders.models.prompt import AgentPrompt
 from workorders.models.worker import WorkerProcess
+from workorders.models.written_text import WrittenText
 
 __all__ = [
     "AgentPrompt",
@@ -26,4 +27,5 @@ __all__ = [
     "WorkOrderLog",
     "WorkOrderTransition",
     "WorkerProcess",
+    "WrittenText",
 ]

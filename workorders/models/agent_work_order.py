@@ -147,6 +147,11 @@ class AgentWorkOrder(models.Model):
             models.Index(
                 fields=["claimable_at"], name="order_claimable", condition=Q(claimable_at__isnull=False)
             ),
+            models.Index(
+                fields=["claimable_at"],
+                name="order_begun",
+                condition=Q(claimable_at__isnull=False, execution_started_at__isnull=False),
+            ),
         ]
         constraints = [
             models.CheckConstraint(

@@ -60,6 +60,13 @@ class WorkOrderFile(models.Model):
     lines_removed = models.PositiveIntegerField(null=True)
     patch = RedactedTextField(blank=True)
     patch_state = models.CharField(max_length=10, choices=PatchState.choices, default=PatchState.PENDING)
+    coloured = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="the HTML of each line of the patch; empty: it is shown plain",
+    )
+    coloured_at = models.DateTimeField(null=True, blank=True, help_text="empty: nobody has tried yet")
 
     class Meta:
         ordering = ["position"]

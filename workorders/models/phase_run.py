@@ -8,9 +8,11 @@ from workorders.states import PhaseRunStatus, UsageSource
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
 WORKER_LOST = "worker_lost"
+WORKER_REPLACED = "worker_replaced"
+_ENDED_IN_ITS_HANDS = frozenset({WORKER_LOST, WORKER_REPLACED})
 # What a worker leaves that dies: a run that is open when the next claim looks, which that claim then closes.
 LOST_ITS_WORKER = Q(status=PhaseRunStatus.RUNNING) | Q(
-    status=PhaseRunStatus.INTERRUPTED, error_category=WORKER_LOST
+    status=PhaseRunStatus.INTERRUPTED, error_category__in=sorted(_ENDED_IN_ITS_HANDS), excused=False
 )
 
 
@@ -50,6 +52,11 @@ class PhaseRun(models.Model):
     result_text = RedactedTextField(blank=True)
     error_message = RedactedTextField(blank=True)
     error_category = models.CharField(max_length=60, blank=True)
+    excused = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="its worker was replaced on a machine too busy to judge it; counts against nobody",
+    )
     cost_usd = models.DecimalField(max_digits=12, decimal_places=6, default=0)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
@@ -89,5 +96,5 @@ class PhaseRun(models.Model):
     @property
     def lost_its_worker(self) -> bool:
         """`LOST_ITS_WORKER`, for a row that was read at the next claim."""
-        closed = self.status == PhaseRunStatus.INTERRUPTED and self.error_category == WORKER_LOST
-        return closed or self.status == PhaseRunStatus.RUNNING
+        closed = self.status == PhaseRunStatus.INTERRUPTED and self.error_category in _ENDED_IN_ITS_HANDS
+        return (closed and not self.excused) or self.status == PhaseRunStatus.RUNNING

@@ -37,6 +37,6 @@ def approval_of(row: AgentWorkOrder) -> Approval | None:
     diffs, room = [], SHOWN_CHARACTERS
     for file in files:
         room -= len(file.patch)
-        diffs.append(diff_of(file, file.patch if room > 0 else None))
+        diffs.append(diff_of(file, file if room > 0 else None))
     paths = tuple(ProtectedPath(path, sha, path in changed) for path, sha in asked)
     return Approval(row.approval_sha, paths, tuple(diffs))

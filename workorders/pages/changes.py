@@ -32,6 +32,7 @@ class FileDiff:
     lines_removed: int | None
     view: str
     patch: str = ""
+    coloured: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,16 @@ class ChangedFile:
 def changes(agent_work_order_id: str) -> Changes:
     """Raises `WorkOrderNotFound`."""
     row = order_row(agent_work_order_id)
-    files = list(files_of(row).defer("patch").annotate(patch_length=Length("patch")))
+    files = list(files_of(row).defer("patch", "coloured").annotate(patch_length=Length("patch")))
     inline = frozenset(_inline(files[:LISTED_DIFFS]))
-    patches = dict(files_of(row).filter(position__in=inline).values_list("position", "patch"))
+    shown = {file.position: file for file in files_of(row).filter(position__in=inline)}
     return Changes(
         agent_work_order_id=row.agent_work_order_id,
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),
         order=WorkOrderView.model_validate(row),
         links=links(row),
         tree=file_tree(files),
-        diffs=tuple(diff_of(file, patches.get(file.position)) for file in files[:LISTED_DIFFS]),
+        diffs=tuple(diff_of(file, shown.get(file.position)) for file in files[:LISTED_DIFFS]),
         commits=tuple(commit_line(row.repository, commit) for commit in commits_of(row)),
         listed=frozenset(file.position for file in files[:LISTED_DIFFS]),
     )
@@ -89,7 +90,7 @@ def changed_file(agent_work_order_id: str, position: int) -> ChangedFile:
     return ChangedFile(
         agent_work_order_id=row.agent_work_order_id,
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),
-        file=diff_of(file, file.patch),
+        file=diff_of(file, file),
         previous=position - 1 if position - 1 in near else None,
         following=position + 1 if position + 1 in near else None,
     )
@@ -108,11 +109,11 @@ def _inline(files: Iterable[WorkOrderFile]) -> Iterator[int]:
             return
 
 
-def diff_of(file: WorkOrderFile, patch: str | None) -> FileDiff:
-    """`patch` None: it is kept, and shown at its own address."""
+def diff_of(file: WorkOrderFile, whole: WorkOrderFile | None) -> FileDiff:
+    """`whole`: the same with its patch; None: that is shown at its own address."""
     view = file.patch_state
     if view == PatchState.STORED:
-        view = "diff" if patch is not None else "on_request"
+        view = "diff" if whole is not None else "on_request"
     return FileDiff(
         position=file.position,
         key=path_key(file.path),
@@ -121,5 +122,6 @@ def diff_of(file: WorkOrderFile, patch: str | None) -> FileDiff:
         lines_added=file.lines_added,
         lines_removed=file.lines_removed,
         view=view,
-        patch=(patch or "") if view == "diff" else "",
+        patch=whole.patch if whole is not None and view == "diff" else "",
+        coloured=whole.coloured if whole is not None and view == "diff" else "",
     )

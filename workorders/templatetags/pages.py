@@ -66,9 +66,9 @@ def markdown(text: str) -> SafeString:
 
 
 @register.filter
-def diff(patch: str, path: str) -> SafeString:
-    """A unified diff as lines with syntax colours."""
-    return mark_safe(markup.render_diff(patch, path))  # noqa: S308  # nosec B308 B703  # all is escaped
+def diff(patch: str, coloured: str) -> SafeString:
+    """A unified diff as lines, with the syntax colours a worker made."""
+    return mark_safe(markup.render_diff(patch, coloured))  # noqa: S308  # nosec B308 B703  # all is escaped
 
 
 @register.filter

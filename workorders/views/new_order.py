@@ -1,5 +1,6 @@
 """The form for a new work order. One key in each form, so that a double click or a reload makes one order."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib import messages
@@ -60,7 +61,7 @@ def _create_once(request: HtmxRequest, form: NewOrderForm) -> str:
     answer = services.answer_once(
         endpoint=f"POST work-order-new {user.pk if user else ''}".strip(),
         key=form.cleaned_data["key"],
-        body=str(form.request),
+        body=asdict(form.request),
         produce=produce,
     )
     return str(answer.body["agent_work_order_id"])

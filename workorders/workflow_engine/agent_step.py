@@ -3,7 +3,8 @@
 import contextlib
 import shlex
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import replace
 from functools import lru_cache
@@ -20,6 +21,7 @@ from workorders.agent_executor.failures import budget_failure, explained_by_mode
 from workorders.command_loader import AgentCommand, ClaudeCommandLoader, parse_command, render
 from workorders.errors import LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
+from workorders.models.written_text import written_request
 from workorders.workflow_definitions import steps_of
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.inspection import Inspector
@@ -28,6 +30,7 @@ from workorders.workflow_engine.run_usage import RunUsage
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _WATCH_SECONDS = 2.0
+_START_SECONDS = 10.0
 _BUDGET_GRACE_SECONDS = 5.0
 _GUIDANCE_FILE = "CLAUDE.md"
 _GUIDANCE_BYTES = 64_000
@@ -72,8 +75,12 @@ def _as_recorded(result: AgentRunResult, usage: RunUsage) -> AgentRunResult:
 class AgentStep:
     """One run of the agent in an opened place."""
 
-    def __init__(self, step: ClaimedStep, workplace: Workplace) -> None:
+    def __init__(
+        self, step: ClaimedStep, workplace: Workplace, started: Callable[[], None] = lambda: None
+    ) -> None:
+        """`started` is called once the agent has said something, or has been silent for long: it has started."""
         self._step = step
+        self._started = started
         self._settings = step.parts.settings
         # The agent's own brake: that it lingered or was cut off must not stop what the step does after it.
         self._agent_control = ProcessControl(step.control.group, within=step.control)
@@ -169,12 +176,15 @@ class AgentStep:
                     place.mirror.path, base=place.base_sha, head=place.start_sha
                 )
                 so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
+        follow_up = self._step.plan.follow_up
+        prompt_pk = follow_up.pk if follow_up else None
+        written = self._step.journal.fenced(lambda row: written_request(row.pk, prompt_pk=prompt_pk))
         return RequestTexts(
-            initial_prompt=order.initial_prompt,
+            initial_prompt=written.initial_prompt,
             issue_number=order.github_issue_number or "",
-            issue_title=order.github_issue_title,
-            issue_body=order.github_issue_body,
-            follow_up=self._step.plan.follow_up.text if self._step.plan.follow_up else "",
+            issue_title=written.issue_title,
+            issue_body=written.issue_body,
+            follow_up=written.follow_up,
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
         )
@@ -190,6 +200,7 @@ class AgentStep:
         return environment
 
     def _on_event(self, event: AgentEvent) -> None:
+        self._started()
         self._step.crash_point("agent_running")
         log = self._step.log.warning if event.kind in _WARNINGS else self._step.log.info
         log(f"agent_{event.kind}", summary=event.summary, **dict(event.fields))
@@ -243,7 +254,10 @@ class AgentStep:
     def _watch(self, place: Place, done: threading.Event) -> None:
         inspector = Inspector(self._step.parts.git, self._step.plan, place)
         seen: SandboxState | None = None
+        since = time.monotonic()
         while not done.wait(_WATCH_SECONDS):
+            if time.monotonic() - since > _START_SECONDS:
+                self._started()
             try:
                 self._watch_budget()
                 state = place.sandbox.get_current_state()

@@ -38,6 +38,8 @@ class StepControl(ProcessControl):
         super().__init__(group)
         self._cause: StopCause | None = None
         self._trusted_until = float("inf")
+        self.has_started = False
+        """Whether what keeps the processors busy at a step's start is over; set by the step, read by its supervisor."""
 
     @property
     def cause(self) -> StopCause | None:
@@ -46,6 +48,9 @@ class StepControl(ProcessControl):
     @property
     def is_expired(self) -> bool:
         return time.monotonic() > self._trusted_until
+
+    def note_start(self) -> None:
+        self.has_started = True
 
     def trust_until(self, moment: float) -> None:
         """A monotonic moment. What has expired stays so."""

@@ -24,7 +24,7 @@ from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
 from workorders.models.logs import LogEvent, append_log_events, record_order_event, storable
 from workorders.models.model_access import new_step_token
-from workorders.models.phase_run import WORKER_LOST
+from workorders.models.phase_run import WORKER_LOST, WORKER_REPLACED
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
@@ -64,6 +64,17 @@ def close_lost_runs(order: AgentWorkOrder) -> None:
         PhaseRunStatus.INTERRUPTED,
         error_category=WORKER_LOST,
         error_message="The worker ended while it ran this step.",
+    )
+
+
+def close_replaced_runs(owner: str, *, excused: bool) -> None:
+    """End what a worker left open that its own cluster has ended. `excused`: no fault of the orders it had."""
+    PhaseRun.objects.filter(worker=owner, status=PhaseRunStatus.RUNNING).update(
+        status=PhaseRunStatus.INTERRUPTED,
+        completed_at=timezone.now(),
+        error_category=WORKER_REPLACED,
+        error_message="The worker no longer answered and was replaced; the step goes on elsewhere.",
+        excused=excused,
     )
 
 
@@ -333,6 +344,7 @@ class StepJournal:
                 cancel_requested_at=None,
                 **RELEASED,
             )
+            queue.ask_for_colours(order.pk)
             record_order_event(
                 order,
                 "agent_work_order_completed",
@@ -389,6 +401,7 @@ class StepJournal:
                 execution_completed_at=timezone.now(),
                 **RELEASED,
             )
+            queue.ask_for_colours(order.pk)
             record_order_event(
                 order,
                 "agent_work_order_failed",
@@ -443,6 +456,7 @@ class StepJournal:
             )
             self._run_rows().update(planned_sha=sha)
             store_git_cache(order.pk, progress, patches)
+            queue.ask_for_colours(order.pk)
             return order.prompts.filter(status=PromptStatus.QUEUED).exists()
 
         return self._transaction(write)

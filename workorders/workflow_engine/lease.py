@@ -115,7 +115,9 @@ def has_claimable_steps(host: str = "", *, more_than: int = 0) -> bool:
 def claim_steps(
     *, owner: str, lease_seconds: float, limit: int, suspect: bool = True, look_first: bool = True
 ) -> list[Claim]:
-    """Claim up to `limit` steps, longest waiting first. Two processes never get the same one.
+    """Claim up to `limit` steps: of orders that were begun before those of new ones, longest waiting first.
+
+    So everybody finishes what was begun. Two processes never get the same step.
 
     At most one is a suspect's, and none where `suspect` says that the process runs one already. `look_first`: with a
     plain read, for looking in vain must not take the write lock; False for who knows that there is something.
@@ -130,11 +132,11 @@ def claim_steps(
         rows = rows.order_by("claimable_at", "pk")
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
-        found = list(rows[:limit])
+        found = _begun_first(rows, limit)
         suspects = _suspects_among(found)
         if len(suspects) > suspect:
             admitted = [order for order in found if order.pk in suspects][:suspect]
-            found = [*admitted, *rows.exclude(_suspect())[: limit - suspect]]
+            found = [*admitted, *_begun_first(rows.exclude(_suspect()), limit - suspect)]
         claims = []
         for order in found:
             AgentWorkOrder.objects.filter(pk=order.pk).update(
@@ -145,6 +147,12 @@ def claim_steps(
             epoch = order.claim_epoch + 1
             claims.append(Claim(order.pk, order.agent_work_order_id, epoch, owner, order.pk in suspects))
     return claims
+
+
+def _begun_first(rows: QuerySet[AgentWorkOrder], limit: int) -> list[AgentWorkOrder]:
+    """Two reads, each by an index of its own: one that sorts all that waits would be slower the more waits."""
+    begun = list(rows.filter(execution_started_at__isnull=False)[:limit])
+    return [*begun, *rows.filter(execution_started_at__isnull=True)[: limit - len(begun)]]
 
 
 def renew(*, owner: str, claims: list[Claim], lease_seconds: float) -> set[Claim]:

@@ -5,10 +5,12 @@ itself decides nothing; the commits do.
 """
 
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError
+from sandboxes.kinds import ON_THIS_HOST, SandboxType
 from sandboxes.process import finishing_within
 from workorders.agent_executor.base import AgentRunResult
 from workorders.concurrency import both
@@ -50,6 +52,7 @@ class Orchestrator:
             self._step.crash_point("claimed")
             self._step.control.check()
             if self._step.plan.kind is StepKind.DELIVERY:
+                self._step.control.note_start()
                 self._deliver()
             else:
                 self._work()
@@ -147,13 +150,16 @@ class Orchestrator:
         log.info("workflow_phase_started", phase=plan.phase, attempt=plan.attempt, kind=plan.kind)
         self._workplace.verify()
         self._step.control.check()
-        place = self._workplace.open()
-        inspector = Inspector(self._step.parts.git, plan, place)
-        found = inspector.adoptable()
+        with self._starting() as has_started:
+            place = self._workplace.open()
+            inspector = Inspector(self._step.parts.git, plan, place)
+            found = inspector.adoptable()
+            if found is None:
+                self._step.control.check()
+                agent = AgentStep(self._step, self._workplace, has_started)
+                result = agent.run(place)
         if found is None:
-            self._step.control.check()
-            agent = AgentStep(self._step, self._workplace)
-            found, changes = self._inspect(place, inspector, agent, agent.run(place))
+            found, changes = self._inspect(place, inspector, agent, result)
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
             changes = self._publisher.examine(place, found.head_sha, found.progress)
@@ -180,6 +186,14 @@ class Orchestrator:
             test_results=found.test_results,
         )
         self._step.crash_point("recorded")
+
+    def _starting(self) -> AbstractContextManager[Callable[[], None]]:
+        """A turn for what keeps this host's processors busy: making the place, and the agent's start."""
+        control = self._step.control
+        if SandboxType(self._step.plan.order.sandbox_type) in ON_THIS_HOST:
+            return self._step.parts.starts.one(control.check, left=control.note_start)
+        control.note_start()
+        return nullcontext(lambda: None)
 
     def _remove_if_last(self) -> None:
         """Once the mirror has all of its commits nothing more is needed from the last agent's place."""

@@ -10,6 +10,7 @@ from github_app.pull_requests import GitHubPullRequestClient
 from github_app.references import RepositoryReference
 from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
+from sandboxes.host_places import HostPlaces
 from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from workorders.model_gateway.access import ModelAccess
@@ -44,6 +45,7 @@ class EngineSettings:
 class EngineParts:
     """`parse_reference` and `remote_for` turn a stored URL into where git and GitHub find it.
 
+    `starts` bounds how many places are made and agents started at once on this host, which is work for the processor.
     `crash_point` is called at the places named in `crash_points.POINTS`.
     """
 
@@ -56,3 +58,4 @@ class EngineParts:
     remote_for: Callable[[RepositoryReference], RemoteRepository]
     crash_point: CrashPoints
     look_ahead: LookAhead
+    starts: HostPlaces

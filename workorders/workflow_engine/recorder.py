@@ -4,12 +4,12 @@ Steps run side by side in threads and wait for hours; none of them holds a conne
 writes go through one `DatabaseThread`, each as a short transaction that carries the claim's token.
 """
 
-import queue as queues
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -24,19 +24,32 @@ from workorders.models.logs import LogEvent, append_log_events
 logger = structlog.get_logger("workorders")
 _FLUSH_SECONDS = 0.5
 _PAUSE_SECONDS = 0.5
+_LOOK_SECONDS = 0.25
 _MAX_BATCH = 500
 
 
 class Database(Protocol):
-    """Runs a short function that uses the ORM and returns its result or raises its exception."""
+    """Runs a short function that uses the ORM and returns its result or raises its exception.
 
-    def call[T](self, function: Callable[[], T]) -> T: ...
+    `first`: before all that waits already, for what keeps leases alive. `waiting` is called several times a second
+    while the answer is not there and the database's thread is not stuck.
+    """
+
+    def call[T](
+        self, function: Callable[[], T], *, first: bool = False, waiting: Callable[[], None] | None = None
+    ) -> T: ...
 
 
 class InlineDatabase:
     """Runs it in the caller's thread: for commands and tests that have a connection of their own."""
 
-    def call[T](self, function: Callable[[], T]) -> T:
+    def call[T](
+        self,
+        function: Callable[[], T],
+        *,
+        first: bool = False,  # noqa: ARG002  # nobody else waits
+        waiting: Callable[[], None] | None = None,  # noqa: ARG002  # likewise
+    ) -> T:
         return function()
 
 
@@ -44,33 +57,54 @@ class DatabaseThread:
     """One thread with one connection; waits out a database that is away for up to `patience_seconds`."""
 
     def __init__(self, name: str = "database", patience_seconds: float = 60.0) -> None:
-        self._work: queues.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queues.SimpleQueue()
+        self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._patience = patience_seconds
         self._closed = False
         self._lock = threading.Lock()
+        self._asked = threading.Condition(self._lock)
+        self._turns = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def call[T](self, function: Callable[[], T]) -> T:
+    def call[T](
+        self, function: Callable[[], T], *, first: bool = False, waiting: Callable[[], None] | None = None
+    ) -> T:
         future: Future[T] = Future()
-        with self._lock:
+        with self._asked:
             if self._closed:  # a step that outlives its supervisor must end, not wait for ever
                 raise InterfaceError("This process's database thread has ended.")
-            self._work.put((function, future))
+            (self._work.appendleft if first else self._work.append)((function, future))
+            self._asked.notify()
+        if waiting is not None:
+            self._wait_for(future, waiting)
         return future.result()
+
+    def _wait_for(self, future: Future[Any], waiting: Callable[[], None]) -> None:
+        """Until it is done; `waiting()` whenever the thread has turned meanwhile."""
+        seen = self._turns
+        while not wait_for_futures([future], timeout=_LOOK_SECONDS).done:
+            if self._turns != seen:
+                seen = self._turns
+                waiting()
 
     def close(self) -> None:
         """What was asked before is still done; whoever asks later gets an `InterfaceError`."""
-        with self._lock:
+        with self._asked:
             if self._closed:
                 return
             self._closed = True
-            self._work.put(None)
+            self._asked.notify()
         self._thread.join(5)
 
+    def _next(self) -> tuple[Callable[[], Any], Future[Any]] | None:
+        with self._asked:
+            self._asked.wait_for(lambda: self._work or self._closed)
+            return self._work.popleft() if self._work else None
+
     def _run(self) -> None:
-        while (item := self._work.get()) is not None:
+        while (item := self._next()) is not None:
             function, future = item
+            self._turns += 1
             try:
                 future.set_result(self._patiently(function))
             except BaseException as error:  # handed to the caller, whatever it is
@@ -86,6 +120,7 @@ class DatabaseThread:
                 if time.monotonic() > deadline:
                     raise
                 logger.warning("database_unavailable", error=str(error)[:200])
+                self._turns += 1
                 close_old_connections()
                 connections.close_all()
                 time.sleep(_PAUSE_SECONDS)

@@ -20,13 +20,14 @@ from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from sandboxes.registry import sweep_orphans
 from workorders import queue
+from workorders.errors import WorkOrderError
 from workorders.models import AgentWorkOrder, IdempotencyRecord, WorkerProcess
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
 from workorders.models.phase_run import WORKER_LOST
 from workorders.states import ACTIVE, PhaseRunStatus
 from workorders.workflow_engine import lease, workers
-from workorders.workflow_engine.journal import close_open_runs
+from workorders.workflow_engine.journal import close_open_runs, close_replaced_runs
 from workorders.workflow_engine.retries import RULES
 
 logger = structlog.get_logger("workorders")
@@ -113,13 +114,15 @@ def _identifiers(orders: Iterable[AgentWorkOrder]) -> frozenset[str]:
 def end_leases_of_the_dead(data_dir: Path) -> None:
     """The steps of this host's workers that died need not wait for the whole lease."""
     folder = data_dir / "run"
-    for name in workers.dead_workers(folder):
+    for death in workers.dead_workers(folder):
+        if death.replaced:
+            close_replaced_runs(death.name, excused=death.excused)
         steps = lease.shorten(
-            owner=name, seconds=_FUNERAL_SECONDS, suspect_seconds=RULES[WORKER_LOST].delays_seconds[-1]
+            owner=death.name, seconds=_FUNERAL_SECONDS, suspect_seconds=RULES[WORKER_LOST].delays_seconds[-1]
         )
-        logger.warning("worker_died", worker=name, steps=steps)
-        workers.forget_worker(name)
-        workers.forget_death(folder, name)
+        logger.warning("worker_died", worker=death.name, steps=steps, replaced=death.replaced)
+        workers.forget_worker(death.name)
+        workers.forget_death(folder, death.name)
     lease.shorten_cancelled(seconds=_FUNERAL_SECONDS)
 
 
@@ -138,14 +141,19 @@ def _finish_abandoned_cancels(dry_run: bool) -> tuple[str, ...]:
     waiting = AgentWorkOrder.objects.filter(expired, status__in=ACTIVE, cancel_requested_at__isnull=False)
     found = []
     for pk in list(waiting.values_list("pk", flat=True)):
-        with transaction.atomic():
-            order = waiting.select_for_update().filter(pk=pk).first()
-            if order is not None and not open_pull_requests(order).exists():  # a worker takes that back first
-                found.append(order.agent_work_order_id)
-                if not dry_run:
-                    close_open_runs(order, PhaseRunStatus.CANCELLED)
-                    AgentWorkOrder.objects.filter(pk=pk).update(claim_epoch=F("claim_epoch") + 1)
-                    order.finish_cancelled(by="recovery")
+        try:
+            with transaction.atomic():
+                order = waiting.select_for_update().filter(pk=pk).first()
+                if (
+                    order is not None and not open_pull_requests(order).exists()
+                ):  # a worker takes that back first
+                    if not dry_run:
+                        close_open_runs(order, PhaseRunStatus.CANCELLED)
+                        AgentWorkOrder.objects.filter(pk=pk).update(claim_epoch=F("claim_epoch") + 1)
+                        order.finish_cancelled(by="recovery")
+                    found.append(order.agent_work_order_id)
+        except WorkOrderError as error:  # it changed at the same moment; the others must not wait for it
+            logger.warning("order_cancel_unfinished", order_pk=pk, error=str(error)[:300])
     return tuple(found)
 
 

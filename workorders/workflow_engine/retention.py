@@ -6,6 +6,7 @@ after its own data folder, and all of them after the shared tables.
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,10 +51,11 @@ class Pruned:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """`kept` says in words what is old but holds work that is nowhere else."""
+    """`kept` says in words what is old but holds work that is nowhere else, `failed` what could not be looked after."""
 
     removed: tuple[Pruned, ...]
     kept: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -83,30 +85,41 @@ class _Pass:
         self._dry_run = dry_run
         self._removed: list[Pruned] = []
         self._kept: list[str] = []
+        self._failed: list[str] = []
 
     def run(self) -> PruneReport:
-        self._homes()
-        self._mirrors()
-        self._log_files()
-        self._log_rows()
-        self._queue()
-        self._places()
+        for part in (self._homes, self._mirrors, self._log_files, self._log_rows, self._queue, self._places):
+            with self._guarded(part.__name__.strip("_")):
+                part()
         for path in _children(self._data_dir / "trash"):
             self._remove("trash", path)
-        report = PruneReport(tuple(self._removed), tuple(self._kept))
-        if report.removed and not self._dry_run:
+        report = PruneReport(tuple(self._removed), tuple(self._kept), tuple(self._failed))
+        if (report.removed or report.failed) and not self._dry_run:
             logger.info(
                 "old_data_pruned",
                 count=len(report.removed),
                 size_bytes=report.size_bytes,
                 kept=list(report.kept),
+                failed=list(report.failed),
             )
         return report
 
+    @contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        """One item that cannot be looked after must not keep the pass from all others, hour after hour."""
+        try:
+            yield
+        except Exception as error:  # whatever it is
+            logger.exception("old_data_prune_failed", item=name)
+            self._failed.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
+
     def _remove(self, what: str, path: Path) -> None:
-        self._removed.append(Pruned(what, str(path.relative_to(self._data_dir)), tree_bytes(path)))
-        if not self._dry_run:
-            discard(path, self._data_dir / "trash")
+        name = str(path.relative_to(self._data_dir))
+        with self._guarded(name):
+            found = Pruned(what, name, tree_bytes(path))
+            if not self._dry_run:
+                discard(path, self._data_dir / "trash")
+            self._removed.append(found)
 
     # --- folders ---
 
@@ -137,10 +150,13 @@ class _Pass:
                     continue
                 if not _older(path, limit):
                     continue
-                if folder == "mirrors" and (unpushed := self._unpushed(path)):
-                    self._kept.append(f"mirrors/{key}.git: commits of {', '.join(unpushed)} are nowhere else")
-                    continue
-                self._remove("repository", path)
+                with self._guarded(f"{folder}/{key}.git"):
+                    if folder == "mirrors" and (unpushed := self._unpushed(path)):
+                        self._kept.append(
+                            f"mirrors/{key}.git: commits of {', '.join(unpushed)} are nowhere else"
+                        )
+                        continue
+                    self._remove("repository", path)
 
     def _repositories_in_use(self, limit: datetime) -> set[str]:
         """Keys of repositories with an active order, or with one that changed since."""
@@ -184,8 +200,9 @@ class _Pass:
     def _places(self) -> None:
         """Set aside with work that could not be brought into git: a person gives them up, nobody else."""
         for path in _children(kept_places(self._data_dir)):
-            size = in_units(tree_bytes(path))
-            self._kept.append(f"kept/{path.name}: work that could not be brought into git, {size}")
+            with self._guarded(f"kept/{path.name}"):
+                size = in_units(tree_bytes(path))
+                self._kept.append(f"kept/{path.name}: work that could not be brought into git, {size}")
 
     def _log_files(self) -> None:
         if not (limit := self._before(self._retention.logs_days)):

@@ -133,6 +133,7 @@ RULES: dict[str, ErrorRule] = {
     "invalid_input": ErrorRule(K.USER),
     "not_found": ErrorRule(K.USER),
     "repository_refused": ErrorRule(K.OPERATOR),
+    "request_holds_secret": ErrorRule(K.USER),
     "request_refused": ErrorRule(K.USER),
 }
 UNLISTED = ErrorRule(K.OPERATOR, 3, _TWICE_MORE)  # only an error's own `retryable` speaks for it

@@ -14,7 +14,7 @@ from workorders.workflow_engine.phase_tracker import StepSpan
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A person's prompt that this step carries out."""
+    """A person's prompt that this step carries out; `text` as it is shown, the agent is told what was written."""
 
     pk: int
     text: str

@@ -32,6 +32,8 @@ logger = structlog.get_logger("workorders")
 _CLAIM_SECONDS = 0.25  # for work that another host queued; the doorbell tells of this host's
 _COURTESY_SECONDS = 0.005  # about what a claim takes
 _CANCEL_SECONDS = 0.5
+# Starts take turns (`HostPlaces`). What waits for its own is better held by nobody: a lease costs renewals.
+_MOST_STARTING = 2
 _GUARD_SECONDS = 0.5
 _LINGER_SECONDS = 10.0
 _END_SECONDS = 8.0  # for steps that were told to end
@@ -79,16 +81,21 @@ class Supervisor:
         owner: str,
         draining: Callable[[], bool],
         beat: Callable[[int], None],
+        tick: Callable[[], None] = lambda: None,
         guard: Guard | None = None,
         rank: int = 0,
     ) -> None:
-        """`rank` among the supervisors of a cluster: who comes after others lets them go first when it rings."""
+        """`tick` is called at every turn: the sign of life that the cluster's watchdog looks for.
+
+        `rank` among the supervisors of a cluster: who comes after others lets them go first when it rings.
+        """
         self._parts = parts
         self._settings = parts.settings
         self._database = database
         self._owner = owner
         self._draining = draining
         self._beat = beat
+        self._tick = tick
         self._guard_process = guard or NoGuard()
         self._courtesy_seconds = rank * _COURTESY_SECONDS
         self._steps: dict[Claim, RunningStep] = {}
@@ -106,6 +113,7 @@ class Supervisor:
         next_renewal = next_cancel_look = 0.0
         try:
             while not self._draining():
+                self._tick()
                 now = time.monotonic()
                 if now >= next_renewal:
                     next_renewal = now + renew_every
@@ -137,7 +145,10 @@ class Supervisor:
         with self._claiming:
             if self._leaving or self._draining():
                 return []
-            return self._claim_up_to(self._settings.share - len(self._running()), look_first)
+            running = self._running()
+            starting = sum(not step.control.has_started for step in running)
+            free = min(self._settings.share - len(running), _MOST_STARTING - starting)
+            return self._claim_up_to(free, look_first)
 
     def _claim_up_to(self, free: int, look_first: bool) -> list[Claim]:
         has_suspect = any(step.claim.is_suspect for step in self._running())
@@ -154,7 +165,7 @@ class Supervisor:
             )
 
         try:
-            asked_at, claims = self._database.call(claim_steps)
+            asked_at, claims = self._ask(claim_steps)
         except _AWAY as error:
             logger.warning("claim_failed", error=str(error)[:300])
             time.sleep(1)
@@ -206,6 +217,10 @@ class Supervisor:
 
     # --- keeping ---
 
+    def _ask[T](self, function: Callable[[], T]) -> T:
+        """Before what the steps have to write, which may be much: leases must not wait behind log entries."""
+        return self._database.call(function, first=True, waiting=self._tick)
+
     def _running(self) -> list[RunningStep]:
         with self._lock:
             return list(self._steps.values())
@@ -223,9 +238,9 @@ class Supervisor:
                 return asked_at, lease.renew(owner=self._owner, claims=claims, lease_seconds=seconds)
 
         try:
-            asked_at, held = self._database.call(renew)
+            asked_at, held = self._ask(renew)
             self._mark(steps, asked_at, held)
-            self._database.call(lambda: self._beat(len(steps)))
+            self._ask(lambda: self._beat(len(steps)))
         except _AWAY as error:
             logger.warning("lease_renewal_failed", error=str(error)[:300])
 
@@ -254,7 +269,7 @@ class Supervisor:
         if not (steps := self._running()):
             return
         try:
-            wanted = self._database.call(
+            wanted = self._ask(
                 lambda: lease.cancel_requested(owner=self._owner, claims=[step.claim for step in steps])
             )
         except _AWAY as error:
@@ -270,6 +285,7 @@ class Supervisor:
         """Give running steps the grace period, renewing meanwhile; then put the rest back."""
         deadline = time.monotonic() + self._settings.drain_seconds
         while self._steps and time.monotonic() < deadline:
+            self._tick()
             self._renew()
             self._cancel()
             time.sleep(_CLAIM_SECONDS)
@@ -279,8 +295,9 @@ class Supervisor:
             step.control.stop_because(StopCause.DRAIN)
         deadline = time.monotonic() + _END_SECONDS
         for step in self._running():
-            if step.thread is not None:
-                step.thread.join(max(0.0, deadline - time.monotonic()))
+            while step.thread is not None and step.thread.is_alive() and time.monotonic() < deadline:
+                self._tick()
+                step.thread.join(_CLAIM_SECONDS)
         for step in self._running():
             self._excuse(step)
 

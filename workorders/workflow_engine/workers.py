@@ -9,7 +9,8 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from workorders.models import WorkerProcess
 from workorders.models.clock import database_now
 
 _PREFIX, _SUFFIX = "worker-", ".lock"
+_REPLACED = "replaced-"
 
 
 def _release() -> str:
@@ -49,12 +51,20 @@ def forget_worker(name: str) -> None:
     WorkerProcess.objects.filter(name=name).delete()
 
 
-def silent_workers(seconds: float) -> list[int]:
-    """Process ids of this host's workers that have not been heard of for so long; their names hold them."""
-    silent = WorkerProcess.objects.filter(
-        host=socket.gethostname(), last_beat_at__lt=database_now() - timedelta(seconds=seconds)
-    ).exclude(name__endswith=":cluster")
-    return [int(name.split(":")[1]) for name in silent.values_list("name", flat=True)]
+@dataclass(frozen=True)
+class Death:
+    """A worker of this host that died while it worked. `replaced`: its own cluster ended it; `excused`: because the
+    machine was too busy, so that nothing of it is the fault of the orders it had.
+    """
+
+    name: str
+    replaced: bool = False
+    excused: bool = False
+
+
+def note_replacement(folder: Path, pid: int, *, excused: bool) -> None:
+    """Before a cluster ends one of its supervisors: who finds it dead will know why."""
+    (folder / f"{_REPLACED}{pid}").write_text("excused" if excused else "")
 
 
 @contextmanager
@@ -73,17 +83,30 @@ def signed_on(folder: Path, name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def dead_workers(folder: Path) -> list[str]:
-    """Names of this host's workers that died while they worked, until `forget_death`.
+def dead_workers(folder: Path) -> list[Death]:
+    """This host's workers that died while they worked, until `forget_death`.
 
     Other hosts' are left out: a shared folder may not tell of their locks.
     """
     found = folder.glob(f"{_PREFIX}{socket.gethostname()}:*{_SUFFIX}")
-    return [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in found if _is_free(path)]
+    names = [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in found if _is_free(path)]
+    return [_death(folder, name) for name in names]
+
+
+def _death(folder: Path, name: str) -> Death:
+    try:
+        return Death(name, replaced=True, excused=_note_of(folder, name).read_text() == "excused")
+    except OSError:
+        return Death(name)
 
 
 def forget_death(folder: Path, name: str) -> None:
     _lock_of(folder, name).unlink(missing_ok=True)
+    _note_of(folder, name).unlink(missing_ok=True)
+
+
+def _note_of(folder: Path, name: str) -> Path:
+    return folder / f"{_REPLACED}{name.split(':')[1]}"
 
 
 def _lock_of(folder: Path, name: str) -> Path:

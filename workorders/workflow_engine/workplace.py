@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from github_app.references import RepositoryReference
 from github_app.repositories import require_push
+from github_app.types import GitHubIssue
 from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
 from sandboxes.git import RemoteRepository
@@ -19,6 +20,9 @@ from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
 from workorders.model_gateway.access import AgentCredential
+from workorders.models import AgentWorkOrder
+from workorders.models.written_text import keep_issue, shown
+from workorders.redaction import current
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
@@ -118,11 +122,26 @@ class Workplace:
             require_push(found)
         if order.github_issue_number and not order.github_issue_title:
             issue = self._step.parts.issues.read_issue(self.reference, order.github_issue_number)
-            order.github_issue_title, order.github_issue_body = issue.issue_title, issue.issue_body
-            self._step.journal.update_order(
-                github_issue_title=issue.issue_title, github_issue_body=issue.issue_body
-            )
-            self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
+            self._record_issue(issue)
+
+    def _record_issue(self, issue: GitHubIssue) -> None:
+        """As it is shown in the order's row, and as it was written beside it."""
+        columns = {
+            "github_issue_title": shown(issue.issue_title),
+            "github_issue_body": shown(issue.issue_body),
+        }
+        journal, order = self._step.journal, self._order
+
+        def write(_locked: AgentWorkOrder) -> None:
+            journal.claim.write(**columns)
+            keep_issue(order.pk, title=issue.issue_title, body=issue.issue_body)
+
+        journal.fenced(write)
+        order.github_issue_title, order.github_issue_body = columns.values()
+        title = order.github_issue_title
+        self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=title)
+        if current().places(f"{issue.issue_title}\n{issue.issue_body}"):
+            self._step.log.warning("github_issue_secret_withheld", issue_number=issue.issue_number)
 
     def open(self) -> Place:
         """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one.

@@ -44,7 +44,9 @@ class Command(DatabaseCommand):
         )
         found = prune(parts, wiring.retention(), dry_run=dry_run)
         report = PruneReport(
-            (*more, *(Pruned(words, "") for words in swept.leftovers), *found.removed), found.kept
+            (*more, *(Pruned(words, "") for words in swept.leftovers), *found.removed),
+            found.kept,
+            found.failed,
         )
         if options["json"]:
             body = {"dry_run": dry_run, "size_bytes": report.size_bytes, **asdict(report)}
@@ -74,6 +76,8 @@ class Command(DatabaseCommand):
             self.stdout.write(f"{item.what} {item.name}".rstrip() + size)
         for words in report.kept:
             self.stdout.write(f"kept: {words}")
+        for words in report.failed:
+            self.stderr.write(f"failed: {words}")
         verb = "would be removed" if dry_run else "removed"
         self.stdout.write(
             f"{len(report.removed)} things, {in_units(report.size_bytes)} {verb}; {in_units(free)} free"

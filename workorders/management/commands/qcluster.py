@@ -3,10 +3,12 @@
 import signal
 import time
 from argparse import ArgumentParser
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.management.base import CommandError
 
 from workorders import queue
@@ -14,7 +16,9 @@ from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
 from workorders.management.gateway import GatewayKeeper
 from workorders.management.housekeeping import Housekeeper
-from workorders.management.stopped import StoppedProcesses
+from workorders.management.stopped import STOPPED_SECONDS, StoppedProcesses
+from workorders.management.watchdog import Silent, Watchdog
+from workorders.workflow_engine import workers
 
 logger = structlog.get_logger("workorders")
 _RESTART_SECONDS = 1.0
@@ -34,13 +38,33 @@ def _open_gateway() -> GatewayKeeper:
     return gateway
 
 
-def end_useless(cluster: queue.WorkCluster, housekeeper: Housekeeper, stopped: StoppedProcesses) -> None:
-    """Kill processes that hold a place, a step or the database's lock and do nothing with it; others get theirs."""
-    reasons = dict.fromkeys(housekeeper.silent_workers, "not heard of for longer than a lease")
-    reasons |= dict.fromkeys(stopped.among(cluster.processes()), "stopped by a signal")
-    for pid, reason in reasons.items():
-        if cluster.end_process(pid):
-            logger.error("worker_replaced", reason=reason, pid=pid)
+class UselessProcesses:
+    """Those of a cluster that hold a place, a step or the database's lock and do nothing with it."""
+
+    def __init__(self, watchdog: Watchdog, run_folder: Path) -> None:
+        self._watchdog = watchdog
+        self._run_folder = run_folder
+        self._stopped = StoppedProcesses()
+        self._ended: set[int] = set()
+
+    def end(self, cluster: queue.WorkCluster) -> None:
+        """Kill them, each once, so that others get their place; says so once."""
+        silent = self._watchdog.look(cluster.ticks(), late_seconds=cluster.late_seconds)
+        stopped = [Silent(pid, STOPPED_SECONDS, False) for pid in self._stopped.among(cluster.processes())]
+        for found in (*stopped, *silent):
+            if found.pid in self._ended:
+                continue
+            workers.note_replacement(self._run_folder, found.pid, excused=found.under_pressure)
+            if cluster.end_process(found.pid):
+                self._ended.add(found.pid)
+                reason = "stopped by a signal" if found in stopped else "it no longer turned"
+                logger.error(
+                    "worker_replaced",
+                    reason=reason,
+                    pid=found.pid,
+                    silent_seconds=round(found.seconds, 1),
+                    under_pressure=found.under_pressure,
+                )
 
 
 class Command(DatabaseCommand):
@@ -63,11 +87,13 @@ class Command(DatabaseCommand):
         cluster.start()
         housekeeper.start()
         logger.info("cluster_started", gateway=gateway.url, **queue.describe())
-        stopped = StoppedProcesses()
+        useless = UselessProcesses(
+            Watchdog(settings.WORKORDERS_LEASE_SECONDS), settings.WORKORDERS_DATA_DIR / "run"
+        )
         while not self.signals:
             time.sleep(_LOOK_SECONDS)
             gateway.keep()
-            end_useless(cluster, housekeeper, stopped)
+            useless.end(cluster)
             standstill = "no task is taken from the queue" if housekeeper.queue_stands_still else ""
             if trouble := cluster.trouble or standstill:
                 cluster = self._replaced(cluster, housekeeper, trouble)
