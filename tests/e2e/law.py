@@ -55,6 +55,15 @@ def agent_processes(data_dir: Path, order_id: str = "") -> list[int]:
     return sorted(processes_with(order_id or f"{data_dir}/homes/"))  # each has its HOME there
 
 
+def worktrees(data_dir: Path) -> list[str]:
+    """Worktrees that some git folder still knows: of a place, or shared by those of release 0.1."""
+    found = (
+        *(data_dir / "sandboxes").glob("*/repository.git/worktrees/*"),
+        *(data_dir / "clones").glob("**/*.git/worktrees/*"),
+    )
+    return sorted(path.name for path in found)
+
+
 def sandboxes_left(data_dir: Path) -> list[str]:
     names = ("sandboxes", "outbox", "quarantine", "trash")
     return sorted(f"{name}/{path.name}" for name in names for path in (data_dir / name).glob("*"))
@@ -83,6 +92,7 @@ class Law:
             self._gone(partial(agent_processes, data_dir), "processes")
             self._gone(partial(held_locks, data_dir), "held locks")
             self._gone(partial(sandboxes_left, data_dir), "sandboxes", SWEEP_SECONDS)
+            self._gone(partial(worktrees, data_dir), "worktrees", SWEEP_SECONDS)
         assert not self.findings, "\n".join(self.findings)
         return orders
 
