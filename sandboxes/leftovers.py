@@ -4,26 +4,23 @@ Knows identifiers and folders, not orders; who is alive it is told (`SweepScope`
 """
 
 import hashlib
+import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sandboxes import guard, process
+from sandboxes import guard
 from sandboxes.base import SweepScope
 from sandboxes.disk import discard, remove_tree
-from sandboxes.host_lock import exclusive_lock
-from sandboxes.isolation import isolated_argv
-from sandboxes.process import ProcessLimits
+from sandboxes.kinds import SandboxType
 from sandboxes.workspace_lock import remove_if_free
 
 TRANSFER_SECONDS = 3600.0
-_DROP_WORKTREE = """
-[ ! -d "worktrees/$1" ] || chmod -R u+rwx -- "worktrees/$1"
-branch="$(sed -n 's/^ref: //p' "worktrees/$1/HEAD" 2> /dev/null)"
-rm -rf -- "worktrees/$1"
-[ -z "$branch" ] || git --git-dir=. update-ref -d "$branch"
-"""
+OWN_GIT_FOLDER = "repository.git"
+"""Beside the workspace, in each `git_worktree` place since release 0.2."""
+_WORKTREE_PLACE = f"{SandboxType.GIT_WORKTREE.replace('_', '-')}-"
 
 
 def tag_prefix(data_dir: Path, sandbox_identifier: str = "") -> str:
@@ -41,12 +38,23 @@ def kept_places(data_dir: Path) -> Path:
     return data_dir / "kept"
 
 
+def shared_clone(data_dir: Path, repository_key: str) -> Path:
+    """The git folder that the `git_worktree` orders of a repository shared in release 0.1."""
+    return data_dir / "clones" / f"{repository_key}.git"
+
+
+def is_of_shared_clone(place: Path) -> bool:
+    """Whether a place, at work or set aside, is one of release 0.1 that has no git folder of its own."""
+    is_worktree = place.name.startswith(_WORKTREE_PLACE) and place.is_dir()
+    return is_worktree and not os.path.lexists(place / OWN_GIT_FOLDER)
+
+
 def sweep_orphans(scope: SweepScope) -> tuple[str, ...]:
-    """Processes, workspaces, worktrees, locks and transfers of dead attempts, and trash; an agent's HOME stays."""
+    """What dead attempts left (processes, places, locks, transfers), old shared clones, and trash; HOMEs stay."""
     return (
         *_end_processes(scope),
         *_remove_workspaces(scope),
-        *_remove_worktrees(scope),
+        *_remove_shared_clones(scope),
         *_remove_locks(scope),
         *_remove_transfers(scope),
     )
@@ -68,37 +76,36 @@ def _end_processes(scope: SweepScope) -> list[str]:
     return ended
 
 
-def _remove_worktrees(scope: SweepScope) -> list[str]:
-    """Only names are read here; what an agent could have written is touched by an isolated command alone."""
-    found = [path for clone in _children(scope.data_dir / "clones") for path in _worktrees_of(clone)]
-    active = scope.active_identifiers() if found else frozenset()
+def _remove_shared_clones(scope: SweepScope) -> list[str]:
+    """Those of release 0.1 that no place of that time needs any more. A place no clone knows may need any of them."""
+    root = scope.data_dir / "clones"
+    clones = list(_clones_below(root))
+    if not clones:
+        return []
     places = (*_children(scope.data_dir / "sandboxes"), *_children(kept_places(scope.data_dir)))
-    kept = {place.name.partition(".")[0] for place in places}
-    orphans = [path for path in found if path.name not in active | kept]
+    old = {place.name.partition(".")[0] for place in places if is_of_shared_clone(place)}
+    known = {clone: _worktrees_of(clone) for clone in clones}
+    lost = old.difference(*known.values())
+    unused = [clone for clone in clones if not lost and not old & known[clone]]
     if not scope.dry_run:
-        for path in orphans:
-            _drop_worktree(scope, path.parent.parent, path.name)
-    return [f"worktree {path.name}" for path in orphans]
+        for gone in [root] if unused == clones else unused:
+            discard(gone, scope.data_dir / "trash")
+    return [f"shared clone {clone.relative_to(root)}" for clone in unused]
 
 
-def _worktrees_of(clone: Path) -> list[Path]:
+def _clones_below(folder: Path) -> Iterator[Path]:
+    """In folders of their hosts and owners, where no agent could write."""
+    for path in _children(folder):
+        if path.name.endswith(".git"):
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from _clones_below(path)
+
+
+def _worktrees_of(clone: Path) -> frozenset[str]:
+    """Only names are read here, for agents could write in it."""
     folder = clone / "worktrees"
-    return [] if folder.is_symlink() else _children(folder)
-
-
-def _drop_worktree(scope: SweepScope, clone: Path, name: str) -> None:
-    argv: list[str] = ["sh", "-c", _DROP_WORKTREE, "sh", name]
-    if scope.isolation.mode == "bubblewrap":
-        argv = isolated_argv(
-            argv, settings=scope.isolation, workspace=clone, home=clone, hidden=(scope.data_dir,)
-        )
-    with exclusive_lock(scope.data_dir / "locks" / f"{clone.name.removesuffix('.git')}.clone.lock"):
-        process.run(
-            argv,
-            env={"PATH": scope.isolation.search_path, "HOME": str(clone), "GIT_CONFIG_GLOBAL": "/dev/null"},
-            cwd=clone,
-            limits=ProcessLimits(total_seconds=60.0),
-        )
+    return frozenset() if folder.is_symlink() else frozenset(path.name for path in _children(folder))
 
 
 def _remove_locks(scope: SweepScope) -> list[str]:

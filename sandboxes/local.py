@@ -2,12 +2,12 @@
 
 Trusted side and sandbox meet here. Once an agent has been in a workspace the server touches it only by
 starting isolated commands in it and by renaming it away; it never runs git there itself and never follows a
-path inside.
+path inside; what git needs to work there is put back without following one (`git_folder`).
 """
 
 import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -17,16 +17,18 @@ from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, Sand
 from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
+from sandboxes.git_folder import GitFolder, Worktree
+from sandboxes.git_texts import OPEN_UP, OWN_COMMANDS, TRAILERS_INSIDE
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.place_note import PlaceNote, read_note
 from sandboxes.process import ProcessControl, ProcessLimits
+from sandboxes.wary_folder import open_up
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
 AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
 _BUNDLE_SECONDS = 600.0
-_TRAILERS_INSIDE = Path("/run/work-order-trailers")
 CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
 # Of git and of Claude Code: what starts programs, or tells an agent what to do.
 SETTINGS_IN_HOME = (
@@ -42,24 +44,6 @@ SETTINGS_IN_HOME = (
         for name in ("agents", "commands", "hooks", "output-styles", "plugins", "rules", "skills")
     ),
 )
-_OWN_COMMANDS = {"GIT_CONFIG_GLOBAL": "/dev/null"}  # an agent's ~/.gitconfig outlives its workspace
-HOOK = f"""#!/bin/sh
-# Adds the work order's trailers to every commit made here.
-file="${{WORKORDERS_TRAILERS_FILE:-{_TRAILERS_INSIDE}}}"
-[ -f "$file" ] || exit 0
-message="$1"
-[ -z "$(tail -c 1 -- "$message")" ] || echo >> "$message"  # `git merge -m` leaves the last line open
-set --
-while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
-# Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
-exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message"
-"""
-_CONFIG = """[core]
-\trepositoryformatversion = 0
-\tfilemode = true
-\tbare = {bare}
-\tlogAllRefUpdates = true
-"""
 _PASSWD = f"agent:x:{AGENT_UID}:{AGENT_UID}:agent:/:/bin/sh\n"
 
 
@@ -69,8 +53,7 @@ class LocalSandbox:
     The folder holds the checkout (named like the sandbox, so that worktrees have distinct names) and
     `trusted/`, which no agent sees: the trailers, and a note of whether all work is in git (`place_note`).
 
-    Subclasses say how the checkout is made (`_make_checkout`), which folders beside the workspace its git
-    needs (`_git_folders`), and where its git directory is (`_git_dir`).
+    Subclasses say where its git folder is (`_git_folder`), which is this order's alone: in the workspace, or beside it.
     """
 
     shares_host = True
@@ -89,19 +72,27 @@ class LocalSandbox:
 
     # --- what differs between the backends ---
 
-    def _make_checkout(self) -> None:
+    def _git_folder(self) -> GitFolder:
+        """The one that is there now, or will be."""
         raise NotImplementedError
 
-    def _git_folders(self) -> tuple[Path, ...]:
-        """Writable folders beside the workspace."""
-        return ()
+    def _make_git_folder(self) -> None:
+        self._git_folder().make()
 
-    def _git_dir(self) -> Path:
-        return self._workspace / ".git"
-
-    def _forget_checkout(self) -> None:
-        """Undo what `_make_checkout` left outside the sandbox's own folder, which is gone already; a fresh setup
-        needs no such thing, for it writes over what an earlier one left."""
+    def _described(self, path: Path, *, worktree: Worktree | None, is_shared: bool = False) -> GitFolder:
+        spec = self.spec
+        return GitFolder(
+            path=path,
+            objects=spec.mirror_path / "objects",
+            branch=spec.git_branch_name,
+            start_sha=spec.start_sha,
+            base_branch=spec.base_branch,
+            base_sha=spec.base_sha,
+            trash=spec.data_dir / "trash",
+            replaced=self._root / "replaced",
+            worktree=worktree,
+            is_shared=is_shared,
+        )
 
     # --- the Protocol ---
 
@@ -117,10 +108,12 @@ class LocalSandbox:
         try:
             self._take_over()
             self._discard()
-            for folder in (self._workspace, self._note.parent, self._home):
+            for folder in (self._workspace, self._note.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open_home()
             self._write_trailers()
-            self._make_checkout()
+            self._make_git_folder()
+            self._check_out()
             self._forget_settings()
             PlaceNote(start_sha=self.spec.start_sha).write(self._note)
         except OSError as error:
@@ -131,16 +124,39 @@ class LocalSandbox:
             return False
         self._take_over()
         note = read_note(self._note)
-        fits = note.head_sha == self.spec.start_sha and _is_plain_file(self._git_dir() / "HEAD")
+        fits = note.head_sha == self.spec.start_sha and self._stands_ready()
         try:
             if note.head_sha:  # whoever dies in here leaves no claim of order behind
                 after = PlaceNote(start_sha=self.spec.start_sha) if fits else replace(note, head_sha="")
                 after.write(self._note)
             if not fits:
                 return False
-            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open_home()
             self._write_trailers()
             self._forget_settings()
+        except OSError:
+            return False
+        return True
+
+    def _put_back(self) -> bool:
+        """Give git in the place back what it needs, and the server's settings, which an agent may have changed.
+
+        Once nothing runs there any more. False where that cannot be done.
+        """
+        try:
+            open_up(str(self._workspace))
+            self._git_folder().put_back()
+        except OSError:
+            return False
+        return True
+
+    def _stands_ready(self) -> bool:
+        """Whether the mended place is at `start_sha`, be it on another branch; it is on the order's own then."""
+        folder = self._git_folder()
+        if folder.is_shared or not self._put_back() or folder.head_sha() != self.spec.start_sha:
+            return False
+        try:
+            folder.stand_on_branch()
         except OSError:
             return False
         return True
@@ -207,10 +223,11 @@ class LocalSandbox:
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message)
+        before = self._before_leftovers() if leftovers_message else ""
         result = self._run(
-            ("sh", "-c", BUNDLE_SCRIPT, "sh", *names),
+            ("sh", "-c", f"{before}{BUNDLE_SCRIPT}", "sh", *names),
             stdout_path=destination,
-            environment={**_OWN_COMMANDS, "LC_ALL": "C"},
+            environment={**OWN_COMMANDS, "LC_ALL": "C"},
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
         if leftovers_message:
@@ -227,7 +244,7 @@ class LocalSandbox:
         if not self._workspace.is_dir():
             return SandboxState(exists=False)
         try:
-            seen = os.lstat(self._git_dir() / "logs" / "HEAD")
+            seen = os.lstat(self._git_folder().own_path / "logs" / "HEAD")
         except OSError:
             return SandboxState(exists=True)
         return SandboxState(exists=True, change_marker=f"{seen.st_size}-{seen.st_mtime_ns}")
@@ -241,21 +258,9 @@ class LocalSandbox:
     def cleanup(self) -> None:
         self._take_over()
         self._discard()
-        self._forget_checkout()
         remove_if_free(workspace_lock_path(self.spec.data_dir, self.sandbox_identifier))
 
-    # --- helpers for the backends ---
-
-    def _make_git_folder(self, git_dir: Path, *, branch: str, bare: bool) -> None:
-        """What `git init` would write, without starting it, with the mirror's objects borrowed; for a new folder."""
-        for folder in ("hooks", "objects/info", "refs"):
-            (git_dir / folder).mkdir(parents=True)
-        (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n")
-        (git_dir / "config").write_text(git_config(bare=bare))
-        (git_dir / "objects" / "info" / "alternates").write_text(f"{self.spec.mirror_path / 'objects'}\n")
-        hook = git_dir / "hooks" / "prepare-commit-msg"
-        hook.write_text(HOOK)
-        hook.chmod(0o755)
+    # --- inside the place ---
 
     def _check_out(self) -> None:
         """Fill the workspace with the branch's files; in isolation, since attributes may name filters."""
@@ -263,31 +268,37 @@ class LocalSandbox:
         if not result.ok:
             raise SandboxError(f"The checkout failed: {_tail(result)}")
 
+    def _before_leftovers(self) -> str:
+        """Mend the place for the server's own git, and what of that is to be done inside, as a script.
+
+        Where it cannot be mended git says so itself. Without an index git would take every file that is ignored, but
+        in the commit all the same, for one that was removed.
+        """
+        index = "" if not self._put_back() or self._git_folder().has_index() else "git read-tree HEAD 1>&2\n"
+        return f"{OPEN_UP}{index}"
+
     def _run(
         self,
         argv: Sequence[str],
         *,
         stdin: bytes = b"",
-        environment: Mapping[str, str] = _OWN_COMMANDS,
+        environment: Mapping[str, str] = OWN_COMMANDS,
         limits: ProcessLimits | None = None,
         control: ProcessControl | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
         stdout_path: Path | None = None,
         readable: Sequence[Path] = (),
-        folder: Path | None = None,
-        more_writable: Sequence[Path] = (),
     ) -> CommandExecutionResult:
-        """One command in `folder` (the workspace unless told otherwise), isolated where so configured."""
+        """One command in the workspace, isolated where so configured."""
         isolation = self.spec.isolation
         isolated = isolation.mode == "bubblewrap"
-        folder = folder or self._workspace
         if isolated:
             argv = isolated_argv(
                 argv,
                 settings=isolation,
-                workspace=folder,
-                home=self._home if self._home.is_dir() else folder,
-                writable=(*self._git_folders(), *more_writable),
+                workspace=self._workspace,
+                home=self._home if self._home.is_dir() else self._workspace,
+                writable=self._git_folder().outside_workspace,
                 readable=(*readable, self.spec.mirror_path / "objects"),
                 hidden=(self.spec.data_dir,),
                 files={Path("/etc/passwd"): self._passwd_file(), **self._shown_trailers()},
@@ -295,7 +306,7 @@ class LocalSandbox:
         result = process.run(
             argv,
             env={**self._base_environment(), **self._trailers_variable(isolated), **environment},
-            cwd=folder,
+            cwd=self._workspace,
             stdin=stdin,
             limits=limits or ProcessLimits(total_seconds=_SMALL_SECONDS, output_bytes=1024 * 1024),
             control=control,
@@ -331,7 +342,7 @@ class LocalSandbox:
             "PATH": spec.isolation.search_path,
             "HOME": str(self._home),
             "LANG": "C.UTF-8",
-            "TMPDIR": "/tmp",  # noqa: S108  # nosec B108  # private to the sandbox
+            "TMPDIR": "/tmp" if spec.isolation.mode == "bubblewrap" else str(self._temporary()),  # noqa: S108  # nosec B108  # private to the sandbox
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_AUTHOR_NAME": spec.committer_name,
@@ -339,6 +350,17 @@ class LocalSandbox:
             "GIT_COMMITTER_NAME": spec.committer_name,
             "GIT_COMMITTER_EMAIL": spec.committer_email,
         }
+
+    def _temporary(self) -> Path:
+        """Where there is no isolation, and so no `/tmp` of the sandbox's own."""
+        folder = self._root / "tmp"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def _open_home(self) -> None:
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_up(str(self._home))
 
     def _forget_settings(self) -> None:
         """HOME stays for the agent's transcript; what one step left there must not rule the next.
@@ -358,7 +380,7 @@ class LocalSandbox:
         self._trailers.write_text("".join(f"{line}\n" for line in self.spec.trailers))
 
     def _shown_trailers(self) -> dict[Path, Path]:
-        return {_TRAILERS_INSIDE: self._trailers} if self._trailers.is_file() else {}
+        return {TRAILERS_INSIDE: self._trailers} if self._trailers.is_file() else {}
 
     def _trailers_variable(self, isolated: bool) -> dict[str, str]:
         return {} if isolated else {"WORKORDERS_TRAILERS_FILE": str(self._trailers)}
@@ -367,18 +389,6 @@ class LocalSandbox:
         """Rename first, so that a half-removed folder is never taken for a place to work."""
         if self._root.exists():
             discard(self._root, self.spec.data_dir / "trash")
-
-
-def git_config(*, bare: bool) -> str:
-    """The configuration of a git folder that agents work in."""
-    return _CONFIG.format(bare=str(bare).lower())
-
-
-def _is_plain_file(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 def _tail(result: CommandExecutionResult) -> str:

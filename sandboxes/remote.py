@@ -25,7 +25,7 @@ from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, Sand
 from sandboxes.bundle_script import NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
 from sandboxes.git import GitSettings, TrustedGit, is_sha
-from sandboxes.local import HOOK
+from sandboxes.git_texts import HOOK
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.transfer import write_shallow_pack
 

@@ -3,17 +3,10 @@
 Not hard links, as docs/adr/0004 explains: a hard link shares a writable inode with the trusted mirror.
 """
 
+from sandboxes.git_folder import GitFolder
 from sandboxes.local import LocalSandbox
 
 
 class GitBranchSandbox(LocalSandbox):
-    def _make_checkout(self) -> None:
-        """The refs are written as packed ones, without starting git: so no name of theirs is ever a path."""
-        spec, git_dir = self.spec, self._git_dir()
-        self._make_git_folder(git_dir, branch=spec.git_branch_name, bare=False)
-        refs = (
-            f"{spec.start_sha} refs/heads/{spec.git_branch_name}\n"
-            f"{spec.base_sha} refs/remotes/origin/{spec.base_branch}\n"
-        )
-        (git_dir / "packed-refs").write_text(refs)
-        self._check_out()
+    def _git_folder(self) -> GitFolder:
+        return self._described(self._workspace / ".git", worktree=None)

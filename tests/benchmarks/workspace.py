@@ -34,9 +34,7 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
     stored = sum(path.stat().st_size for path in mirror.path.rglob("*") if path.is_file()) / 1e6
     rows = []
     for sandbox_type in (SandboxType.GIT_BRANCH, SandboxType.GIT_WORKTREE):
-        _setup(
-            data_dir, mirror.path, point.base_sha, sandbox_type
-        )  # also makes the shared clone of worktrees
+        _setup(data_dir, mirror.path, point.base_sha, sandbox_type)  # so that caches are warm
         _raw_checkout(folder, mirror.path, point.base_sha)
         values, floor = [], []
         for _ in range(count):  # in turn, so that a noisy moment meets both

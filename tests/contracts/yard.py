@@ -67,10 +67,6 @@ class Yard:
     def base(self) -> str:
         return self.shas["base"]
 
-    @property
-    def shared_clone(self) -> Path:
-        return self.data_dir / "clones" / f"{KEY}.git"
-
     def spec(self, name: str = "wo-00000001", *, start: str = "") -> SandboxSpec:
         kind = self.sandbox_type.replace("_", "-")
         return SandboxSpec(

@@ -56,8 +56,12 @@ def agent_processes(data_dir: Path, order_id: str = "") -> list[int]:
 
 
 def worktrees(data_dir: Path) -> list[str]:
-    """Worktrees that the shared clones still know."""
-    return sorted(path.name for path in (data_dir / "clones").glob("*.git/worktrees/*"))
+    """Worktrees that some git folder still knows: of a place, or shared by those of release 0.1."""
+    found = (
+        *(data_dir / "sandboxes").glob("*/repository.git/worktrees/*"),
+        *(data_dir / "clones").glob("**/*.git/worktrees/*"),
+    )
+    return sorted(path.name for path in found)
 
 
 def sandboxes_left(data_dir: Path) -> list[str]:

@@ -177,26 +177,26 @@ def test_the_traps_do_spring_where_git_runs_inside_them(tmp_path: Path) -> None:
     assert sprung == {"programs", "files"}, "the other traps move refs and files"
 
 
-def test_hooks_in_the_shared_clone_reach_a_neighbours_sandbox_and_no_further(
-    tmp_path: Path, canary: Path
-) -> None:
-    """What docs/security.md says of `git_worktree`: neighbours can disturb each other, inside their sandboxes."""
+@LOCAL
+def test_hooks_reach_no_neighbours_sandbox(sandbox_type: SandboxType, tmp_path: Path, canary: Path) -> None:
     hook = "#!/bin/sh\ntouch %s; git update-ref refs/heads/main HEAD; echo marked >> marked-by-neighbour; exit 0\n"
     plant = f"printf '{hook}' {canary} > $common/hooks/pre-commit; chmod 755 $common/hooks/pre-commit"
     first = local_order(
         tmp_path,
         f"agent: run common=$(git rev-parse --git-common-dir); {plant}".replace("\n", "\\n"),
-        sandbox_type=SandboxType.GIT_WORKTREE,
+        sandbox_type=sandbox_type,
     )
     with running_engine():
         finished(first)
-        second = local_order(tmp_path, "agent: commit own.txt", sandbox_type=SandboxType.GIT_WORKTREE)
+        second = local_order(tmp_path, "agent: commit own.txt", sandbox_type=sandbox_type)
         finished(second)
     assert (first.status, second.status) == ("completed", "completed")
     assert not canary.exists()
     remote = branches(tmp_path / "remote.git")
     assert remote[second.git_branch_name] == second.head_sha == inspected(second)[-1]
     assert set(remote) == {"main", first.git_branch_name, second.git_branch_name}
+    delivered = git("ls-tree", "--name-only", str(second.head_sha), folder=tmp_path / "remote.git")
+    assert "marked-by-neighbour" not in delivered.split()
 
 
 def test_an_agent_sees_nothing_of_the_server(

@@ -37,7 +37,7 @@ from workorders.workflow_engine.salvage import Salvage
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
 AT_WORK = "agent[#1]: leave notes.txt\nagent[#1]: sleep 60"
-BREAK = "rm -rf .git/objects .git/HEAD"
+BREAK = "rm -rf .git"
 LEFT = "left uncommitted"
 
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_taken_stays_until_a_person_gives_it_up(tmp_path: Path) -
     data_dir = tmp_path / "data"
     order, place = abandoned(tmp_path, AT_WORK)
     cancelled(order)
-    (place / ".git" / "HEAD").write_text("broken")
+    shutil.rmtree(place / ".git")
     for _ in range(2):
         sweep(data_dir)
         [kept] = kept_files(data_dir, "notes.txt")
@@ -234,7 +234,7 @@ def test_a_sweep_that_is_cut_short_moves_nothing(
 ) -> None:
     order, place = abandoned(tmp_path, AT_WORK)
     cancelled(order)
-    (place / ".git" / "HEAD").write_text("broken")
+    shutil.rmtree(place / ".git")
     lock = tmp_path / "data" / "locks" / "workspaces" / f"{order.expected_sandbox_identifier}.lock"
     stopped = False
     take = Salvage._take

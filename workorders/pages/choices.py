@@ -41,7 +41,7 @@ _SANDBOXES = {
     ),
     SandboxType.GIT_WORKTREE: (
         "Git worktree",
-        "A worktree of a shared clone. Cheapest for many orders at once.",
+        "A worktree with its history beside it, out of the way of its files.",
         "Parallel-safe",
         "stack-2",
     ),

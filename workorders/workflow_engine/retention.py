@@ -142,7 +142,7 @@ class _Pass:
         if not (limit := self._before(self._retention.mirrors_days)):
             return
         used = self._repositories_in_use(limit)
-        for folder in ("mirrors", "clones"):
+        for folder in ("mirrors",):  # a clone of release 0.1 goes once no place needs it, not by its age
             root = self._data_dir / folder
             for path in sorted(root.glob("**/*.git")):
                 key = str(path.relative_to(root)).removesuffix(".git")

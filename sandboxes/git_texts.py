@@ -1,0 +1,43 @@
+"""What rules git in a place to work, as the server wants it; and what keeps its own commands there clear of the rest.
+
+Texts only: they are written by `git_folder` on this host, and by scripts inside where a place is elsewhere.
+"""
+
+from pathlib import Path
+
+TRAILERS_INSIDE = Path("/run/work-order-trailers")
+HOOK = f"""#!/bin/sh
+# Adds the work order's trailers to every commit made here.
+file="${{WORKORDERS_TRAILERS_FILE:-{TRAILERS_INSIDE}}}"
+[ -f "$file" ] || exit 0
+message="$1"
+[ -z "$(tail -c 1 -- "$message")" ] || echo >> "$message"  # `git merge -m` leaves the last line open
+set --
+while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
+# Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
+exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message"
+"""
+HOOK_NAME = "prepare-commit-msg"
+_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = {bare}
+\tlogAllRefUpdates = true
+"""
+# For the server's own commands in a place: what a HOME, a planted history or a replaced object says does not count.
+OWN_COMMANDS = {
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "XDG_CONFIG_HOME": "/nonexistent",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_SHALLOW_FILE": "",
+}
+# In front of a command inside: folders that were closed are the owner's again, in the workspace and high up in HOME.
+OPEN_UP = """
+find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null
+find "$HOME" -maxdepth 3 -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null
+"""
+
+
+def git_config(*, bare: bool) -> str:
+    """The configuration of a git folder that agents work in."""
+    return _CONFIG.format(bare=str(bare).lower())
