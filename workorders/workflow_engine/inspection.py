@@ -11,6 +11,7 @@ from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence
 from workorders.workflow_engine import phase_tracker
+from workorders.workflow_engine.leftover_commit import DroppedLeftovers
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place
@@ -21,7 +22,10 @@ _PLAN_LIMIT = 200_000
 
 @dataclass(frozen=True)
 class Inspection:
-    """A step's accepted head with the evidence found; `status` is `succeeded` or `no_change_needed`."""
+    """A step's accepted head with the evidence found; `status` is `succeeded` or `no_change_needed`.
+
+    `dropped`: leftovers that the server had committed on top of it, and that were refused.
+    """
 
     head_sha: str
     progress: GitProgress
@@ -30,6 +34,7 @@ class Inspection:
     plan_text: str = ""
     patches: tuple[str, ...] = ()
     test_results: AgentTestResults | None = None
+    dropped: DroppedLeftovers | None = None
 
 
 class Inspector:

@@ -297,9 +297,9 @@ class Workplace:
             set_aside, lost = list(found.set_aside[:20]), list(found.lost[:20])
             self._step.log.warning("git_mirror_repaired", set_aside=set_aside, lost=lost)
 
-    def forget_unpushed(self, place: Place) -> None:
-        """Go back to what the remote has: the commits after it must not be worked on, nor the place they are in."""
-        place.mirror.keep(self._kept_ref, place.remote_sha or place.base_sha)
+    def forget_unpushed(self, place: Place, *, keep_sha: str = "") -> None:
+        """Go back to what the remote has, or to the given commit: none after it is worked on, nor the place they are in."""
+        place.mirror.keep(self._kept_ref, keep_sha or place.remote_sha or place.base_sha)
         self.remove()
 
     def _salvage(self) -> Salvage:
