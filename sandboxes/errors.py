@@ -164,20 +164,20 @@ class PushTooLarge(GitError):
     )
 
 
-class CommitsMalformed(ExpectedError):
-    """Git does not accept a commit, tree or file of the agent's making."""
-
-    category = "commits_malformed"
-    retryable = True  # the agent hears which, and what is wrong with it
-    advice = "Ask for commits made with plain `git commit`, then retry: the agent starts again from what was accepted before."
-
-
 class BundleRejected(ExpectedError):
     """What came out of the sandbox is not an acceptable bundle of the order's own branch."""
 
     category = "bundle_rejected"
     retryable = True
     advice = "The sandbox's git folder was left in a state the server does not accept; retry starts afresh."
+
+
+class CommitsMalformed(BundleRejected):
+    """Git does not accept a commit, tree or file of the agent's making."""
+
+    category = "commits_malformed"
+    retryable = True  # the agent hears which, and what is wrong with it
+    advice = "Ask for commits made with plain `git commit`, then retry: the agent starts again from what was accepted before."
 
 
 class LockTimeout(SandboxError):

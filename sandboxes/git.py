@@ -363,6 +363,13 @@ class TrustedGit:
         output = self.run("log", *options, head, *exclude, "--", git_dir=git_dir).stdout
         return tuple(reversed(list(parse_log(output))))
 
+    def count_commits(
+        self, git_dir: Path, *, head: str, base: str, without: Sequence[str] = ()
+    ) -> int:
+        """How many `commits` there are, without their limit."""
+        exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
+        return int(self.text("rev-list", "--count", head, *exclude, "--", git_dir=git_dir))
+
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
         options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")

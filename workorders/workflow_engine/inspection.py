@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sandboxes.git import TrustedGit
+from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Difference, FileChange
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
 from workorders.concurrency import both
@@ -61,7 +61,24 @@ class Inspector:
         commits, changed = both(lambda: self._commits(head_sha), changes)
         spans = (*self._plan.spans, StepSpan(self._plan.phase, self._place.start_sha, head_sha))
         order_id = self._plan.order.agent_work_order_id
-        return phase_tracker.track(commits, changed, agent_work_order_id=order_id, spans=spans)
+        found = phase_tracker.track(commits, changed, agent_work_order_id=order_id, spans=spans)
+        return self._counted(found, head_sha)
+
+    def _counted(self, progress: GitProgress, head_sha: str) -> GitProgress:
+        """With the numbers of commits: of the order, and of this step from its first attempt on."""
+        if len(progress.commits) < MOST_COMMITS:
+            own = [commit for commit in progress.since(self._since) if progress.phase_of.get(commit.sha)]
+            return replace(progress, step_count=len(own))
+        place = self._place
+
+        def count(*without: str) -> int:
+            return self._git.count_commits(self._path, head=head_sha, base=place.base_sha, without=without)
+
+        return replace(
+            progress,
+            commit_count=count(place.upstream_sha),
+            step_count=count(place.upstream_sha, self._since),
+        )
 
     @property
     def _since(self) -> str:

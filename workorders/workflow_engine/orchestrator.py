@@ -174,7 +174,7 @@ class Orchestrator:
             "workflow_phase_completed",
             phase=plan.phase,
             status=found.status,
-            commits=len(found.progress.commits_of(plan.phase)),
+            commits=found.progress.commits_in_step(plan.phase),
             duration_seconds=seconds,
             execution_duration_seconds=seconds,  # the PRD names it both ways
         )
