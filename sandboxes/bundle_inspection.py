@@ -18,7 +18,17 @@ MOST_PATHS = 100_000
 MOST_PATHS_IN_ALL = 200_000
 MOST_BYTES = 24 * 1024 * 1024
 # Each commit is a line of its own after a NUL, which no path and no message holds.
-_LISTED = ("-z", "--topo-order", "--name-only", "-r", "-c", "--root", "--no-renames", "--format=%x01%H %B")
+_LISTED = (
+    "-z",
+    "--topo-order",
+    "--reverse",
+    "--name-only",
+    "-r",
+    "-c",
+    "--root",
+    "--no-renames",
+    "--format=%x01%H %B",
+)
 _MARK_BYTES = 64
 _FSCK = re.compile(r"error: object ([0-9a-f]{40,64}): (\w+): (.*)")
 _OF_COMMITS = {
@@ -100,7 +110,7 @@ class Inspector:
     def _after(self, head: str, descends_from: str, last_listed: str) -> str:
         """The commit at which listing failed: the first that was not listed."""
         walk = (
-            self._run("rev-list", "--topo-order", head, f"^{descends_from}")
+            self._run("rev-list", "--topo-order", "--reverse", head, f"^{descends_from}")
             .stdout.decode("ascii", "replace")
             .split()
         )

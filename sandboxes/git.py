@@ -363,9 +363,7 @@ class TrustedGit:
         output = self.run("log", *options, head, *exclude, "--", git_dir=git_dir).stdout
         return tuple(reversed(list(parse_log(output))))
 
-    def count_commits(
-        self, git_dir: Path, *, head: str, base: str, without: Sequence[str] = ()
-    ) -> int:
+    def count_commits(self, git_dir: Path, *, head: str, base: str, without: Sequence[str] = ()) -> int:
         """How many `commits` there are, without their limit."""
         exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
         return int(self.text("rev-list", "--count", head, *exclude, "--", git_dir=git_dir))

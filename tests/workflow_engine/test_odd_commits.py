@@ -206,7 +206,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "remote.git"
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     date=DATES,
     zone=ZONES,

@@ -67,6 +67,34 @@ def test_a_rewritten_history_is_kept_on_top_of_what_was_pushed(
     assert order.log_entries.filter(event="git_history_rewritten").count() == 1
 
 
+@pytest.mark.parametrize("sandbox_type", [SandboxType.GIT_BRANCH, SandboxType.GIT_WORKTREE])
+@pytest.mark.parametrize("back", ["HEAD~1", "main"])
+def test_commits_that_were_dropped_are_undone_on_top(
+    back: str, sandbox_type: SandboxType, tmp_path: Path
+) -> None:
+    order = local_order(tmp_path, "agent: commit a.txt", sandbox_type=sandbox_type)
+    with running_engine():
+        finished(order)
+    before = order.head_sha
+    AgentWorkOrder.objects.filter(pk=order.pk).update(initial_prompt="Plan it")
+    to = back if back != "main" else "origin/main"
+    services.prompt_agent_work_order(
+        agent_work_order_id=str(order),
+        prompt_text=f"agent: run git reset -q --hard {to}\nagent: nothing",
+        by="ann",
+    )
+    with running_engine():
+        finished(order)
+    assert order.status == "completed", order.error_message
+    remote = remote_of(tmp_path)
+    meant = f"{before}~1" if back != "main" else "main"
+    assert git("rev-parse", f"{order.head_sha}~1", folder=remote) == before
+    assert git("rev-parse", f"{order.head_sha}^{{tree}}", folder=remote) == git(
+        "rev-parse", f"{meant}^{{tree}}", folder=remote
+    )
+    assert branches(remote)[order.git_branch_name] == order.head_sha
+
+
 def test_the_step_after_it_goes_on_from_the_joined_commit(tmp_path: Path) -> None:
     amend = "agent[implementing]: run git commit -q --amend -m Amended"
     order = local_order(tmp_path, amend, workflow_type=AgentWorkflowType.PLAN_BUILD_TEST)

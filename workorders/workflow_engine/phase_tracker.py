@@ -15,6 +15,7 @@ PHASE_TRAILER = "Work-Order-Phase"
 SESSION_TRAILER = "Agent-Session"
 OUTCOME_TRAILER = "Work-Order-Outcome"
 NO_CHANGE_NEEDED = "no_change_needed"
+REWRITTEN_SUBJECT = "chore: keep the rewritten history on top of what was pushed"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def trailers_for(
 def rewritten_message(agent_work_order_id: str, phase: str, agent_session_id: str) -> str:
     """Of the server's commit that keeps a history an agent rewrote on top of what was there; kept to common rules."""
     lines = [
-        "chore: keep the rewritten history on top of what was pushed",
+        REWRITTEN_SUBJECT,
         "",
         "Commits that were on the branch already were amended or dropped. The files are as",
         "the agent left them; the commits before are kept.",

@@ -14,12 +14,16 @@ from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.leftover_commit import DroppedLeftovers, leftovers_in
-from workorders.workflow_engine.phase_tracker import GitProgress
+from workorders.workflow_engine.phase_tracker import REWRITTEN_SUBJECT, GitProgress
 from workorders.workflow_engine.push_gate import REFUSED_CONTENT, ProtectedChange, PushGate
 from workorders.workflow_engine.salvage import salvaged_ref
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _NAMED_PATHS = 5
+_OURS = (
+    "(The newest commit is the server's own: it keeps what was pushed and then amended or dropped. Leave pushed commits "
+    "as they are, and add new ones.)"
+)
 type Accepted = tuple[Inspection, tuple[ProtectedChange, ...]]
 """What the gate let pass, and what of it a person must approve."""
 
@@ -65,6 +69,8 @@ class Publisher:
             place.mirror.keep(salvaged_ref(f"{self._step.plan.order}-{uuid4().hex[:8]}"), found.head_sha)
             without = self._without_leftovers(place, inspector, found.head_sha, found.progress, error)
             if without is None:
+                if (last := found.progress.latest) and last.subject == REWRITTEN_SUBJECT:
+                    error.args = (f"{error} {_OURS}",)
                 raise
         changes = self.examine(place, without.head_sha, without.progress)
         return self._push_noted(place, inspector.with_patches(without), changes, lambda: None)

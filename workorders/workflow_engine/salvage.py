@@ -66,7 +66,11 @@ def bring_out(
     bundle = data_dir / "outbox" / f"{order.agent_work_order_id}-{uuid4().hex}.bundle"
     try:
         if not sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message):
-            return None
+            if not (message and joined_by and sandbox.branch_at):
+                return None
+            return mirror.accept_rewind(
+                sandbox.branch_at, start_sha=start_sha, keep_as=keep_as, message=joined_by
+            )
         reached("committed")
         head = mirror.accept_bundle(
             bundle,
