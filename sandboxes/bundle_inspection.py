@@ -123,7 +123,7 @@ class _Counted(PushTooLarge):
 
 
 class _PathCounter:
-    """Counts what `git log` lists, from chunks of any size. Raises `PushTooLarge` at the first commit that is too large."""
+    """Counts what `git log` lists, from chunks of any size. Raises `PushTooLarge` where it is too much."""
 
     def __init__(self) -> None:
         self.commit = ""
@@ -136,8 +136,8 @@ class _PathCounter:
         self._bytes += len(chunk)
         if self._bytes > MOST_BYTES:
             raise _Counted(
-                f"The messages and paths of the new commits come to more than {MOST_BYTES >> 20} MiB; the last one looked "
-                f"at was commit {self.commit[:12]}."
+                f"The messages and paths of the new commits come to more than {MOST_BYTES >> 20} MiB; the last one "
+                f"looked at was commit {self.commit[:12]}."
             )
         tokens = (self._rest + chunk).split(b"\0")
         self._rest = tokens.pop()[:_MARK_BYTES]  # a message may be long, and its start tells what it is

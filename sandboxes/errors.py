@@ -139,7 +139,8 @@ class PushContentRefused(PushRejected):
     category = "push_content_refused"
     retryable = True
     advice = (
-        "Say in a follow-up what the remote's rule asks for, or change the rule; then retry: the agent starts again from "
+        "Say in a follow-up what the remote's rule asks for, or change the rule; then retry: the agent "
+        "starts again from "
         "what was pushed before."
     )
 
@@ -159,7 +160,8 @@ class PushTooLarge(GitError):
     category = "push_too_large"
     retryable = True  # the agent hears what is too large
     advice = (
-        "Ask for a change without large generated files; git is no place for them. A retry starts from what was pushed "
+        "Ask for a change without large generated files; git is no place for them. A retry starts from "
+        "what was pushed "
         "before."
     )
 
@@ -177,7 +179,10 @@ class CommitsMalformed(BundleRejected):
 
     category = "commits_malformed"
     retryable = True  # the agent hears which, and what is wrong with it
-    advice = "Ask for commits made with plain `git commit`, then retry: the agent starts again from what was accepted before."
+    advice = (
+        "Ask for commits made with plain `git commit`, then retry: the agent starts again from what was accepted "
+        "before."
+    )
 
 
 class LockTimeout(SandboxError):

@@ -131,7 +131,7 @@ def _parse_commit(fields: Sequence[str]) -> Commit:
 
 
 def as_time(raw: str) -> str:
-    """git's `<seconds> <zone>` as RFC 3339 with offset. What no calendar has (year 10000, zone +9999) is the nearest it has.
+    """git's `<seconds> <zone>` as RFC 3339 with offset; of year 10000, or zone +9999, the nearest that calendars have.
 
     git itself would refuse to show some of them, though it accepts such commits.
     """

@@ -155,9 +155,9 @@ class RepositoryMirror:
 
         The bundle must hold exactly `refs/heads/<git_branch_name>`, pass git's fsck in a quarantine folder that
         only borrows the mirror's objects, and be complete. Where it does not descend from `descends_from`, for its
-        history was rewritten, it is refused; or, with `joined_by`, which is given its head and returns a message, joined
-        with that commit by one of the server's, which is the head then. The server names the ref it is kept under
-        (`keep_as`). Raises `BundleRejected` and `PushTooLarge`.
+        history was rewritten, it is refused; or, with `joined_by`, which is given its head and returns a message,
+        joined with that commit by one of the server's, which is the head then. The server names the ref it is kept
+        under (`keep_as`). Raises `BundleRejected` and `PushTooLarge`.
         """
         try:
             size = bundle.lstat().st_size

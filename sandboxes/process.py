@@ -64,7 +64,7 @@ class ProcessLimits:
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """`exit_code` is negative for a signal, as in `subprocess`; `stderr` is the tail, of at most 64 KiB unless told otherwise."""
+    """`exit_code` is negative for a signal, as in `subprocess`; `stderr` is the tail, of `error_bytes` at most."""
 
     exit_code: int
     reason: ExitReason

@@ -60,7 +60,8 @@ def _rule(pattern: str, advice: str) -> _Rule:
 
 _WORKFLOWS = _rule(
     r"to create or update workflow|without .?workflows?.? (?:scope|permission)",
-    "Give GH_TOKEN the right to change workflows (a classic token: the scope `workflow`; a fine-grained one: Workflows, "
+    "Give GH_TOKEN the right to change workflows (a classic token: the scope `workflow`; a "
+    "fine-grained one: Workflows, "
     f"read and write), {_SAME} Or ask in a follow-up for the change without them.",
 )
 _BRANCH_RULES = (
@@ -68,7 +69,8 @@ _BRANCH_RULES = (
         r"protected (?:branch|ref)|through (?:a pull request|the merge queue)|status checks? .{0,60}expected|"
         r"cannot (?:force-push|delete|change this locked)|force-push(?:es|ing)|locked branch|use a pull request|"
         r"TF402455|code scanning is waiting|required deployments?",
-        f"Let the server's account push the branches of work orders (feat-…) in the repository's branch rules, {_SAME}",
+        "Let the server's account push the branches of work orders (feat-…) in the repository's branch "
+        f"rules, {_SAME}",
     ),
     _rule(
         r"creations being restricted|cannot create ref|\bbranch(?:'s)? names?\b|\bref(?:erence)? names?\b|"
@@ -80,11 +82,13 @@ _BRANCH_RULES = (
     _rule(
         r"verified signatures?|must be signed(?!.?off)|unsigned commits?|(?:GPG|SSH) (?:key|signature)|"
         r"(?:commit|is) not (?:verified|signed)(?!.?off)|signed commits",
-        f"The server signs no commits: leave the branches of work orders (feat-…) out of the rule that asks for it, {_SAME}",
+        "The server signs no commits: leave the branches of work orders (feat-…) out of the rule that "
+        f"asks for it, {_SAME}",
     ),
     _rule(
         r"archived|read.only (?:mode|state|mirror)|so it is read.only|"
-        r"\b(?:repository|repo|project|branch|tree|trunk|codebase)\b[^.]{0,60}\b(?:read.only|locked|frozen|disabled|closed|suspended)",
+        r"\b(?:repository|repo|project|branch|tree|trunk|codebase)\b[^.]{0,60}\b(?:read.only|locked|"
+        r"frozen|disabled|closed|suspended)",
         f"The repository takes no pushes now: make it writable (unarchive or unlock it), {_SAME}",
     ),
     _rule(
@@ -93,7 +97,8 @@ _BRANCH_RULES = (
         f"The remote's rule is about the time of a push: wait until it allows one, {_SAME}",
     ),
     _rule(
-        r"quota|(?:repository|project|storage|namespace|account)\b[^.]{0,40}\b(?:exceed(?:s|ed)?|over)\b[^.]{0,40}\b(?:limit|size|storage)|"
+        r"quota|(?:repository|project|storage|namespace|account)\b[^.]{0,40}\b(?:exceed(?:s|ed)?|"
+        r"over)\b[^.]{0,40}\b(?:limit|size|storage)|"
         r"billing|payment|subscription|trial has",
         f"The repository's place on the git host is used up or its account is refused: put that right there, {_SAME}",
     ),
@@ -106,8 +111,10 @@ _ACCESS = _rule(
     f"Give the server's account write access to the repository (and authorize its token for single sign-on), {_SAME}",
 )
 _HOST_TROUBLE = re.compile(
-    r"internal (?:server )?error|internal api|try(?:ing)? again|temporar(?:y|ily)|timed? ?out|no space left|disk (?:is )?full|"
-    r"disk quota|out of (?:memory|disk)|cannot lock ref|unable to lock|failed to (?:lock|update ref|write)|failed to lock|"
+    r"internal (?:server )?error|internal api|try(?:ing)? again|temporar(?:y|ily)|timed? ?out|"
+    r"no space left|disk (?:is )?full|"
+    r"disk quota|out of (?:memory|disk)|cannot lock ref|unable to lock|failed to (?:lock|update ref|"
+    r"write)|failed to lock|"
     r"unable to (?:migrate|create temporary|write|append)|service unavailable|bad gateway|gateway time|overload|"
     r"too many requests|rate limit|maintenance|unpack(?:er)? (?:error|failed)|index-pack (?:abnormal exit|failed)|"
     r"read-only file system|hook .{0,40}(?:killed|crashed|cannot (?:exec|spawn|run))|cannot (?:exec|spawn) |"
@@ -116,12 +123,15 @@ _HOST_TROUBLE = re.compile(
 )
 _CONTENT = (
     _rule(
-        r"GH009|push cannot contain secrets|secrets? (?:was |were )?(?:detected|found)|contains? (?:\w+ ){0,3}(?:secrets?|credentials?|"
+        r"GH009|push cannot contain secrets|secrets? (?:was |were )?(?:detected|found)|"
+        r"contains? (?:\w+ ){0,3}(?:secrets?|credentials?|"
         r"private keys?|api keys?)|VS403654|secret scanning|gitleaks|trufflehog|leaked",
-        f"Replace the secret where it was made, since an agent has seen it; or, where it is none, allow it by the remote's link; {_AGAIN}",
+        "Replace the secret where it was made, since an agent has seen it; or, where it is none, allow "
+        f"it by the remote's link; {_AGAIN}",
     ),
     _rule(
-        r"GH001|large files?|file size|exceeds? [^.]{0,60}(?:limit|size|MB|MiB)|maximum (?:allowed )?(?:file )?size|too (?:large|big)|"
+        r"GH001|large files?|file size|exceeds? [^.]{0,60}(?:limit|size|MB|MiB)|"
+        r"maximum (?:allowed )?(?:file )?size|too (?:large|big)|"
         r"size limit|TF402462",
         f"Ask in a follow-up for the change without the large file, {_AGAIN}",
     ),
@@ -131,16 +141,19 @@ _CONTENT = (
     ),
     _rule(
         r"GH007|private e-?mail|e-?mail address|(?:author|committer)(?:'s)? e-?mail|\be-?mail\b",
-        "Let the account of these commits show its address (on GitHub: Settings, Emails), or tell the agent which author address the "
+        "Let the account of these commits show its address (on GitHub: Settings, Emails), or tell the "
+        "agent which author address the "
         f"remote accepts; {_AGAIN}",
     ),
     _rule(
-        r"fsck|zero-?padded|invalid author|bad (?:date|time ?zone|tree|object)|nul ?in ?commit|missing (?:space|name|e-?mail|author)|"
+        r"fsck|zero-?padded|invalid author|bad (?:date|time ?zone|tree|object)|nul ?in ?commit|"
+        r"missing (?:space|name|e-?mail|author)|"
         r"merge commits",
         f"Ask in a follow-up for plain commits of git's own making without what the remote names, {_AGAIN}",
     ),
     _rule(
-        r"commit message|commit subject|message (?:does|must|should)|conventional|change-id|sign(?:ed)?.?off|commitlint|subject line|"
+        r"commit message|commit subject|message (?:does|must|should)|conventional|change-id|"
+        r"sign(?:ed)?.?off|commitlint|subject line|"
         r"ticket|issue (?:key|number|id)|jira",
         f"Say in a follow-up, or in the repository's CLAUDE.md, how commit messages have to look, {_AGAIN}",
     ),
@@ -224,7 +237,7 @@ def _heard(stderr: str) -> list[str]:
 
 
 def presentable(lines: Sequence[str]) -> str:
-    """The lines as one text of at most `WORDS_LIMIT` characters: sentences and their links, then what is only a list of ids."""
+    """The lines as one text of at most `WORDS_LIMIT` characters: sentences and links, then lists of ids."""
     said: list[str] = []
     ids: list[str] = []
     pointers: list[str] = []

@@ -24,7 +24,7 @@ SHAS = [f"{number:x}{'0a1b2c3d4e' * 4}"[:40] for number in range(1, 9)]
 
 @dataclass(frozen=True)
 class Said:
-    """What the remote says to a push, and the kind of refusal; `first` begins the message, `advice` is in the advice."""
+    """What the remote says to a push, and the kind of refusal; `first` begins the message, `advice` is in advice."""
 
     name: str
     lines: Sequence[str]
@@ -344,7 +344,8 @@ TABLE = [
         Access,
         "refusing to allow",
         "Workflows, read and write",
-        "refusing to allow an OAuth App to create or update workflow `.github/workflows/x.yml` without `workflow` scope",
+        "refusing to allow an OAuth App to create or update workflow `.github/workflows/x.yml` without "
+        "`workflow` scope",
     ),
     Said("Gitea permission", ["Gitea: User permission denied for writing."], Access, "Gitea", "write access"),
     Said(

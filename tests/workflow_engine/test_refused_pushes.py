@@ -22,7 +22,8 @@ git log --format=%s "$new" --not --all | grep -vE '^(feat|fix|chore)(\\([a-z]+\\
   echo "Commit messages must follow Conventional Commits:" >&2; git log --format=%s "$new" --not --all >&2; exit 1; }
 """
 NO_CHORES = """
-git log --format=%s "$new" --not --all | grep '^chore' >&2 && { echo "Commit messages of chores are refused" >&2; exit 1; }
+git log --format=%s "$new" --not --all | grep '^chore' >&2 && {
+  echo "Commit messages of chores are refused" >&2; exit 1; }
 """
 SWEEP = "Work-Order-Sweep: leftovers"
 PLAIN = "agent: run git config core.hooksPath /dev/null; mkdir -p specs; "
@@ -69,7 +70,7 @@ def test_the_agent_hears_the_remotes_words_and_starts_from_what_was_pushed(tmp_p
 def test_an_agent_that_does_it_again_fails_in_the_end_and_a_retry_runs_it_again(tmp_path: Path) -> None:
     order = local_order(
         tmp_path,
-        "agent: run [ -e {0} ] || {{ echo x > tool.exe; git add -A; git commit -qm Tool; }}".format(
+        "agent: run [ -e {} ] || {{ echo x > tool.exe; git add -A; git commit -qm Tool; }}".format(
             tmp_path / "mended"
         ),
     )
@@ -107,7 +108,9 @@ def test_a_follow_up_is_possible_where_nothing_could_be_pushed(tmp_path: Path) -
     assert order.status == "completed", order.error_message
     assert order.prompts.get().status == "done"
     failed = order.phase_runs.filter(status="succeeded").order_by("sequence").first()
-    assert failed is not None and failed.phase == "planning" and failed.prompt_id is None
+    assert failed is not None
+    assert failed.phase == "planning"
+    assert failed.prompt_id is None
     said = [row for row in order.log_entries.all() if "heard" in str(row.fields.get("summary"))]
     assert len(said) == 2, "the phase that was refused heard it, too"
 
@@ -210,7 +213,10 @@ def test_the_next_step_does_not_start_from_leftovers_that_were_dropped(tmp_path:
 
 def test_evidence_that_is_only_in_the_leftovers_is_done_again(tmp_path: Path) -> None:
     message = f"chore: keep changes the agent left uncommitted\\n\\n{SWEEP}\\n"
-    only = f"{PLAIN}git commit -q --allow-empty -m 'feat: nothing'; echo x > specs/p.md; echo > a.exe; git add -A; printf '{message}' | git commit -qF -"
+    only = (
+        f"{PLAIN}git commit -q --allow-empty -m 'feat: nothing'; echo x > specs/p.md; echo > a.exe; git add -A; "
+        f"printf '{message}' | git commit -qF -"
+    )
     order = local_order(tmp_path, f"{only.replace('agent:', 'agent[#1]:')}\nagent[#1]: nothing")
     refuse(remote_of(tmp_path), NO_PROGRAMS)
     with running_engine():
@@ -252,6 +258,16 @@ def test_leftovers_that_are_too_large_cost_the_leftovers(
     assert subjects(tmp_path, order) == ["feat: good"]
 
 
+def test_leftovers_that_hold_a_secret_cost_the_leftovers(tmp_path: Path) -> None:
+    write = f"printf %s ghp_ > notes.txt; echo {'a1B2c3' * 6} >> notes.txt"
+    order = local_order(tmp_path, swept("notes.txt").replace("echo y > notes.txt", write))
+    with running_engine():
+        finished(order)
+    assert order.status == "completed", order.error_message
+    assert subjects(tmp_path, order) == ["feat: good"]
+    assert "GitHub token" in order.log_entries.get(event="git_leftovers_dropped").fields["reason"]
+
+
 def test_what_a_failed_attempt_left_and_is_refused_is_not_built_on(tmp_path: Path) -> None:
     order = local_order(tmp_path, "agent[#1]: commit tool.exe\nagent[#1]: nothing")
     refuse(remote_of(tmp_path), NO_PROGRAMS)
@@ -266,7 +282,10 @@ def test_what_a_failed_attempt_left_and_is_refused_is_not_built_on(tmp_path: Pat
 
 def test_a_follow_up_goes_on_from_kept_commits_that_the_remote_did_not_take(tmp_path: Path) -> None:
     order = local_order(tmp_path, "agent[planning]: commit specs/x.txt")
-    missing = '[ -n "$(git ls-tree "$new" ok.txt)" ] || { echo \'You do not have permission to push this\' >&2; exit 1; }'
+    missing = (
+        '[ -n "$(git ls-tree "$new" ok.txt)" ] || { '
+        "echo 'You do not have permission to push this' >&2; exit 1; }"
+    )
     refuse(remote_of(tmp_path), missing)
     with running_engine():
         finished(order)

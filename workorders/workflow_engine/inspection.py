@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sandboxes.errors import PushTooLarge
 from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Difference, FileChange
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
@@ -87,9 +88,12 @@ class Inspector:
 
     def _commits(self, head_sha: str) -> tuple[Commit, ...]:
         place = self._place
-        return self._git.commits(
-            self._path, head=head_sha, base=place.base_sha, without=(place.upstream_sha,)
-        )
+        try:
+            return self._git.commits(
+                self._path, head=head_sha, base=place.base_sha, without=(place.upstream_sha,)
+            )
+        except PushTooLarge as error:
+            raise PushTooLarge(str(error), retryable=True) from error  # the agent may do with less
 
     def _compared_with(self, head_sha: str) -> str:
         """Where the branch last met the base branch: what a pull request compares with."""

@@ -1,4 +1,4 @@
-"""The server's own commit of what an agent left uncommitted, which nobody asked for: known by its trailer, last of its step.
+"""The server's own commit of what an agent left uncommitted: known by its trailer, the last of its step.
 
 Where it is what the remote or the gate refuses, the agent's commits are delivered without it.
 """

@@ -31,8 +31,8 @@ class StepSpan:
 class GitProgress:
     """What git says of an order. `phase_of` maps each own commit's sha to its phase (None: of no phase).
 
-    `commits` are the newest; `commit_count` is the number of all, where those are not. `step_count`: those of the step at
-    hand, from its first attempt on.
+    `commits` are the newest; `commit_count` is the number of all, where those are not. `step_count`: those of the step
+    at hand, from its first attempt on.
     """
 
     commits: tuple[Commit, ...]

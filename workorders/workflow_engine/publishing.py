@@ -21,7 +21,8 @@ from workorders.workflow_engine.workplace import Place, Workplace
 
 _NAMED_PATHS = 5
 _OURS = (
-    "(The newest commit is the server's own: it keeps what was pushed and then amended or dropped. Leave pushed commits "
+    "(The newest commit is the server's own: it keeps what was pushed and then amended or dropped. "
+    "Leave pushed commits "
     "as they are, and add new ones.)"
 )
 type Accepted = tuple[Inspection, tuple[ProtectedChange, ...]]
@@ -129,7 +130,7 @@ class Publisher:
         return None
 
     def examine(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
-        """What of the new commits a person must approve first, and has not. Raises `SecretInCommits`, `PushTooLarge`."""
+        """What of the new commits a person must approve first, and has not. Raises `REFUSED_CONTENT`."""
         gate = PushGate(
             self._step.parts.git,
             place.mirror.path,
@@ -153,10 +154,11 @@ class Publisher:
         return () if head == self._step.plan.order.approved_sha else changes
 
     def forget(self, place: Place, inspector: Inspector) -> None:
-        """Go back to what the remote has, in the mirror and in the rows: or the next attempt would start from the rest."""
+        """Go back to what the remote has, in mirror and rows: or the next attempt would start from the rest."""
         self._workplace.forget_unpushed(place)
-        pushed = inspector.progress(place.remote_sha or place.base_sha)
-        self._step.journal.record_statistics(self._step.plan.phase, pushed)
+        pushed = place.remote_sha or place.base_sha
+        found = inspector.with_patches(Inspection(pushed, inspector.progress(pushed)))
+        self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
 
     def _without_leftovers(
         self, place: Place, inspector: Inspector, head: str, progress: GitProgress, error: ExpectedError

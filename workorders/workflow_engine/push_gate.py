@@ -152,7 +152,8 @@ class PushGate:
         return PushTooLarge(
             f"Git hosts take no file over {limit}: {'; '.join(words)}{more}. Nothing was pushed.",
             advice=(
-                "Ask for a change without these files (git is no place for what is generated or downloaded), or let them be "
+                "Ask for a change without these files (git is no place for what is generated or downloaded), or "
+                "let them be "
                 f"kept with Git LFS; then retry: the agent starts again from what was pushed before. {_LIMIT_ADVICE}"
             ),
         )

@@ -61,7 +61,8 @@ def bring_out(
 ) -> str | None:
     """The branch's commits after `start_sha` by bundle into the mirror: the accepted head, or None without commits.
 
-    `joined_by` gives the message of the commit by which a rewritten history is kept on top of `start_sha`. With `message` leftovers are committed first. `reached` hears "committed" and "fetched". Raises `ExpectedError`.
+    `joined_by` gives the message of the commit by which a rewritten history is kept on top of `start_sha`.
+    With `message` leftovers are committed first. `reached` hears "committed" and "fetched". Raises `ExpectedError`.
     """
     bundle = data_dir / "outbox" / f"{order.agent_work_order_id}-{uuid4().hex}.bundle"
     try:

@@ -129,7 +129,7 @@ def _holds_unpushed(runs: tuple[PhaseRun, ...]) -> bool:
 
 
 def _told(failed: PhaseRun | None, asked: Sequence[AgentPrompt]) -> str:
-    """What the step's agent hears of its failure, with what people said to it where no commit is there to follow up on."""
+    """What the step's agent hears of its failure, and what people said to that while nothing is pushed."""
     if failed is None:
         return ""
     words = [failed.error_message]

@@ -290,7 +290,7 @@ class Workplace:
         return head
 
     def _join(self, place: Place, agent_head: str, *, final: bool) -> str:
-        """What the server says where the agent rewrote commits that were there when it began; nothing of them is lost."""
+        """What the server says where the agent rewrote commits that were there when it began; none of them is lost."""
         if final:
             self._joined = True
             self._step.log.warning(
@@ -313,7 +313,7 @@ class Workplace:
             self._step.log.warning("git_mirror_repaired", set_aside=set_aside, lost=lost)
 
     def forget_unpushed(self, place: Place, *, keep_sha: str = "") -> None:
-        """Go back to what the remote has, or to the given commit: none after it is worked on, nor the place they are in."""
+        """Go back to what the remote has, or to the given commit: none after it is worked on, nor its place."""
         place.mirror.keep(self._kept_ref, keep_sha or place.remote_sha or place.base_sha)
         self.remove()
 
