@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,13 @@ from sandboxes.errors import (
     PushRejected,
     RemoteAccessDenied,
 )
+from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
+from sandboxes.mirror import RepositoryMirror
 from sandboxes.push_words import WORDS_LIMIT, presentable, push_error
+from tests.fakes.git_http import FakeGitServer, branches, git
+from tests.sandboxes.history import raw_commit
 
+TOKEN = "ghp_example-token"
 HOOK = "pre-receive hook declined"
 RULES = "push declined due to repository rule violations"
 SHAS = [f"{number:x}{'0a1b2c3d4e' * 4}"[:40] for number in range(1, 9)]
@@ -461,3 +467,50 @@ def test_whatever_a_hook_says_is_bounded_and_readable(lines: list[str], reason: 
     error = push_error(*heard(lines, reason))
     assert error is None or (len(str(error)) < 3000 and "\x1b" not in str(error))
     assert len(presentable(lines)) <= WORDS_LIMIT
+
+
+HOOKS = {
+    "a short word": (
+        "echo 'error: GH001: Large files detected.' >&2; exit 1",
+        PushContentRefused,
+        "GH001: Large files",
+    ),
+    "a list of 300 kB": (
+        "echo 'GitLab: 9000 files were prohibited by the pattern'; seq -f 'some/long/path/to/a/file-%06g.exe' 9000; exit 1",
+        PushContentRefused,
+        "GitLab: 9000 files were prohibited by the pattern",
+    ),
+    "nothing": ("exit 1", PushRejected, "pre-receive hook declined"),
+    "a hook that crashes": ("kill -9 $$", PushRejected, "pre-receive hook declined"),
+    "colours": (
+        "printf '\\033[31;1mprotected branch\\033[0m\\r\\n' >&2; exit 1",
+        PushRejected,
+        "protected branch",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HOOKS)
+def test_over_the_wire(how: str, tmp_path: Path) -> None:
+    script, kind, first = HOOKS[how]
+    with FakeGitServer(tmp_path / "server") as server:
+        server.add_token(TOKEN)
+        server.create_repository("acme", "shop")
+        bare = server.repository_path("acme", "shop")
+        hook = bare / "hooks" / "pre-receive"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
+        hook.chmod(0o755)
+        remote = RemoteRepository(f"{server.base_url}/acme/shop.git", TOKEN)
+        mirror = RepositoryMirror(tmp_path / "data", "shop", TrustedGit(GitSettings()))
+        base = mirror.refresh(remote, base_branch=None, git_branch_name="work").base_sha
+        tree = git("rev-parse", f"{base}^{{tree}}", folder=mirror.path)
+        who = "A <a@example.com> 5 +0000"
+        text = f"tree {tree}\nparent {base}\nauthor {who}\ncommitter {who}\n\nM\n"
+        head = raw_commit(mirror.path, text.encode())
+        with pytest.raises(GitError) as caught:
+            mirror.push(remote, sha=head, git_branch_name="work")
+        assert type(caught.value) is kind
+        assert str(caught.value).startswith(f"The remote refused the push: {first}")
+        assert len(str(caught.value)) < WORDS_LIMIT + 100
+        assert "work" not in branches(bare)
