@@ -96,7 +96,7 @@ class Inspector:
     def _count_paths(self, head: str, descends_from: str) -> None:
         counter = _PathCounter()
         try:
-            listed = self._run("log", *_LISTED, head, f"^{descends_from}", "--", on_stdout=counter.feed)
+            listed = self._run("log", *_LISTED, *self._new(head, descends_from), on_stdout=counter.feed)
         except _Counted:
             raise
         except PushTooLarge as error:  # git keeps all paths of a commit in memory before it says the first
@@ -107,13 +107,15 @@ class Inspector:
         if listed.exit_code != 0:
             raise BundleRejected(f"git cannot list the commits of the bundle: {listed.stderr_text[-500:]}")
 
+    @staticmethod
+    def _new(head: str, descends_from: str) -> tuple[str, ...]:
+        """What nobody has yet: a merge may well bring what the remote's own branches went on by."""
+        return (head, f"^{descends_from}", "--not", "--remotes=origin", "--")
+
     def _after(self, head: str, descends_from: str, last_listed: str) -> str:
         """The commit at which listing failed: the first that was not listed."""
-        walk = (
-            self._run("rev-list", "--topo-order", "--reverse", head, f"^{descends_from}")
-            .stdout.decode("ascii", "replace")
-            .split()
-        )
+        listed = self._run("rev-list", "--topo-order", "--reverse", *self._new(head, descends_from))
+        walk = listed.stdout.decode("ascii", "replace").split()
         at = walk.index(last_listed) + 1 if last_listed in walk else 0
         return f"commit {walk[at][:12]}" if at < len(walk) else "one of the new commits"
 

@@ -460,7 +460,7 @@ def _typed_error(command: str, result: ProcessResult, remote: RemoteRepository |
 
 
 def _last_lines(text: str, count: int = 6) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [said for line in text.splitlines() if (said := line.strip().removeprefix("remote:").strip())]
     return " · ".join(lines[-count:])[:1000] or "no output"
 
 

@@ -191,11 +191,10 @@ class RepositoryMirror:
 
         Its date is that of the youngest of them, so that the same history gives the same commit.
         """
-        shown = self._git.text("log", "--no-walk", "--format=%T %ct", like, *parents, git_dir=self.path)
-        pairs = [line.split(" ") for line in shown.splitlines()]
+        dates = self._git.text("log", "--no-walk", "--format=%ct", like, *parents, git_dir=self.path).split()
         tree = self._git.text("rev-parse", "--verify", f"{like}^{{tree}}", git_dir=self.path)
-        now = int(time.time())
-        seconds = max(min(int(date), now) if date.isdigit() else 0 for _tree, date in pairs)
+        now = int(time.time())  # old histories hold dates of any kind
+        seconds = max((min(int(date), now) for date in dates if date.isdecimal()), default=0)
         lines = [f"tree {tree}", *(f"parent {sha}" for sha in parents)]
         lines += [f"{who} {SERVER_IDENTITY} {seconds} +0000" for who in ("author", "committer")]
         text = "\n".join(lines) + f"\n\n{message.strip()}\n"

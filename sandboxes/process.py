@@ -230,10 +230,7 @@ def run(
         out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
         child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, hand_over, source)
         if limits.memory_bytes is not None:
-            with suppress(
-                ProcessLookupError
-            ):  # from outside: code between fork and exec is not safe with threads
-                resource.prlimit(child.pid, resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+            _bound_memory(child.pid, limits.memory_bytes)
         if nice:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
@@ -336,6 +333,12 @@ def _open(
         raise ProgramMissing(f"Cannot start {argv[0]}: {error.strerror}.") from error
     except (OSError, ValueError) as error:
         raise SandboxError(f"Cannot start {argv[0]}: {error}.") from error
+
+
+def _bound_memory(pid: int, most_bytes: int) -> None:
+    """From outside: with threads around, little is safe between fork and exec. It may be over, or not allowed here."""
+    with suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_DATA, (most_bytes, most_bytes))
 
 
 class _Pump:

@@ -23,6 +23,7 @@ class Yard:
     """A mirror, and the git folder of a place that borrows from it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         create_bare_repository(folder / "remote.git")
         self.base = branches(folder / "remote.git")["main"]
         self.trusted = TrustedGit(GitSettings(allow_local=True))
@@ -167,3 +168,16 @@ def test_a_child_gets_no_more_memory_than_it_may_have() -> None:
     )
     assert result.exit_code == 1
     assert b"MemoryError" in result.stderr
+
+
+def test_what_the_remote_has_already_does_not_count(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_inspection, "MOST_PATHS_IN_ALL", 500)
+    upstream = yard.commit(yard.multiplied(3), yard.base)
+    git("update-ref", "refs/heads/main", upstream, folder=yard.place)
+    git("push", "--quiet", str(yard.folder / "remote.git"), "main", folder=yard.place)
+    yard.mirror.refresh(
+        RemoteRepository(str(yard.folder / "remote.git")), base_branch=None, git_branch_name="work"
+    )
+    mine = yard.commit(yard.multiplied(1), yard.base)
+    merge = yard.commit(git("rev-parse", f"{upstream}^{{tree}}", folder=yard.place), mine, upstream)
+    assert yard.accept(merge) == merge

@@ -476,7 +476,8 @@ HOOKS = {
         "GH001: Large files",
     ),
     "a list of 300 kB": (
-        "echo 'GitLab: 9000 files were prohibited by the pattern'; seq -f 'some/long/path/to/a/file-%06g.exe' 9000; exit 1",
+        "echo 'GitLab: 9000 files were prohibited by the pattern'; "
+        "seq -f 'some/long/path/to/a/file-%06g.exe' 9000; exit 1",
         PushContentRefused,
         "GitLab: 9000 files were prohibited by the pattern",
     ),
