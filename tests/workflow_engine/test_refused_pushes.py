@@ -11,6 +11,7 @@ from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.states import EffectKind
 from workorders.workflow_definitions import AgentWorkflowType
+from workorders.workflow_engine import agent_step, prompts
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
 NO_PROGRAMS = """
@@ -65,6 +66,27 @@ def test_the_agent_hears_the_remotes_words_and_starts_from_what_was_pushed(tmp_p
     assert refused.fields["git_commit_sha"] in git("for-each-ref", "refs/salvaged/", folder=mirror), (
         "it can be looked at"
     )
+
+
+def test_what_the_next_attempt_is_told(tmp_path: Path) -> None:
+    order = local_order(tmp_path, "agent: commit tool.exe")
+    refuse(remote_of(tmp_path), NO_PROGRAMS)
+    seen: list[str] = []
+    compose = prompts.compose_prompt
+
+    def listen(command_text: str, texts: prompts.RequestTexts) -> str:
+        seen.append(compose(command_text, texts))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent_step, "compose_prompt", listen)
+        with running_engine():
+            finished(order)
+    first, second, _third = seen
+    assert "earlier_attempt" not in first
+    section = second[second.index("<earlier_attempt>") : second.index("</earlier_attempt>")]
+    assert "Policy 7: programs are not taken here: tool.exe" in section
+    assert "None of that attempt's commits is on the branch any more" in section
 
 
 def test_an_agent_that_does_it_again_fails_in_the_end_and_a_retry_runs_it_again(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ from workorders.workflow_definitions import AgentWorkflowPhase, Step, StepKind, 
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.phase_tracker import StepSpan
 
+_GONE = (
+    "None of that attempt's commits is on the branch any more, which is where it was before: do the work again, so "
+    "that what is said here does not happen."
+)
+
 
 @dataclass(frozen=True)
 class FollowUp:
@@ -134,6 +139,7 @@ def _told(failed: PhaseRun | None, asked: Sequence[AgentPrompt]) -> str:
         return ""
     words = [failed.error_message]
     if failed.error_category in CONTENT_REFUSED:
+        words.append(_GONE)
         words += [f"Since then somebody asked: {prompt.prompt_text}" for prompt in asked]
     return "\n\n".join(words)
 
