@@ -149,15 +149,14 @@ class RepositoryMirror:
         git_branch_name: str,
         descends_from: str,
         keep_as: str,
-        joined_by: Callable[[str], str] | None = None,
+        may_be_rewritten: bool = False,
     ) -> str:
         """Take one bundle's commits into the mirror and return their head.
 
         The bundle must hold exactly `refs/heads/<git_branch_name>`, pass git's fsck in a quarantine folder that
-        only borrows the mirror's objects, and be complete. Where it does not descend from `descends_from`, for its
-        history was rewritten, it is refused; or, with `joined_by`, which is given its head and returns a message,
-        joined with that commit by one of the server's, which is the head then. The server names the ref it is kept
-        under (`keep_as`). Raises `BundleRejected` and `PushTooLarge`.
+        only borrows the mirror's objects, be complete, and descend from `descends_from` unless it `may_be_rewritten`:
+        then `kept_on_top` makes of it what may be pushed. The server names the ref it is kept under (`keep_as`).
+        Raises `BundleRejected` and `PushTooLarge`.
         """
         try:
             size = bundle.lstat().st_size
@@ -173,15 +172,13 @@ class RepositoryMirror:
                 head = read_bundle_head(file, f"refs/heads/{git_branch_name}")
                 inspector = Inspector(self._git, self.path, quarantine)
                 descends = inspector.inspect(file, head=head, descends_from=descends_from)
-            if not descends and joined_by is None:
+            if not descends and not may_be_rewritten:
                 raise BundleRejected(
                     f"The branch no longer descends from {descends_from[:12]}: its history was rewritten."
                 )
             self._migrate(quarantine)
         finally:
             shutil.rmtree(quarantine, ignore_errors=True)
-        if not descends and joined_by is not None:
-            head = self._commit_tree(head, [head, descends_from], joined_by(head))
         self.keep(keep_as, head)
         self._tidy()
         return head
@@ -200,6 +197,17 @@ class RepositoryMirror:
         text = "\n".join(lines) + f"\n\n{message.strip()}\n"
         arguments = ("hash-object", "-t", "commit", "-w", "--stdin")
         return self._git.run(*arguments, git_dir=self.path, stdin=text.encode()).stdout.decode().strip()
+
+    def kept_on_top(self, head: str, *, start_sha: str, keep_as: str, message: Callable[[str], str]) -> str:
+        """The head, where it descends from `start_sha`; else a commit of the server's that joins both, with its tree.
+
+        So the branch only moves forward, and nothing that was on it is lost. `message` is given the head.
+        """
+        if self._git.is_ancestor(self.path, start_sha, head):
+            return head
+        joined = self._commit_tree(head, [head, start_sha], message(head))
+        self.keep(keep_as, joined)
+        return joined
 
     def accept_rewind(
         self, sha: str, *, start_sha: str, keep_as: str, message: Callable[[str], str]

@@ -243,12 +243,12 @@ def test_any_commit_object_is_taken_or_refused_in_words(
         except AssertionError:
             return  # git itself cannot read it: it never leaves its sandbox
         try:
-            kept = mirror.accept_bundle(
+            head = mirror.accept_bundle(
                 bundle,
                 git_branch_name="work",
                 descends_from=start,
                 keep_as="refs/work-orders/x",
-                joined_by=lambda _head: "chore: join\n",
+                may_be_rewritten=True,
             )
         except BundleRejected as error:
             refused = str(error)
@@ -257,6 +257,9 @@ def test_any_commit_object_is_taken_or_refused_in_words(
         if refused:
             assert "git does not accept" in refused or "cannot" in refused
             return
+        kept = mirror.kept_on_top(
+            head, start_sha=start, keep_as="refs/work-orders/x", message=lambda _head: "chore: join"
+        )
         commits = trusted.commits(mirror.path, head=kept, base=start)
         changes = trusted.changes(mirror.path, base=start, head=kept)
         span = StepSpan(AgentWorkflowPhase.PLANNING, start, kept)

@@ -78,8 +78,10 @@ def bring_out(
             git_branch_name=order.git_branch_name,
             descends_from=start_sha,
             keep_as=keep_as,
-            joined_by=joined_by,
+            may_be_rewritten=joined_by is not None,
         )
+        if joined_by is not None:
+            head = mirror.kept_on_top(head, start_sha=start_sha, keep_as=keep_as, message=joined_by)
         reached("fetched")
         return head
     finally:
