@@ -18,6 +18,9 @@ from sandboxes.errors import (
 
 WORDS_LIMIT = 1500
 _IDS_SHOWN = 3
+_LINE = 2000  # characters of a line that are looked at
+_JUDGED = 500  # lines by which a refusal is judged
+_NAMED = re.compile(r"\S*[/\\]\S*|\S+\.\w{1,8}(?::\d+)?(?=[\s,;:'\"`)]|\.?$)|\S+\.\w{1,8}:\d+")
 _LINKS_SHOWN = 3
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f]")
 _REMOTE = re.compile(r"^remote:[ \t]?(.*)$")
@@ -92,14 +95,15 @@ _BRANCH_RULES = (
         f"The repository takes no pushes now: make it writable (unarchive or unlock it), {_SAME}",
     ),
     _rule(
-        r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|weekends?\b|\bholidays?\b|\bfreeze\b|office hours|"
+        r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|weekends?\b|\bholidays?\b|"
+        r"(?:code|change|release|merge|push|deploy\w*) freeze|freeze (?:is|until|period|in effect)|office hours|"
         r"(?:change|release|deploy\w*|merge) window",
         f"The remote's rule is about the time of a push: wait until it allows one, {_SAME}",
     ),
     _rule(
         r"quota|(?:repository|project|storage|namespace|account)\b[^.]{0,40}\b(?:exceed(?:s|ed)?|"
         r"over)\b[^.]{0,40}\b(?:limit|size|storage)|"
-        r"billing|payment|subscription|trial has",
+        r"billing (?:issue|problem|hold)|payment (?:required|failed|is)|subscription (?:has|is)|trial has",
         f"The repository's place on the git host is used up or its account is refused: put that right there, {_SAME}",
     ),
 )
@@ -111,12 +115,16 @@ _ACCESS = _rule(
     f"Give the server's account write access to the repository (and authorize its token for single sign-on), {_SAME}",
 )
 _HOST_TROUBLE = re.compile(
-    r"internal (?:server )?error|internal api|try(?:ing)? again|temporar(?:y|ily)|timed? ?out|"
+    r"internal (?:server )?error|internal api|try(?:ing)? again (?:later|in|shortly|soon)|"
+    r"temporarily|temporary (?:failure|error|problem|outage)|timed out|"
+    r"time-?out (?:after|while|waiting|exceeded|expired)|"
+    r"(?:hook|request|gateway|connection|operation)[^.]{0,30}time-?out|"
     r"no space left|disk (?:is )?full|"
     r"disk quota|out of (?:memory|disk)|cannot lock ref|unable to lock|failed to (?:lock|update ref|"
     r"write)|failed to lock|"
-    r"unable to (?:migrate|create temporary|write|append)|service unavailable|bad gateway|gateway time|overload|"
-    r"too many requests|rate limit|maintenance|unpack(?:er)? (?:error|failed)|index-pack (?:abnormal exit|failed)|"
+    r"unable to (?:migrate|create temporary|write|append)|service unavailable|bad gateway|overloaded|"
+    r"too many requests|rate limit|maintenance mode|(?:under|down for) maintenance|"
+    r"unpack(?:er)? (?:error|failed)|index-pack (?:abnormal exit|failed)|"
     r"read-only file system|hook .{0,40}(?:killed|crashed|cannot (?:exec|spawn|run))|cannot (?:exec|spawn) |"
     r"error in .?(?:libcrypto|pack)",
     re.IGNORECASE,
@@ -179,7 +187,7 @@ def push_error(output: str, stderr: str) -> GitError | None:
         return None
     words = presentable(heard if _SAID_BY_ITSELF.match(reason) else [*heard, reason]) or reason
     message = f"The remote refused the push: {words}"
-    sentences = " ".join([reason, *(line for line in heard if " " in line.strip())])
+    sentences = _sentences([reason, *heard])
     if (error := _for_a_person(message, sentences)) is not None:
         return error
     if (
@@ -212,12 +220,19 @@ def _by_status(status: int, heard: Sequence[str]) -> GitError | None:
         too_large = "what is to be pushed is too large for it, or for a proxy before it"
         return PushContentRefused(f"{message.rstrip('.')}: {too_large}.", advice=_CONTENT[1].advice)
     if status in {401, 403}:
-        sentences = " ".join(heard)
+        sentences = _sentences(heard)
         found = _for_a_person(message, sentences)
         return found or RemoteAccessDenied(message)
     if status in {408, 429} or status >= 500:
         return GitHostFailed(message)
     return None
+
+
+def _sentences(lines: Sequence[str]) -> str:
+    """What is said, without the names of files and addresses in it: those may be called anything."""
+    return " ".join(
+        _NAMED.sub(" ", line) for line in lines[:_JUDGED] if " " in line.strip() or line == lines[0]
+    )
 
 
 def _first(rules: Sequence[_Rule], text: str) -> _Rule | None:
@@ -232,13 +247,13 @@ def _reason(text: str) -> str:
 
 def _heard(stderr: str) -> list[str]:
     """What came from the remote, line by line, without git's prefix."""
-    lines = (_REMOTE.match(_ESCAPES.sub("", line)) for line in re.split(r"[\r\n]", stderr))
+    lines = (_REMOTE.match(_ESCAPES.sub("", line[:_LINE])) for line in re.split(r"[\r\n]", stderr))
     return [found[1] for found in lines if found is not None]
 
 
 def presentable(lines: Sequence[str]) -> str:
     """The lines as one text of at most `WORDS_LIMIT` characters: sentences and links, then lists of ids."""
-    said: list[str] = []
+    said: dict[str, None] = {}
     ids: list[str] = []
     pointers: list[str] = []
     for raw in lines:
@@ -250,8 +265,8 @@ def presentable(lines: Sequence[str]) -> str:
             ids.append(found[1][:12])
         elif line.startswith("See http"):
             pointers.append(line)
-        elif line not in said:
-            said.append(line)
+        else:
+            said[line] = None
     return _bounded([*said, *dict.fromkeys(pointers)], list(dict.fromkeys(ids)))
 
 

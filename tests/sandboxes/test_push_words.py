@@ -1,5 +1,6 @@
 """What git hosts say when they refuse a push, in their own words, and what is made of it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,6 +257,47 @@ TABLE = [
         "unpacker error",
     ),
     Said(
+        "a secret in billing",
+        [
+            "error: GH013: Repository rule violations found.",
+            "- Push cannot contain secrets",
+            "path: src/payment/billing.py:3",
+        ],
+        Content,
+        "GH013",
+        "Replace the secret",
+        RULES,
+    ),
+    Said(
+        "fix it and try again",
+        ["Commit message must name a ticket. Please fix it and try again."],
+        Content,
+        "",
+        "messages",
+    ),
+    Said(
+        "temporary files",
+        ["Temporary files are not allowed: a.tmp"],
+        Content,
+        "Temporary files",
+        "named files",
+    ),
+    Said(
+        "a file named like trouble",
+        ["File timeout.py is forbidden", "File archived.zip is forbidden"],
+        Content,
+        "File",
+        "named files",
+    ),
+    Said(
+        "pip freeze",
+        ["requirements.txt must be the output of pip freeze"],
+        Content,
+        "requirements.txt",
+        "follow-up",
+    ),
+    Said("try again later", ["GitLab: The server cannot take this now, try again later"], Host, "GitLab"),
+    Said(
         "GH006",
         [
             "error: GH006: Protected branch update failed for refs/heads/x.",
@@ -460,6 +502,14 @@ def test_a_refusal_by_http(status: int, lines: Sequence[str], kind: type[GitErro
 def test_a_failure_without_a_word_of_the_remote_is_another_matter() -> None:
     assert push_error("", "fatal: unable to access 'https://h/': Could not resolve host: h\n") is None
     assert push_error("", "") is None
+
+
+@pytest.mark.parametrize("piece", ["x", "a.b", "/", "=", "- ", "branch ", "remote: ", "\x1b[", "file-"])
+def test_a_megabyte_of_anything_is_read_at_once(piece: str) -> None:
+    started = time.monotonic()
+    push_error(*heard([piece * (1_000_000 // len(piece))], HOOK))
+    push_error(*heard([f"{piece * 20}{number}" for number in range(5000)], HOOK))
+    assert time.monotonic() - started < 20
 
 
 @given(st.lists(st.text(max_size=200), max_size=50), st.text(max_size=100))
