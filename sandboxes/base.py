@@ -144,6 +144,9 @@ class AgentSandbox(Protocol):
     left_out: str
     """What the last export with leftovers could not put in the bundle, in words; '' where it was nothing."""
 
+    branch_at: str
+    """Where the place says the branch is, once an export found no commits; '' where it did not say. No fact."""
+
     @property
     def handle(self) -> str:
         """Text by which another process, on another host too where the place is elsewhere, can `attach`.

@@ -5,6 +5,7 @@ $1 branch · $2 the commit after which to begin · $3 message for what is uncomm
 
 NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 _LEFT_OUT = "Left out of the bundle: "
+_BRANCH_AT = "The branch is at: "
 _UNTRACKED_LIMIT = 500  # more than that is a program's own files, not somebody's work
 # Everything but the bundle goes to standard error. Leftovers are committed, and commits made on another branch
 # or on none are brought to the order's, where they follow from it; what of that fails is said, and the rest goes on.
@@ -45,8 +46,17 @@ if [ -n "$3" ]; then
   fi
   [ -z "$left" ] || echo "{_LEFT_OUT}$left"
 fi >&2
-exec git bundle create --quiet - "$branch" "^$2"
+git bundle create --quiet - "$branch" "^$2" || {{
+  code=$?
+  echo "{_BRANCH_AT}$(git rev-parse --verify --quiet "$branch^{{commit}}")" >&2
+  exit "$code"
+}}
 """
+
+
+def branch_in(stderr: str) -> str:
+    """Where the bundle's script says the branch is, when it found nothing to bundle; '' where it does not say."""
+    return stderr.rpartition(_BRANCH_AT)[2].partition("\n")[0].strip() if _BRANCH_AT in stderr else ""
 
 
 def left_out_in(stderr: str) -> str:

@@ -100,6 +100,8 @@ def says_disk_full(error: BaseException) -> bool:
     """Whether a failure, or what it was made from, is a full disk; programs say it in words only."""
     seen: BaseException | None = error
     while seen is not None:
+        if getattr(seen, "elsewhere", False):
+            return False
         if isinstance(seen, OSError) and seen.errno in _FULL:
             return True
         if any(words in str(seen).lower() for words in _FULL_WORDS):

@@ -9,11 +9,13 @@ class ExpectedError(Exception):
     """Something outside the code went wrong in a way the product knows.
 
     `category`: a short stable word shown as `error_category`. `retryable`: whether the same step may help if
-    tried again without anybody acting. `advice`: what a person does once it has failed for good.
+    tried again without anybody acting. `advice`: what a person does once it has failed for good. `elsewhere`: its words
+    are another machine's, and what they say of disks is not of this one.
     """
 
     category = "internal"
     retryable = False
+    elsewhere = False
     advice = "Look at the work order's log, then retry."
 
     def __init__(self, message: str, *, advice: str | None = None, retryable: bool | None = None) -> None:
@@ -127,7 +129,41 @@ class PushRejected(GitError):
 
     category = "push_rejected"
     retryable = False
+    elsewhere = True
     advice = "The message holds the remote's reason; check branch rules and the token's write permission."
+
+
+class PushContentRefused(PushRejected):
+    """The remote refuses what the commits hold: a file, a size, a secret, a message. The agent hears its words."""
+
+    category = "push_content_refused"
+    retryable = True
+    advice = (
+        "Say in a follow-up what the remote's rule asks for, or change the rule; then retry: the agent "
+        "starts again from "
+        "what was pushed before."
+    )
+
+
+class GitHostFailed(GitError):
+    """The git host could not take the push: trouble of its own, not of the commits."""
+
+    category = "git_host_failed"
+    retryable = True
+    elsewhere = True
+    advice = "Look at the git host's status, disk space and hooks, then retry: the same commits are pushed."
+
+
+class PushTooLarge(GitError):
+    """The new commits hold more than can be searched, or a file larger than git hosts take."""
+
+    category = "push_too_large"
+    retryable = True  # the agent hears what is too large
+    advice = (
+        "Ask for a change without large generated files; git is no place for them. A retry starts from "
+        "what was pushed "
+        "before."
+    )
 
 
 class BundleRejected(ExpectedError):
@@ -136,6 +172,17 @@ class BundleRejected(ExpectedError):
     category = "bundle_rejected"
     retryable = True
     advice = "The sandbox's git folder was left in a state the server does not accept; retry starts afresh."
+
+
+class CommitsMalformed(BundleRejected):
+    """Git does not accept a commit, tree or file of the agent's making."""
+
+    category = "commits_malformed"
+    retryable = True  # the agent hears which, and what is wrong with it
+    advice = (
+        "Ask for commits made with plain `git commit`, then retry: the agent starts again from what was accepted "
+        "before."
+    )
 
 
 class LockTimeout(SandboxError):

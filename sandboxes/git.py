@@ -7,7 +7,7 @@ here ever names a folder an agent could write.
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ from sandboxes.errors import (
     GitError,
     GitTimeout,
     ProgramMissing,
-    PushRejected,
+    PushTooLarge,
     RemoteAccessDenied,
     RemoteNotFound,
     RepositoryEmpty,
@@ -37,6 +37,7 @@ from sandboxes.git_objects import (
     parse_log,
 )
 from sandboxes.process import ExitReason, ProcessLimits, ProcessResult
+from sandboxes.push_words import push_error
 
 # A credential helper that git runs through its shell; the token is in the environment of that one git call.
 _HELPER = """!printf 'username=x-access-token\\npassword=%s\\n' "$WORKORDERS_GIT_TOKEN"; :"""
@@ -44,7 +45,11 @@ LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
 PATCHES_BYTES = 8 * 1024 * 1024
+ERROR_BYTES = 64 * 1024
+MEMORY_BYTES = 512 * 1024 * 1024
+PUSH_ERROR_BYTES = 1024 * 1024  # the remote's sentence stands before lists that may be long
 _STREAMED_FROM = "core.bigFileThreshold=32m"  # larger objects never come whole into git's memory
+_CACHED = "core.deltaBaseCacheLimit=32m"
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 MOST_COMMITS = 2000
 _DENIED = re.compile(
@@ -63,7 +68,10 @@ _LOCAL_ADVICE = (
     "Check the path, and that it is a git repository which the server's account owns and can read."
 )
 _REMOTE_COMMANDS = frozenset({"ls-remote", "fetch", "push"})
-_REJECTED = re.compile(r"\[(remote )?rejected\]|pre-receive hook declined|protected branch|stale info")
+_UNBOUNDED = _REMOTE_COMMANDS | {"repack", "pack-refs", "pack-objects", "verify-pack"}
+_OUT_OF_MEMORY = re.compile(
+    r"[Oo]ut of memory|[Cc]annot allocate memory|std::bad_alloc|unable to create (?:async )?thread"
+)
 
 
 @dataclass(frozen=True)
@@ -149,11 +157,15 @@ class TrustedGit:
         output_bytes: int = OUTPUT_BYTES,
         quarantine: Path | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
+        error_bytes: int = ERROR_BYTES,
+        memory_bytes: int | None = MEMORY_BYTES,
     ) -> ProcessResult:
         """Run git; with `quarantine`, new objects go to that folder while the repository's stay readable.
 
-        Raises `GitTimeout`, and `GitError` (or the typed reason) when `check` and it failed or said more than
-        `output_bytes`: half an answer is none.
+        It is ended once it said more than `output_bytes`, and gets no more than `memory_bytes` for its data; nothing
+        that crosses the network is bounded so, for a first fetch is as large as the repository.
+        Raises `GitTimeout`; `PushTooLarge` where the memory did not do; and `GitError` (or the typed reason) when
+        `check` and it failed or said more than `output_bytes`: half an answer is none.
         """
         argv = [
             self._program,
@@ -166,6 +178,8 @@ class TrustedGit:
             "core.fsmonitor=false",
             "-c",
             _STREAMED_FROM,
+            "-c",
+            _CACHED,
         ]
         argv += ["-c", "maintenance.auto=false", "-c", "protocol.allow=user", "-c", "credential.helper="]
         argv += ["-c", "fetch.fsckObjects=false"]
@@ -181,24 +195,38 @@ class TrustedGit:
         if quarantine is not None:
             environment["GIT_OBJECT_DIRECTORY"] = str(quarantine)
             environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{git_dir}/objects"
+        memory_bytes = None if arguments[0] in _UNBOUNDED else memory_bytes
         result = process.run(
             [*argv, *arguments],
             env=environment,
             cwd=git_dir or Path("/"),
             stdin=stdin,
-            limits=ProcessLimits(total_seconds=timeout_seconds, output_bytes=output_bytes),
+            limits=ProcessLimits(
+                total_seconds=timeout_seconds,
+                output_bytes=output_bytes,
+                error_bytes=error_bytes,
+                memory_bytes=memory_bytes,
+                ends_full=True,
+            ),
             on_stdout=on_stdout,
         )
+        if result.reason is ExitReason.OVERFULL:  # what it said so far is whole
+            result = replace(result, reason=ExitReason.EXITED, exit_code=0)
         if result.reason is ExitReason.STOPPED:
             raise GitError(f"git {arguments[0]} was stopped with its step.")
         if result.reason is not ExitReason.EXITED:
             raise GitTimeout(f"git {arguments[0]} did not end within {timeout_seconds:.0f} s.")
+        if result.exit_code != 0 and memory_bytes is not None and _OUT_OF_MEMORY.search(result.stderr_text):
+            raise PushTooLarge(
+                "The order's commits or files are more than git can read within "
+                f"{memory_bytes >> 20} MiB: too many paths, or a very large tree."
+            )
         if check and result.exit_code != 0:
             raise _typed_error(arguments[0], result, credential)
         if check and result.truncated:
-            raise GitError(
-                f"git {arguments[0]} answered with more than {output_bytes} bytes.",
-                advice="The repository or the order's commits are too large to be read; remove what is not needed.",
+            raise PushTooLarge(
+                f"The order's commits are too much to be read: git {arguments[0]} answered with more than "
+                f"{output_bytes} bytes.",
                 retryable=False,
             )
         return result
@@ -279,12 +307,11 @@ class TrustedGit:
             credential=remote,
             timeout_seconds=self._settings.network_seconds,
             check=False,
+            error_bytes=PUSH_ERROR_BYTES,
         )
         if result.exit_code != 0:
             output = result.stdout.decode("utf-8", "replace")
-            if _REJECTED.search(output) or _REJECTED.search(result.stderr_text):
-                raise PushRejected(f"The remote refused the push: {_last_lines(output + result.stderr_text)}")
-            raise _typed_error("push", result, remote)
+            raise push_error(output, result.stderr_text) or _typed_error("push", result, remote)
 
     # --- reading a bare repository ---
 
@@ -335,6 +362,11 @@ class TrustedGit:
         exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
         output = self.run("log", *options, head, *exclude, "--", git_dir=git_dir).stdout
         return tuple(reversed(list(parse_log(output))))
+
+    def count_commits(self, git_dir: Path, *, head: str, base: str, without: Sequence[str] = ()) -> int:
+        """How many `commits` there are, without their limit."""
+        exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
+        return int(self.text("rev-list", "--count", head, *exclude, "--", git_dir=git_dir))
 
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
@@ -428,7 +460,7 @@ def _typed_error(command: str, result: ProcessResult, remote: RemoteRepository |
 
 
 def _last_lines(text: str, count: int = 6) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [said for line in text.splitlines() if (said := line.strip().removeprefix("remote:").strip())]
     return " · ".join(lines[-count:])[:1000] or "no output"
 
 

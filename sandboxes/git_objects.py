@@ -6,18 +6,21 @@ Pure: no process, no database. Every byte read here may be an author's own choic
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 
 REGULAR_MODES = frozenset({"100644", "100755"})
 # Framed by NUL, the one byte git never prints from inside a commit; `-z` ends each record with one as well. The paths
 # a commit changes follow it, as `\n:mode mode sha sha status` and the path.
 _LOG_START = b"\1"
-_LOG_FIELDS = ("%x01%H", "%P", "%an", "%aI", "%cI", "%B", "%(trailers:only,unfold)")
+_LOG_FIELDS = ("%x01%H", "%P", "%an", "%ad", "%cd", "%B", "%(trailers:only,unfold)")
 LOG_FORMAT = "%x00".join(_LOG_FIELDS)
-LOG_PATHS = ("--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames")
+LOG_PATHS = ("--date=raw", "--raw", "-r", "-c", "--root", "--no-abbrev", "--no-renames")
 DIFFERENCE = ("-r", "-z", "--raw", "--numstat", "-p", "--no-renames", "--no-ext-diff", "--no-textconv")
 _NO_BLOB = "0" * 40
 _GITLINK = "160000"
+_MINUTES_OF_A_DAY = 24 * 60
+_LAST_SECOND = 253402128000  # 30 December 9999: in every time zone a day that can be counted from
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,26 @@ def _parse_commit(fields: Sequence[str]) -> Commit:
         sha=sha,
         parents=tuple(parents.split()),
         author_name=author,
-        authored_at=authored,
-        committed_at=committed,
+        authored_at=as_time(authored),
+        committed_at=as_time(committed),
         message=message.strip(),
         trailers=tuple((key.strip(), value.strip()) for key, _, value in pairs),
     )
+
+
+def as_time(raw: str) -> str:
+    """git's `<seconds> <zone>` as RFC 3339 with offset; of year 10000, or zone +9999, the nearest that calendars have.
+
+    git itself would refuse to show some of them, though it accepts such commits.
+    """
+    seconds, _, zone = raw.partition(" ")
+    number = int(seconds) if re.fullmatch(r"-?[0-9]{1,25}", seconds) else 0
+    offset = UTC
+    if (found := re.fullmatch(r"([+-])(\d\d)(\d\d)", zone)) is not None:
+        minutes = (int(found[2]) * 60 + int(found[3])) * (-1 if found[1] == "-" else 1)
+        if abs(minutes) < _MINUTES_OF_A_DAY:
+            offset = timezone(timedelta(minutes=minutes))
+    return datetime.fromtimestamp(min(max(number, 0), _LAST_SECOND), offset).isoformat()
 
 
 def parse_difference(output: bytes) -> Difference:

@@ -14,8 +14,9 @@ message="$1"
 [ -z "$(tail -c 1 -- "$message")" ] || echo >> "$message"  # `git merge -m` leaves the last line open
 set --
 while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
+# A line "---" does not end a commit's message: git, reading it, looks for trailers at its very end.
 # Not "replace": git takes Work-Order for an abbreviation of Work-Order-Phase and would drop it.
-exec git interpret-trailers --in-place --if-exists addIfDifferent "$@" "$message"
+exec git interpret-trailers --in-place --no-divider --if-exists addIfDifferent "$@" "$message"
 """
 HOOK_NAME = "prepare-commit-msg"
 _CONFIG = """[core]

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from sandboxes import process
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
+from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, branch_in, left_out_in
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.git_folder import GitFolder, Worktree
@@ -62,6 +62,7 @@ class LocalSandbox:
         self.spec = spec
         self.sandbox_identifier = spec.sandbox_identifier
         self.left_out = ""
+        self.branch_at = ""
         self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
         self._workspace = self._root / spec.sandbox_identifier
         self._note = self._root / "trusted" / "note.json"
@@ -233,6 +234,7 @@ class LocalSandbox:
         if leftovers_message:
             self.left_out = left_out_in(result.stderr.decode("utf-8", "replace"))
         if NOTHING_TO_BUNDLE in result.stderr:
+            self.branch_at = branch_in(result.stderr.decode("utf-8", "replace"))
             return False
         if not result.ok or result.truncated:
             reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"

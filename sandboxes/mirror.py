@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,16 @@ from typing import BinaryIO
 from urllib.parse import quote
 from uuid import uuid4
 
+from sandboxes.bundle_inspection import Inspector
 from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit, is_sha
 from sandboxes.host_lock import exclusive_lock
 from sandboxes.mirror_repair import TRACKING, Repair, has_frame, is_sound, make_frame, repair
-from sandboxes.process import ProcessResult
 
 STALE_LOCK_SECONDS = 120.0
 MOST_PACKS = 20
 BUNDLE_LIMIT_BYTES = 512 * 1024 * 1024
+SERVER_IDENTITY = "Work Orders agent <agent@work-orders.invalid>"  # as of all commits of an order
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,21 @@ class RepositoryMirror:
             self._clear_stale_locks()
             return repair(self.path, self._git, remote)
 
-    def accept_bundle(self, bundle: Path, *, git_branch_name: str, descends_from: str, keep_as: str) -> str:
+    def accept_bundle(
+        self,
+        bundle: Path,
+        *,
+        git_branch_name: str,
+        descends_from: str,
+        keep_as: str,
+        may_be_rewritten: bool = False,
+    ) -> str:
         """Take one bundle's commits into the mirror and return their head.
 
         The bundle must hold exactly `refs/heads/<git_branch_name>`, pass git's fsck in a quarantine folder that
-        only borrows the mirror's objects, be complete, and descend from `descends_from`. The server names the
-        ref it is kept under (`keep_as`). Raises `BundleRejected`.
+        only borrows the mirror's objects, be complete, and descend from `descends_from` unless it `may_be_rewritten`:
+        then `kept_on_top` makes of it what may be pushed. The server names the ref it is kept under (`keep_as`).
+        Raises `BundleRejected` and `PushTooLarge`.
         """
         try:
             size = bundle.lstat().st_size
@@ -159,7 +170,12 @@ class RepositoryMirror:
         try:
             with bundle.open("rb", buffering=0) as file:
                 head = read_bundle_head(file, f"refs/heads/{git_branch_name}")
-                self._inspect(quarantine, file, head, descends_from)
+                inspector = Inspector(self._git, self.path, quarantine)
+                descends = inspector.inspect(file, head=head, descends_from=descends_from)
+            if not descends and not may_be_rewritten:
+                raise BundleRejected(
+                    f"The branch no longer descends from {descends_from[:12]}: its history was rewritten."
+                )
             self._migrate(quarantine)
         finally:
             shutil.rmtree(quarantine, ignore_errors=True)
@@ -167,34 +183,46 @@ class RepositoryMirror:
         self._tidy()
         return head
 
-    def _inspect(self, quarantine: Path, pack: BinaryIO, head: str, descends_from: str) -> None:
-        def git(*arguments: str, stdin: bytes | BinaryIO = b"") -> ProcessResult:
-            return self._git.run(
-                *arguments,
-                git_dir=self.path,
-                quarantine=quarantine,
-                stdin=stdin,
-                check=False,
-                timeout_seconds=300,
-            )
+    def _commit_tree(self, like: str, parents: Sequence[str], message: str) -> str:
+        """Write a commit of the server's with the tree of `like`; its sha.
 
-        indexed = git("index-pack", "--stdin", "--fix-thin", "--strict", stdin=pack)
-        if indexed.exit_code != 0:
-            raise BundleRejected(f"git does not accept the bundle's objects: {indexed.stderr_text[-500:]}")
-        # One walk shows three things: every object is there; the head is a commit, for a tag would be peeled and its
-        # own name not come first; and where the given commit is an ancestor, the walk ends at it (at least there).
-        walked = git("rev-list", "--objects", "--no-object-names", "--boundary", head, f"^{descends_from}")
-        if walked.exit_code != 0:
-            raise BundleRejected(f"The bundle is not complete: {walked.stderr_text[-500:]}")
-        if walked.truncated:
-            raise BundleRejected("The bundle holds too many objects.")
-        found = walked.stdout.decode("ascii", "replace").split("\n")
-        if head != descends_from and found[0] != head:
-            raise BundleRejected(f"The bundle's head {head[:12]} is not a commit.")
-        if head != descends_from and f"-{descends_from}" not in found:
-            raise BundleRejected(
-                f"The branch no longer descends from {descends_from[:12]}: its history was rewritten."
-            )
+        Its date is that of the youngest of them, so that the same history gives the same commit.
+        """
+        dates = self._git.text("log", "--no-walk", "--format=%ct", like, *parents, git_dir=self.path).split()
+        tree = self._git.text("rev-parse", "--verify", f"{like}^{{tree}}", git_dir=self.path)
+        now = int(time.time())  # old histories hold dates of any kind
+        seconds = max((min(int(date), now) for date in dates if date.isdecimal()), default=0)
+        lines = [f"tree {tree}", *(f"parent {sha}" for sha in parents)]
+        lines += [f"{who} {SERVER_IDENTITY} {seconds} +0000" for who in ("author", "committer")]
+        text = "\n".join(lines) + f"\n\n{message.strip()}\n"
+        arguments = ("hash-object", "-t", "commit", "-w", "--stdin")
+        return self._git.run(*arguments, git_dir=self.path, stdin=text.encode()).stdout.decode().strip()
+
+    def kept_on_top(self, head: str, *, start_sha: str, keep_as: str, message: Callable[[str], str]) -> str:
+        """The head, where it descends from `start_sha`; else a commit of the server's that joins both, with its tree.
+
+        So the branch only moves forward, and nothing that was on it is lost. `message` is given the head.
+        """
+        if self._git.is_ancestor(self.path, start_sha, head):
+            return head
+        joined = self._commit_tree(head, [head, start_sha], message(head))
+        self.keep(keep_as, joined)
+        return joined
+
+    def accept_rewind(
+        self, sha: str, *, start_sha: str, keep_as: str, message: Callable[[str], str]
+    ) -> str | None:
+        """The branch was set back to `sha`, before `start_sha`: a commit on top of that with the tree it had then.
+
+        None where the sandbox's word is no ancestor of it.
+        """
+        if not is_sha(sha) or sha == start_sha or not self._git.has_commit(self.path, sha):
+            return None
+        if not self._git.is_ancestor(self.path, sha, start_sha):
+            return None
+        made = self._commit_tree(sha, [start_sha], message(sha))
+        self.keep(keep_as, made)
+        return made
 
     def _migrate(self, quarantine: Path) -> None:
         """Move inspected packs into the mirror, index last, as git's own quarantine does."""

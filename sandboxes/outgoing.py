@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.errors import GitError
+from sandboxes.errors import GitError, PushTooLarge
 from sandboxes.git import TrustedGit
 from sandboxes.git_objects import Commit, Touched, reachable
 
@@ -18,12 +18,11 @@ _PIECE_BYTES = 1024 * 1024
 _OVERLAP_BYTES = 8192  # longer than anything looked for
 
 
-class OutgoingTooLarge(GitError):
-    """The new commits hold more than can be searched."""
+OutgoingTooLarge = PushTooLarge
 
-    category = "push_too_large"
-    retryable = False
-    advice = "Ask for a change without large generated files; git is no place for them."
+
+class FileTooLarge(PushTooLarge):
+    """One object is larger than git hosts take."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,33 @@ def outgoing_among(commits: Sequence[Commit], *, pushed: Sequence[str]) -> Outgo
     )
 
 
+def object_sizes(git: TrustedGit, git_dir: Path, shas: Sequence[str]) -> dict[str, int]:
+    """Bytes of each object's content; none of them is read."""
+    asked = "".join(f"{sha}\n" for sha in shas).encode()
+    batch = ("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)")
+    lines = (
+        git.run(*batch, git_dir=git_dir, stdin=asked, timeout_seconds=SCAN_SECONDS)
+        .stdout.decode()
+        .split("\n")
+    )
+    return {sha: int(line.split(" ")[1]) for sha, line in zip(shas, lines, strict=False)}
+
+
 def read_objects(
-    git: TrustedGit, git_dir: Path, shas: Sequence[str], on_piece: Callable[[str, bytes], None]
+    git: TrustedGit,
+    git_dir: Path,
+    shas: Sequence[str],
+    on_piece: Callable[[str, bytes], None],
+    *,
+    limit_bytes: int = 0,
 ) -> None:
-    """Hand over the content of each object in pieces that overlap. Raises `OutgoingTooLarge` and `GitError`."""
+    """Hand over the content of each object in pieces that overlap.
+
+    Raises `OutgoingTooLarge` and `GitError`, and `FileTooLarge` at the first object over `limit_bytes` (0: none is).
+    """
     if not shas:
         return
-    reader = _BatchReader(on_piece)
+    reader = _BatchReader(on_piece, limit_bytes)
     git.run(
         *("cat-file", "--batch", "--buffer"),
         git_dir=git_dir,
@@ -67,8 +86,9 @@ def read_objects(
 class _BatchReader:
     """Reads `<sha> <type> <size>`, content and a newline, again and again, from chunks of any size."""
 
-    def __init__(self, on_piece: Callable[[str, bytes], None]) -> None:
+    def __init__(self, on_piece: Callable[[str, bytes], None], limit_bytes: int = 0) -> None:
         self._on_piece = on_piece
+        self._limit = limit_bytes
         self._steps = self._read()
         self._buffer = bytearray()
         self._wanted = 0
@@ -96,6 +116,8 @@ class _BatchReader:
             self._objects += 1
 
     def _read_content(self, sha: str, size: int) -> Iterator[None]:
+        if self._limit and size > self._limit:
+            raise FileTooLarge(f"The object {sha[:12]} has {size} bytes.")
         self._total += size
         if self._total > SCAN_LIMIT_BYTES:
             raise OutgoingTooLarge(f"The new commits hold more than {SCAN_LIMIT_BYTES >> 20} MiB.")

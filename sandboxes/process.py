@@ -6,6 +6,7 @@ reason, its whole process tree is ended. Knows nothing of git, agents or GitHub.
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -40,24 +41,30 @@ class ExitReason(StrEnum):
     SILENT = "silent"
     STOPPED = "stopped"
     LINGERED = "lingered"
+    OVERFULL = "overfull"
 
 
 @dataclass(frozen=True)
 class ProcessLimits:
     """`total_seconds` from start to end; `silence_seconds` between two outputs; sizes in bytes a stream.
 
-    Output past `output_bytes` is read and thrown away, so that the child never blocks on a full pipe.
+    Output past `output_bytes` is read and thrown away, so that the child never blocks on a full pipe; with `ends_full`
+    the child is ended there instead. `memory_bytes` bounds the private data of the child and of each process it starts
+    (`RLIMIT_DATA`: files it maps do not count).
     """
 
     total_seconds: float
     silence_seconds: float | None = None
     output_bytes: int = 16 * 1024 * 1024
     grace_seconds: float = 2.0
+    error_bytes: int = 64 * 1024
+    memory_bytes: int | None = None
+    ends_full: bool = False
 
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """`exit_code` is negative for a signal, as in `subprocess`; `stderr` is the tail of at most 64 KiB."""
+    """`exit_code` is negative for a signal, as in `subprocess`; `stderr` is the tail, of `error_bytes` at most."""
 
     exit_code: int
     reason: ExitReason
@@ -216,12 +223,14 @@ def run(
         _close(hand_over)
         return ProcessResult(-signal.SIGTERM, refused, b"", b"", truncated=False, duration_seconds=0.0)
     source = subprocess.PIPE if isinstance(stdin, bytes) else stdin.fileno()
-    err = _Sink(64 * 1024, tail=True)
+    err = _Sink(limits.error_bytes, tail=True)
     with _output_file(
         stdout_path, hand_over
     ) as file:  # before the start: where it cannot be made, nothing runs
         out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
         child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, hand_over, source)
+        if limits.memory_bytes is not None:
+            _bound_memory(child.pid, limits.memory_bytes)
         if nice:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
@@ -326,6 +335,12 @@ def _open(
         raise SandboxError(f"Cannot start {argv[0]}: {error}.") from error
 
 
+def _bound_memory(pid: int, most_bytes: int) -> None:
+    """From outside: with threads around, little is safe between fork and exec. It may be over, or not allowed here."""
+    with suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_DATA, (most_bytes, most_bytes))
+
+
 class _Pump:
     """Moves bytes until the child exits or a clock runs out; a descendant that keeps a pipe does not count."""
 
@@ -334,6 +349,7 @@ class _Pump:
         self._pending = memoryview(stdin)
         self._poller = select.poll()
         self._sinks = {}
+        self._out = out
         self.last_output = time.monotonic()
         for pipe, sink in ((child.stdout, out), (child.stderr, err)):
             assert pipe is not None
@@ -370,6 +386,8 @@ class _Pump:
         now = time.monotonic()
         if (reason := control.overdue_for(patience)) is not None:
             return reason
+        if limits.ends_full and self._out.truncated:
+            return ExitReason.OVERFULL
         if now - started > limits.total_seconds:
             return ExitReason.TIMED_OUT
         if limits.silence_seconds is not None and now - self.last_output > limits.silence_seconds:

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from sandboxes import remote_scripts as scripts
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import NOTHING_TO_BUNDLE, left_out_in
+from sandboxes.bundle_script import NOTHING_TO_BUNDLE, branch_in, left_out_in
 from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
 from sandboxes.git import GitSettings, TrustedGit, is_sha
 from sandboxes.git_texts import HOOK
@@ -113,6 +113,7 @@ class RemoteSandbox:
         self._running = False
         self._holds_work: bool | None = None  # only the worker that was in there knows
         self.left_out = ""
+        self.branch_at = ""
         self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
 
     # --- what differs between the backends ---
@@ -256,6 +257,7 @@ class RemoteSandbox:
             if leftovers_message:
                 self.left_out = left_out_in(said.stderr)
             if NOTHING_TO_BUNDLE.decode() in said.stderr:
+                self.branch_at = branch_in(said.stderr)
                 return False
             if said.code or not said.stdout.strip().isdigit():
                 raise SandboxError(f"The bundle of the sandbox's commits failed: {said.words}")

@@ -416,6 +416,7 @@ def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
         "started_at",
         "completed_at",
         "commits",
+        "prompt_id",
         "sandbox_start_seconds",
         "model_credential",
     )
@@ -428,11 +429,16 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
     last = every[-1]
     finished = [run for run in every if run.status in STEP_DONE]
     is_running = last.status == PhaseRunStatus.RUNNING
+    steps: dict[
+        int | None, int
+    ] = {}  # the phase's own, and its follow-ups: each run knows all commits of its step
+    for run in every:
+        steps[run.prompt_id] = max(steps.get(run.prompt_id, 0), run.commits)
     return PhaseHistoryEntry(
         phase=AgentWorkflowPhase(phase),
         started_at=every[0].started_at,
         completed_at=None if is_running or not finished else finished[-1].completed_at,
-        commits=max(run.commits for run in every),  # each run knows all of its phase's commits so far
+        commits=sum(steps.values()),
         attempts=sum(run.status != PhaseRunStatus.INTERRUPTED for run in every),
         status=PhaseRunStatus(last.status),
         sandbox_start_seconds=last.sandbox_start_seconds,

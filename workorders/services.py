@@ -43,7 +43,9 @@ from workorders.redaction import redact
 from workorders.states import (
     ACTIVE,
     BEING_DELIVERED,
+    CONTENT_REFUSED,
     NEEDS_DECISION,
+    PUSH_REFUSED,
     RETRYABLE,
     AgentWorkOrderStatus,
     WaitingReason,
@@ -166,7 +168,7 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
         order = _locked(agent_work_order_id)
         if order.cancel_requested_at and order.status in ACTIVE:
             raise ConflictError("The work order is being cancelled; it takes no more prompts.")
-        if order.status in RETRYABLE and not order.head_sha:
+        if order.status in RETRYABLE and not order.head_sha and not _was_refused(order):
             raise ConflictError(
                 f"The work order {order.status} before it had a commit to follow up on; retry it instead."
             )
@@ -179,6 +181,11 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
         if order.status not in ACTIVE:
             _reopen(order, by=by, reason="follow-up prompt")
     return prompt
+
+
+def _was_refused(order: AgentWorkOrder) -> bool:
+    """There were commits, but none could be pushed: what somebody asks now is how they can be."""
+    return order.phase_runs.filter(error_category__in=sorted(CONTENT_REFUSED | PUSH_REFUSED)).exists()
 
 
 def cancel_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrder:

@@ -140,3 +140,11 @@ if set(LEGAL_MOVES) != set(S) or set(S) != ACTIVE | FINISHED or ACTIVE & FINISHE
 
 def is_legal(current: AgentWorkOrderStatus, target: AgentWorkOrderStatus) -> bool:
     return target in LEGAL_MOVES[current]
+
+
+CONTENT_REFUSED = frozenset(
+    {"commits_malformed", "push_content_refused", "push_too_large", "secret_in_commits"}
+)
+"""Error categories of work that could not be pushed for what it holds: the agent does it again without that."""
+PUSH_REFUSED = frozenset({"git_host_failed", "push_rejected", "repository_access_denied"})
+"""Those of commits that are good and kept, and that the remote does not take as things are."""

@@ -163,6 +163,7 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             model_access=model_access(),
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
             disk_floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES,
+            push_file_max_bytes=settings.WORKORDERS_PUSH_FILE_MAX_BYTES,
         ),
         git=git,
         repositories=GitHubRepositoryClient(gh),

@@ -12,6 +12,7 @@ class LocalSandbox:
 
     shares_host = True
     left_out = ""
+    branch_at = ""
 
     def __init__(self, folder: Path) -> None:
         self.sandbox_identifier = "local"

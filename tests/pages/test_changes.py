@@ -50,6 +50,23 @@ def test_the_tree_shares_rows_and_closes_what_it_opens(client: Client) -> None:
     assert (rows[0].files, rows[0].lines_added, rows[0].lines_removed) == (2, 2, 2)
 
 
+def test_commits_beyond_those_listed_are_counted_and_said(client: Client) -> None:
+    order = make_order()
+    add_files(order, "x.py")
+    add_commits(order, MAX_COMMITS)
+    AgentWorkOrder.objects.filter(pk=order.pk).update(git_commit_count=2501)
+    page = page_of(client, order)
+    assert "2501 commits" in page
+    assert f"The newest {MAX_COMMITS} are listed." in page
+
+
+def test_a_commit_without_a_message_is_called_so(client: Client) -> None:
+    order = make_order()
+    add_files(order, "x.py")
+    add_commits(order, 1, "Work-Order: wo-12345678\nWork-Order-Phase: planning")
+    assert "(no message)" in page_of(client, order)
+
+
 def test_deep_paths_do_not_break_the_tree(client: Client) -> None:
     order = make_order()
     add_files(order, "/".join("d" * 2000) + "/x.py", "/".join("d" * 2000) + "/y.py")

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('github_app', '0004_protected_paths'),
-        ('workorders', '0015_written_texts'),
+        ('workorders', '0016_commits_of_a_step'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -42,7 +42,7 @@ class PhaseRun(models.Model):
         null=True, blank=True, help_text="until its place to work was ready; empty: none was opened"
     )
     commits = models.PositiveIntegerField(
-        default=0, help_text="all of its phase's commits when it was last seen"
+        default=0, help_text="its step's commits, of earlier attempts as well, when it was last seen"
     )
     agent_session_id = models.CharField(max_length=100, blank=True)
     agent_ran = models.BooleanField(default=False, help_text="its agent's cost is in the order's sum")

@@ -8,7 +8,7 @@ from github_app.models import Repository
 from workorders.models import WorkOrderCommit
 from workorders.pages.naming import github_address
 
-_TRAILERS = ("Work-Order:", "Work-Order-Phase:", "Agent-Session:")
+_TRAILERS = ("Work-Order:", "Work-Order-Phase:", "Work-Order-Sweep:", "Agent-Session:")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ def commit_line(repository: Repository, commit: WorkOrderCommit) -> CommitLine:
     base = github_address(repository)
     _subject, _, rest = commit.message.partition("\n")
     body = "\n".join(line for line in rest.splitlines() if not line.startswith(_TRAILERS))
+    has_subject = bool(commit.subject) and not commit.subject.startswith(_TRAILERS)
     return CommitLine(
         sha=commit.sha,
-        subject=commit.subject,
+        subject=commit.subject if has_subject else "(no message)",
         body=body.strip(),
         url=f"{base}/commit/{quote(commit.sha)}" if base else "",
         phase=commit.phase or "",

@@ -79,6 +79,7 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
         "started_at",
         "completed_at",
         "commits",
+        "prompt_id",
         "error_message",
         "sandbox_start_seconds",
         "model_credential",

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sandboxes.git import TrustedGit
+from sandboxes.errors import PushTooLarge
+from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Difference, FileChange
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
 from workorders.concurrency import both
@@ -11,6 +12,7 @@ from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence
 from workorders.workflow_engine import phase_tracker
+from workorders.workflow_engine.leftover_commit import DroppedLeftovers
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
 from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.workplace import Place
@@ -21,7 +23,10 @@ _PLAN_LIMIT = 200_000
 
 @dataclass(frozen=True)
 class Inspection:
-    """A step's accepted head with the evidence found; `status` is `succeeded` or `no_change_needed`."""
+    """A step's accepted head with the evidence found; `status` is `succeeded` or `no_change_needed`.
+
+    `dropped`: leftovers that the server had committed on top of it, and that were refused.
+    """
 
     head_sha: str
     progress: GitProgress
@@ -30,6 +35,7 @@ class Inspection:
     plan_text: str = ""
     patches: tuple[str, ...] = ()
     test_results: AgentTestResults | None = None
+    dropped: DroppedLeftovers | None = None
 
 
 class Inspector:
@@ -56,7 +62,24 @@ class Inspector:
         commits, changed = both(lambda: self._commits(head_sha), changes)
         spans = (*self._plan.spans, StepSpan(self._plan.phase, self._place.start_sha, head_sha))
         order_id = self._plan.order.agent_work_order_id
-        return phase_tracker.track(commits, changed, agent_work_order_id=order_id, spans=spans)
+        found = phase_tracker.track(commits, changed, agent_work_order_id=order_id, spans=spans)
+        return self._counted(found, head_sha)
+
+    def _counted(self, progress: GitProgress, head_sha: str) -> GitProgress:
+        """With the numbers of commits: of the order, and of this step from its first attempt on."""
+        if len(progress.commits) < MOST_COMMITS:
+            own = [commit for commit in progress.since(self._since) if progress.phase_of.get(commit.sha)]
+            return replace(progress, step_count=len(own))
+        place = self._place
+
+        def count(*without: str) -> int:
+            return self._git.count_commits(self._path, head=head_sha, base=place.base_sha, without=without)
+
+        return replace(
+            progress,
+            commit_count=count(place.upstream_sha),
+            step_count=count(place.upstream_sha, self._since),
+        )
 
     @property
     def _since(self) -> str:
@@ -65,9 +88,12 @@ class Inspector:
 
     def _commits(self, head_sha: str) -> tuple[Commit, ...]:
         place = self._place
-        return self._git.commits(
-            self._path, head=head_sha, base=place.base_sha, without=(place.upstream_sha,)
-        )
+        try:
+            return self._git.commits(
+                self._path, head=head_sha, base=place.base_sha, without=(place.upstream_sha,)
+            )
+        except PushTooLarge as error:
+            raise PushTooLarge(str(error), retryable=True) from error  # the agent may do with less
 
     def _compared_with(self, head_sha: str) -> str:
         """Where the branch last met the base branch: what a pull request compares with."""

@@ -241,11 +241,11 @@ class StepJournal:
     def record_statistics(
         self, phase: AgentWorkflowPhase, progress: GitProgress, patches: Sequence[str] | None = None
     ) -> None:
-        """On the order, and the commits of this step's phase on its run. `patches` None: the step still runs."""
+        """On the order, and this step's own commits on its run. `patches` None: the step still runs."""
 
         def write() -> None:
             self.claim.write(**_statistics(progress))
-            self._run_rows().update(commits=len(progress.commits_of(phase)))
+            self._run_rows().update(commits=progress.commits_in_step(phase))
             store_git_cache(self.claim.pk, progress, patches)
 
         self._transaction(write)
@@ -550,7 +550,7 @@ class StepJournal:
 def _statistics(progress: GitProgress) -> dict[str, Any]:
     latest = progress.latest
     return {
-        "git_commit_count": len(progress.commits),
+        "git_commit_count": progress.all_commits,
         "git_files_changed": progress.files_changed,
         "git_lines_added": progress.lines_added,
         "git_lines_removed": progress.lines_removed,

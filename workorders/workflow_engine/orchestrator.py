@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from sandboxes.disk import says_disk_full
-from sandboxes.errors import ExpectedError
+from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.kinds import ON_THIS_HOST, SandboxType
 from sandboxes.process import finishing_within
 from workorders.agent_executor.base import AgentRunResult
@@ -23,8 +23,8 @@ from workorders.workflow_engine.control import StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
-from workorders.workflow_engine.publishing import Publisher
-from workorders.workflow_engine.push_gate import ProtectedChange
+from workorders.workflow_engine.publishing import Accepted, Publisher
+from workorders.workflow_engine.push_gate import REFUSED_CONTENT
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.salvage import HURRIED_SECONDS
 from workorders.workflow_engine.space import became_full
@@ -135,7 +135,12 @@ class Orchestrator:
         delivery = Delivery(self._step.parts, self._github, self._step.control.check)
         mirror, remote = self._workplace.mirror, self._workplace.remote
         # the mirror has all of the work: nothing is delivered from the place
-        outcome, _ = both(lambda: delivery.deliver(self._step.plan, mirror, remote), self._workplace.remove)
+        try:
+            outcome, _ = both(
+                lambda: delivery.deliver(self._step.plan, mirror, remote), self._workplace.remove
+            )
+        except PushContentRefused as error:  # no agent has another try here
+            raise PushRejected(str(error), advice=error.advice) from error
         if not self._step.journal.finish_order(outcome):
             self._step.control.stop_because(StopCause.CANCEL)
             raise StepStopped
@@ -159,21 +164,21 @@ class Orchestrator:
                 agent = AgentStep(self._step, self._workplace, has_started)
                 result = agent.run(place)
         if found is None:
-            found, changes = self._inspect(place, inspector, agent, result)
+            found = self._published(place, inspector, lambda: self._inspect(place, inspector, agent, result))
         else:
             log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
-            changes = self._publisher.examine(place, found.head_sha, found.progress)
-        found = inspector.with_patches(found)
-        self._publisher.push(place, found, changes, beside=self._remove_if_last)
+            head, progress = found.head_sha, found.progress
+            accept = self._publisher.accept
+            found = self._published(place, inspector, lambda: accept(place, inspector, head, progress))
         self._step.crash_point("pushed")
-        if not plan.precedes_delivery:
+        if not plan.precedes_delivery and found.dropped is None:
             self._workplace.leave(place, found.head_sha)
         seconds = round(time.monotonic() - started, 2)
         log.info(
             "workflow_phase_completed",
             phase=plan.phase,
             status=found.status,
-            commits=len(found.progress.commits_of(plan.phase)),
+            commits=found.progress.commits_in_step(plan.phase),
             duration_seconds=seconds,
             execution_duration_seconds=seconds,  # the PRD names it both ways
         )
@@ -200,9 +205,17 @@ class Orchestrator:
         if self._step.plan.precedes_delivery:
             self._workplace.remove()
 
+    def _published(self, place: Place, inspector: Inspector, accepted: Callable[[], Accepted]) -> Inspection:
+        """Push what is accepted; what is refused for its content is forgotten, and the next attempt hears why."""
+        try:
+            return self._publisher.push(place, inspector, accepted(), beside=self._remove_if_last)
+        except REFUSED_CONTENT:
+            self._publisher.forget(place, inspector)
+            raise
+
     def _inspect(
         self, place: Place, inspector: Inspector, agent: AgentStep, result: AgentRunResult
-    ) -> tuple[Inspection, tuple[ProtectedChange, ...]]:
+    ) -> Accepted:
         """Commit what was left, take the commits, and demand the evidence; keep them also when it failed.
 
         With the evidence comes what of the commits a person must approve.
@@ -215,13 +228,12 @@ class Orchestrator:
         try:
             agent.require_end(result)
             with agent.excused_by_evidence(result):
-                return both(
-                    lambda: inspector.evidence(progress, head),
-                    lambda: self._publisher.examine(place, head, progress),
-                )
-        except (AgentRunFailed, EvidenceMissing):
+                return self._publisher.accept(place, inspector, head, progress)
+        except (AgentRunFailed, EvidenceMissing) as error:
             self._step.journal.record_statistics(self._step.plan.phase, progress)
-            self._publisher.push_unfinished(place, head, progress)
+            refused = self._publisher.push_unfinished(place, inspector, head, progress)
+            if refused is not None:  # the agent hears of both
+                error.args = (f"{error} Besides, its commits were refused. {refused}",)
             raise
 
     def _take_all(self, place: Place) -> str:

@@ -22,7 +22,8 @@ from workorders.workflow_engine.look_ahead import LookAhead
 class EngineSettings:
     """Times in seconds. `share` is how many steps one process runs side by side.
 
-    Below `disk_floor_bytes` of free space in the data folder no agent is started.
+    Below `disk_floor_bytes` of free space in the data folder no agent is started. No file over `push_file_max_bytes`
+    is pushed (0: the remote decides).
     """
 
     data_dir: Path
@@ -39,6 +40,7 @@ class EngineSettings:
     model_access: ModelAccess = field(default_factory=ModelAccess)
     agent_budget_usd: Decimal | None = None
     disk_floor_bytes: int = 0
+    push_file_max_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ PHASE_TRAILER = "Work-Order-Phase"
 SESSION_TRAILER = "Agent-Session"
 OUTCOME_TRAILER = "Work-Order-Outcome"
 NO_CHANGE_NEEDED = "no_change_needed"
+REWRITTEN_SUBJECT = "chore: keep the rewritten history on top of what was pushed"
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,25 @@ class StepSpan:
 
 @dataclass(frozen=True)
 class GitProgress:
-    """What git says of an order. `phase_of` maps each own commit's sha to its phase (None: of no phase)."""
+    """What git says of an order. `phase_of` maps each own commit's sha to its phase (None: of no phase).
+
+    `commits` are the newest; `commit_count` is the number of all, where those are not. `step_count`: those of the step
+    at hand, from its first attempt on.
+    """
 
     commits: tuple[Commit, ...]
     changes: tuple[FileChange, ...]
     phase_of: Mapping[str, AgentWorkflowPhase | None] = field(default_factory=dict)
+    commit_count: int | None = None
+    step_count: int | None = None
+
+    @property
+    def all_commits(self) -> int:
+        return len(self.commits) if self.commit_count is None else self.commit_count
+
+    def commits_in_step(self, phase: AgentWorkflowPhase) -> int:
+        """Those of the step's own span; where nobody looked for it, those of its phase."""
+        return len(self.commits_of(phase)) if self.step_count is None else self.step_count
 
     @property
     def files_changed(self) -> int:
@@ -76,6 +91,21 @@ def trailers_for(
         f"{PHASE_TRAILER}: {phase}",
         f"{SESSION_TRAILER}: {agent_session_id}",
     )
+
+
+def rewritten_message(agent_work_order_id: str, phase: str, agent_session_id: str) -> str:
+    """Of the server's commit that keeps a history an agent rewrote on top of what was there; kept to common rules."""
+    lines = [
+        REWRITTEN_SUBJECT,
+        "",
+        "Commits that were on the branch already were amended or dropped. The files are as",
+        "the agent left them; the commits before are kept.",
+        "",
+        f"{ORDER_TRAILER}: {agent_work_order_id}",
+        *([f"{PHASE_TRAILER}: {phase}"] if phase else []),
+        *([f"{SESSION_TRAILER}: {agent_session_id}"] if agent_session_id else []),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def track(

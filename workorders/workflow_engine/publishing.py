@@ -1,50 +1,95 @@
 """The one way out: commits of a step reach the order's branch on the remote here, after the gate, or not at all."""
 
-import contextlib
 from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
 
 from github_app.protected_paths import parse_patterns
-from sandboxes.errors import ExpectedError, PushRejected
+from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from workorders import redaction
 from workorders.concurrency import both
+from workorders.errors import EvidenceMissing
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
-from workorders.workflow_engine.inspection import Inspection
-from workorders.workflow_engine.phase_tracker import GitProgress
-from workorders.workflow_engine.push_gate import ProtectedChange, PushGate, SecretInCommits
+from workorders.workflow_engine.inspection import Inspection, Inspector
+from workorders.workflow_engine.leftover_commit import DroppedLeftovers, leftovers_in
+from workorders.workflow_engine.phase_tracker import REWRITTEN_SUBJECT, GitProgress
+from workorders.workflow_engine.push_gate import REFUSED_CONTENT, ProtectedChange, PushGate
+from workorders.workflow_engine.salvage import salvaged_ref
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _NAMED_PATHS = 5
+_OURS = (
+    "(The newest commit is the server's own: it keeps what was pushed and then amended or dropped. "
+    "Leave pushed commits "
+    "as they are, and add new ones.)"
+)
+type Accepted = tuple[Inspection, tuple[ProtectedChange, ...]]
+"""What the gate let pass, and what of it a person must approve."""
 
 
 class Publisher:
-    """Pushes for one claimed step."""
+    """Pushes for one claimed step. What is refused for its content (`REFUSED_CONTENT`) is the caller's to `forget`."""
 
     def __init__(self, step: ClaimedStep, workplace: Workplace) -> None:
         self._step = step
         self._workplace = workplace
         self._blocked_sha = ""
 
+    def accept(self, place: Place, inspector: Inspector, head: str, progress: GitProgress) -> Accepted:
+        """A step's evidence, in commits that passed the gate. Raises `EvidenceMissing` and what the gate raises."""
+        try:
+            return both(
+                lambda: inspector.evidence(progress, head), lambda: self.examine(place, head, progress)
+            )
+        except REFUSED_CONTENT as error:
+            without = self._without_leftovers(place, inspector, head, progress, error)
+            if without is None:
+                raise
+            return without, self.examine(place, without.head_sha, without.progress)
+
     def push(
+        self,
+        place: Place,
+        inspector: Inspector,
+        accepted: Accepted,
+        *,
+        beside: Callable[[], None] = lambda: None,
+    ) -> Inspection:
+        """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
+
+        Where a person must approve it first, this raises `StepWaits`. `beside` is done while it is pushed. Returns what
+        was pushed: the same, or the same without the leftovers that the remote refuses.
+        """
+        found, changes = accepted
+        try:
+            return self._push_noted(place, inspector.with_patches(found), changes, beside)
+        except PushContentRefused as error:
+            self._step.log.error("git_push_refused", git_commit_sha=found.head_sha, error=str(error))
+            place.mirror.keep(salvaged_ref(f"{self._step.plan.order}-{uuid4().hex[:8]}"), found.head_sha)
+            without = self._without_leftovers(place, inspector, found.head_sha, found.progress, error)
+            if without is None:
+                if (last := found.progress.latest) and last.subject == REWRITTEN_SUBJECT:
+                    error.args = (f"{error} {_OURS}",)
+                raise
+        changes = self.examine(place, without.head_sha, without.progress)
+        return self._push_noted(place, inspector.with_patches(without), changes, lambda: None)
+
+    def _push_noted(
         self,
         place: Place,
         found: Inspection,
         changes: tuple[ProtectedChange, ...],
-        *,
-        beside: Callable[[], None] = lambda: None,
-    ) -> None:
-        """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
-
-        `changes` are what `examine` found in it: where there are some, it raises `StepWaits`. `beside` is done while
-        it is pushed.
-        """
+        beside: Callable[[], None],
+    ) -> Inspection:
         head = found.head_sha
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
         self._step.journal.plan_push(head)
         both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
+        return found
 
     def _record_beside(self, found: Inspection, beside: Callable[[], None]) -> None:
         self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
@@ -63,19 +108,35 @@ class Publisher:
             self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
         self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
-    def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
-        """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
+    def push_unfinished(
+        self, place: Place, inspector: Inspector, head: str, progress: GitProgress
+    ) -> ExpectedError | None:
+        """Commits of a failed attempt survive this host too; the failure itself is what gets reported.
+
+        Where they are refused for their content they are forgotten, and the refusal is returned.
+        """
         if head == place.start_sha:
-            return
-        with contextlib.suppress(ExpectedError):
+            return None
+        try:
             if self.examine(place, head, progress):
-                return
+                return None
             place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
             self._step.journal.update_order(head_sha=head)
+        except REFUSED_CONTENT as error:
+            self.forget(place, inspector)
+            return error
+        except ExpectedError:
+            pass
+        return None
 
     def examine(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
-        """What of the new commits a person must approve first, and has not. Raises `SecretInCommits`."""
-        gate = PushGate(self._step.parts.git, place.mirror.path, redactor=redaction.current())
+        """What of the new commits a person must approve first, and has not. Raises `REFUSED_CONTENT`."""
+        gate = PushGate(
+            self._step.parts.git,
+            place.mirror.path,
+            redactor=redaction.current(),
+            file_limit_bytes=self._step.parts.settings.push_file_max_bytes,
+        )
         try:
             changes = gate.inspect(
                 head=head,
@@ -85,13 +146,45 @@ class Publisher:
                 net_paths=[change.path for change in progress.changes],
                 commits=progress.commits,
             )
-        except SecretInCommits as error:
+        except REFUSED_CONTENT as error:
             if head != self._blocked_sha:  # a failed attempt's commits are examined once more
                 self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
             self._blocked_sha = head
-            self._workplace.forget_unpushed(place)  # or the next attempt would start from them
             raise
         return () if head == self._step.plan.order.approved_sha else changes
+
+    def forget(self, place: Place, inspector: Inspector) -> None:
+        """Go back to what the remote has, in mirror and rows: or the next attempt would start from the rest."""
+        self._workplace.forget_unpushed(place)
+        pushed = place.remote_sha or place.base_sha
+        found = inspector.with_patches(Inspection(pushed, inspector.progress(pushed)))
+        self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
+
+    def _without_leftovers(
+        self, place: Place, inspector: Inspector, head: str, progress: GitProgress, error: ExpectedError
+    ) -> Inspection | None:
+        """The step's evidence without the server's own commit of leftovers; None where there is nothing to go on with.
+
+        The place goes, for that commit is in it, and nothing may start from it any more.
+        """
+        commit = leftovers_in(progress, head)
+        if commit is None or commit.parents[0] == place.start_sha:
+            return None
+        kept = commit.parents[0]
+        try:
+            found = inspector.evidence(inspector.progress(kept), kept)
+        except EvidenceMissing:
+            return None
+        left = DroppedLeftovers(head, tuple(touched.path for touched in commit.touched), str(error))
+        self._workplace.forget_unpushed(place, keep_sha=kept)
+        self._step.log.warning(
+            "git_leftovers_dropped",
+            git_commit_sha=head,
+            paths=list(left.paths[:_NAMED_PATHS]),
+            path_count=len(left.paths),
+            reason=left.reason,
+        )
+        return replace(found, dropped=left)
 
     def _ask(self, head: str, changes: tuple[ProtectedChange, ...], found: Inspection) -> None:
         paths = [{"path": change.path, "commit_sha": change.commit_sha} for change in changes]

@@ -4,14 +4,15 @@ Looks at every commit a push would add, in the trusted mirror. Fails closed: wha
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from github_app.protected_paths import protected_among
+from sandboxes.errors import PushContentRefused, PushTooLarge
 from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Touched
-from sandboxes.outgoing import Outgoing, outgoing_among, read_objects
+from sandboxes.outgoing import FileTooLarge, Outgoing, object_sizes, outgoing_among, read_objects
 from workorders.errors import WorkOrderError
 from workorders.redaction import Redactor, shapes_in
 
@@ -19,6 +20,7 @@ _NAMED_FINDINGS = 5
 _MOST_PATHS = 200
 _MOST_FINDINGS = 200
 _TOKENS_LOOKED_UP = 20
+_LIMIT_ADVICE = "WORKORDERS_PUSH_FILE_MAX_MB is this server's limit."
 
 
 class SecretInCommits(WorkOrderError):
@@ -30,6 +32,10 @@ class SecretInCommits(WorkOrderError):
         "Replace the secret where it was made, since an agent has seen it, and find out how it got there; then retry: "
         "the order starts again from what was pushed before."
     )
+
+
+REFUSED_CONTENT = (SecretInCommits, PushTooLarge, PushContentRefused)
+"""What the commits hold is why they were not pushed: the agent may do it again without, from what was pushed before."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,13 @@ class _Finding:
 class PushGate:
     """Inspects what pushing to one repository would add; `known` are commits that the remote has already."""
 
-    def __init__(self, git: TrustedGit, git_dir: Path, *, redactor: Redactor) -> None:
+    def __init__(
+        self, git: TrustedGit, git_dir: Path, *, redactor: Redactor, file_limit_bytes: int = 0
+    ) -> None:
         self._git = git
         self._git_dir = git_dir
         self._redactor = redactor
+        self._file_limit = file_limit_bytes
 
     def inspect(
         self,
@@ -73,7 +82,7 @@ class PushGate:
         net_paths: Sequence[str] = (),
         commits: Sequence[Commit] = (),
     ) -> tuple[ProtectedChange, ...]:
-        """The protected paths that the new commits change. Raises `SecretInCommits`, `OutgoingTooLarge`, `GitError`.
+        """The protected paths that the new commits change. Raises `SecretInCommits`, `PushTooLarge`, `GitError`.
 
         `commits` are the newest of those that `head` reaches and the base branch does not, where they were read.
         `net_paths` are those in which the head differs from where it met the base branch: a merge that only keeps
@@ -112,7 +121,10 @@ class PushGate:
                 words = f"What looks like a secret ({name}) is"
                 findings.extend(_Finding(words, at.commit_sha, at.path, token) for at in places[sha])
 
-        read_objects(self._git, self._git_dir, list(places), look)
+        try:
+            read_objects(self._git, self._git_dir, list(places), look, limit_bytes=self._file_limit)
+        except FileTooLarge as error:
+            raise self._too_large(places) from error
         known = [finding for finding in findings if not finding.token]
         tokens = dict.fromkeys(finding.token for finding in findings if finding.token)
         old = {token for token in list(tokens)[:_TOKENS_LOOKED_UP] if self._is_old(token, base_sha)}
@@ -122,6 +134,29 @@ class PushGate:
             more = f" and {len(words) - _NAMED_FINDINGS} more" if len(words) > _NAMED_FINDINGS else ""
             message = f"{'; '.join(words[:_NAMED_FINDINGS])}{more}. Nothing was pushed."
             raise SecretInCommits(self._redactor.redact(message), retryable=not known)
+
+    def _too_large(self, places: Mapping[str, Sequence[Touched]]) -> PushTooLarge:
+        """All files over the limit, by path, size and commit: the agent may well have made more than one."""
+        sizes = object_sizes(self._git, self._git_dir, list(places))
+        large = [
+            (at, sizes[sha]) for sha, found in places.items() for at in found if sizes[sha] > self._file_limit
+        ]
+        words = [
+            f"{at.path!r} in commit {at.commit_sha[:12]} has {size / (1 << 20):.1f} MiB"
+            if at.path
+            else f"the message of commit {at.commit_sha[:12]} has {size / (1 << 20):.1f} MiB"
+            for at, size in large[:_NAMED_FINDINGS]
+        ]
+        more = f" and {len(large) - len(words)} more" if len(large) > len(words) else ""
+        limit = f"{self._file_limit / (1 << 20):g} MiB"
+        return PushTooLarge(
+            f"Git hosts take no file over {limit}: {'; '.join(words)}{more}. Nothing was pushed.",
+            advice=(
+                "Ask for a change without these files (git is no place for what is generated or downloaded), or "
+                "let them be "
+                f"kept with Git LFS; then retry: the agent starts again from what was pushed before. {_LIMIT_ADVICE}"
+            ),
+        )
 
     def _is_old(self, token: bytes, base_sha: str) -> bool:
         """Whether the base commit has it already, such as a test's example: pushing it again tells nobody more."""

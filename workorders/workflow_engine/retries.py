@@ -84,12 +84,15 @@ RULES: dict[str, ErrorRule] = {
     "evidence_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears what is missing
     "secret_in_commits": ErrorRule(K.OPERATOR, 2, (0.0,)),  # the agent hears where it is
     # git
+    "commits_malformed": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears which, and what is wrong
     "base_branch_missing": ErrorRule(K.USER),
     "bundle_rejected": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_failed": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_timeout": ErrorRule(K.GIT, 3, _TWICE_MORE),
+    "git_host_failed": ErrorRule(K.GIT, 5, (2.0, 10.0, 30.0, 120.0)),
+    "push_content_refused": ErrorRule(K.AGENT, 3, (0.0,)),  # the agent hears the remote's words
     "push_rejected": ErrorRule(K.USER),
-    "push_too_large": ErrorRule(K.USER),
+    "push_too_large": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears what is too large
     "repository_access_denied": ErrorRule(K.OPERATOR),
     "repository_busy": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "repository_empty": ErrorRule(K.USER),

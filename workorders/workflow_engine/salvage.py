@@ -22,6 +22,7 @@ from sandboxes.registry import create_sandbox
 from workorders.models import AgentWorkOrder
 from workorders.models.logs import record_order_event
 from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.phase_tracker import rewritten_message
 
 logger = structlog.get_logger("workorders")
 _SALVAGE_SECONDS = 120.0
@@ -55,20 +56,32 @@ def bring_out(
     start_sha: str,
     keep_as: str,
     message: str = "",
+    joined_by: Callable[[str], str] | None = None,
     reached: Callable[[str], None] = lambda _point: None,
 ) -> str | None:
     """The branch's commits after `start_sha` by bundle into the mirror: the accepted head, or None without commits.
 
+    `joined_by` gives the message of the commit by which a rewritten history is kept on top of `start_sha`.
     With `message` leftovers are committed first. `reached` hears "committed" and "fetched". Raises `ExpectedError`.
     """
     bundle = data_dir / "outbox" / f"{order.agent_work_order_id}-{uuid4().hex}.bundle"
     try:
         if not sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message):
-            return None
+            if not (message and joined_by and sandbox.branch_at):
+                return None
+            return mirror.accept_rewind(
+                sandbox.branch_at, start_sha=start_sha, keep_as=keep_as, message=joined_by
+            )
         reached("committed")
         head = mirror.accept_bundle(
-            bundle, git_branch_name=order.git_branch_name, descends_from=start_sha, keep_as=keep_as
+            bundle,
+            git_branch_name=order.git_branch_name,
+            descends_from=start_sha,
+            keep_as=keep_as,
+            may_be_rewritten=joined_by is not None,
         )
+        if joined_by is not None:
+            head = mirror.kept_on_top(head, start_sha=start_sha, keep_as=keep_as, message=joined_by)
         reached("fetched")
         return head
     finally:
@@ -135,6 +148,7 @@ class Salvage:
             start_sha=remains.start_sha,
             keep_as=salvaged_ref(f"{order.agent_work_order_id}-{uuid4().hex[:8]}"),
             message=f"{order.current_phase or 'work'}: {LEFTOVERS_MESSAGE}",
+            joined_by=self._join,
         )
         if head is None:
             return
@@ -144,6 +158,11 @@ class Salvage:
         ):
             self._mirror.keep(kept_ref(order.agent_work_order_id), head)
         self._log.info("sandbox_work_kept", git_commit_sha=head)
+
+    def _join(self, head: str) -> str:
+        self._log.warning("git_history_rewritten", git_commit_sha=head)
+        order = self._order
+        return rewritten_message(order.agent_work_order_id, order.current_phase or "", "")
 
     def _set_aside(self, sandbox: AgentSandbox, reason: str) -> bool:
         kept_at = sandbox.set_aside()

@@ -1,15 +1,28 @@
 """What a claimed step is to do, as the order's rows describe it: a waiting prompt, a phase, or the delivery."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from github_app.models import Repository
-from workorders.models import AgentWorkOrder, PhaseRun, WorkOrderCommit
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.logs import order_context
-from workorders.states import STEP_DONE, PhaseRunStatus, PromptStatus, WaitingReason
+from workorders.states import (
+    CONTENT_REFUSED,
+    PUSH_REFUSED,
+    STEP_DONE,
+    PhaseRunStatus,
+    PromptStatus,
+    WaitingReason,
+)
 from workorders.workflow_definitions import AgentWorkflowPhase, Step, StepKind, follow_up_phase, steps_of
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.phase_tracker import StepSpan
+
+_GONE = (
+    "None of that attempt's commits is on the branch any more, which is where it was before: do the work again, so "
+    "that what is said here does not happen."
+)
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,9 @@ class StepPlan:
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
     runs = tuple(order.phase_runs.order_by("sequence"))
-    prompt = (
-        order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk").first()
-        if order.head_sha or order.approval_sha
-        else None
-    )
+    asked = list(order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk"))
+    follows = bool(order.head_sha or order.approval_sha) or _holds_unpushed(runs)
+    prompt = asked[0] if asked and follows else None
     done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
     step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
     if prompt is not None:
@@ -106,7 +117,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         waited=_waited(recent),
         previous_session_id=last.agent_session_id if last else "",
         session_host=host_of(last.worker) if last and last.status in STEP_DONE else "",
-        previous_failure=failed.error_message if failed is not None else "",
+        previous_failure=_told(failed, () if prompt else asked),
         planned_sha=_planned_sha(same),
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
@@ -115,6 +126,22 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         cancels_lost=order.cancel_claims,
         runs=runs,
     )
+
+
+def _holds_unpushed(runs: tuple[PhaseRun, ...]) -> bool:
+    """Commits are kept that the remote did not take as things were: a prompt may say how it does."""
+    return any(run.planned_sha and run.error_category in PUSH_REFUSED for run in runs)
+
+
+def _told(failed: PhaseRun | None, asked: Sequence[AgentPrompt]) -> str:
+    """What the step's agent hears of its failure, and what people said to that while nothing is pushed."""
+    if failed is None:
+        return ""
+    words = [failed.error_message]
+    if failed.error_category in CONTENT_REFUSED:
+        words.append(_GONE)
+        words += [f"Since then somebody asked: {prompt.prompt_text}" for prompt in asked]
+    return "\n\n".join(words)
 
 
 def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:

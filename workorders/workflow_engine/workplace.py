@@ -68,6 +68,7 @@ class Workplace:
         self._data_dir = step.parts.settings.data_dir
         self._order = step.plan.order
         self._opened: AgentSandbox | None = None
+        self._joined = False  # the order's newest commit is the server's, and not in the place
 
     @cached_property
     def reference(self) -> RepositoryReference:
@@ -276,7 +277,10 @@ class Workplace:
         }
 
     def leave(self, place: Place, head_sha: str) -> None:
-        """A step ended well here at `head_sha`; the next may go on in the same place."""
+        """A step ended well here at `head_sha`; the next may go on in the same place, if that is where it stands."""
+        if self._joined:
+            self.remove()
+            return
         place.sandbox.mark_idle(head_sha)
         if changes := self._as_columns(place.sandbox, SandboxCondition.IDLE):
             self._step.journal.update_order(**changes)
@@ -295,6 +299,7 @@ class Workplace:
             start_sha=place.start_sha,
             keep_as=self._kept_ref,
             message=f"{self._step.plan.phase}: {LEFTOVERS_MESSAGE}" if final else "",
+            joined_by=lambda agent_head: self._join(place, agent_head, final=final),
             reached=self._step.crash_point if final else lambda _point: None,
         )
         if final:
@@ -302,6 +307,16 @@ class Workplace:
             if sandbox.left_out:
                 self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
         return head
+
+    def _join(self, place: Place, agent_head: str, *, final: bool) -> str:
+        """What the server says where the agent rewrote commits that were there when it began; none of them is lost."""
+        if final:
+            self._joined = True
+            self._step.log.warning(
+                "git_history_rewritten", git_commit_sha=agent_head, start_sha=place.start_sha
+            )
+        order, phase = self._order, self._step.plan.phase
+        return phase_tracker.rewritten_message(order.agent_work_order_id, phase, place.session.session_id)
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
@@ -316,9 +331,9 @@ class Workplace:
             set_aside, lost = list(found.set_aside[:20]), list(found.lost[:20])
             self._step.log.warning("git_mirror_repaired", set_aside=set_aside, lost=lost)
 
-    def forget_unpushed(self, place: Place) -> None:
-        """Go back to what the remote has: the commits after it must not be worked on, nor the place they are in."""
-        place.mirror.keep(self._kept_ref, place.remote_sha or place.base_sha)
+    def forget_unpushed(self, place: Place, *, keep_sha: str = "") -> None:
+        """Go back to what the remote has, or to the given commit: none after it is worked on, nor its place."""
+        place.mirror.keep(self._kept_ref, keep_sha or place.remote_sha or place.base_sha)
         self.remove()
 
     def _salvage(self) -> Salvage:
