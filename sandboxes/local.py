@@ -17,8 +17,10 @@ from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, Sand
 from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
+from sandboxes.extras import LFS_EXPORT, PLACE_SUBMODULES, submodule_arguments
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
+from sandboxes.local_extras import LocalExtras
 from sandboxes.place_note import PlaceNote, read_note
 from sandboxes.process import ProcessControl, ProcessLimits
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
@@ -74,11 +76,13 @@ class LocalSandbox:
     """
 
     shares_host = True
+    takes_extras = True
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
         self.sandbox_identifier = spec.sandbox_identifier
         self.left_out = ""
+        self.unplaced: tuple[str, ...] = ()
         self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
         self._workspace = self._root / spec.sandbox_identifier
         self._note = self._root / "trusted" / "note.json"
@@ -120,7 +124,9 @@ class LocalSandbox:
             for folder in (self._workspace, self._note.parent, self._home):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write_trailers()
+            self._extras.write(self.spec.extras)
             self._make_checkout()
+            self._place_submodules()
             self._forget_settings()
             PlaceNote(start_sha=self.spec.start_sha).write(self._note)
         except OSError as error:
@@ -222,6 +228,20 @@ class LocalSandbox:
             raise SandboxError(f"The bundle of the sandbox's commits {reason}.")
         return True
 
+    def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
+        if not self._extras.may_hold_lfs:
+            return False
+        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        result = self._run(
+            ("sh", "-c", LFS_EXPORT, "sh", self._extras.own_lfs, self._extras.known_lfs),
+            stdout_path=destination,
+            limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
+        )
+        if not result.ok or result.truncated:
+            reason = f"are over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
+            raise SandboxError(f"The LFS objects of the sandbox {reason}.")
+        return True
+
     def get_current_state(self) -> SandboxState:
         """HEAD's log grows by a line whenever HEAD moves; its size and time are read without following links."""
         if not self._workspace.is_dir():
@@ -263,6 +283,17 @@ class LocalSandbox:
         if not result.ok:
             raise SandboxError(f"The checkout failed: {_tail(result)}")
 
+    def _place_submodules(self) -> None:
+        if not (submodules := self.spec.extras.submodules):
+            return
+        shell = ("sh", "-c", PLACE_SUBMODULES, "sh", str(self._git_dir()))
+        limits = ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=1024 * 1024)
+        result = self._run((*shell, *submodule_arguments(submodules)), limits=limits)
+        if not result.ok:
+            raise SandboxError(f"The submodules could not be filled: {_tail(result)}")
+        said = set(result.stdout.decode("utf-8", "replace").splitlines())
+        self.unplaced = tuple(one.path for one in submodules if one.path in said)
+
     def _run(
         self,
         argv: Sequence[str],
@@ -288,9 +319,13 @@ class LocalSandbox:
                 workspace=folder,
                 home=self._home if self._home.is_dir() else folder,
                 writable=(*self._git_folders(), *more_writable),
-                readable=(*readable, self.spec.mirror_path / "objects"),
+                readable=(*readable, self.spec.mirror_path / "objects", *self._extras.readable()),
                 hidden=(self.spec.data_dir,),
-                files={Path("/etc/passwd"): self._passwd_file(), **self._shown_trailers()},
+                files={
+                    Path("/etc/passwd"): self._passwd_file(),
+                    **self._shown_trailers(),
+                    **self._extras.files(),
+                },
             )
         result = process.run(
             argv,
@@ -338,6 +373,7 @@ class LocalSandbox:
             "GIT_AUTHOR_EMAIL": spec.committer_email,
             "GIT_COMMITTER_NAME": spec.committer_name,
             "GIT_COMMITTER_EMAIL": spec.committer_email,
+            **self._extras.environment(),
         }
 
     def _forget_settings(self) -> None:
@@ -348,6 +384,11 @@ class LocalSandbox:
         left = [self._home / name for name in SETTINGS_IN_HOME]
         if any(os.path.lexists(path) for path in left):
             self._run(("rm", "-rf", "--", *map(str, left)))
+
+    @property
+    def _extras(self) -> LocalExtras:
+        isolated = self.spec.isolation.mode == "bubblewrap"
+        return LocalExtras(self._note.parent, self._git_dir(), isolated=isolated)
 
     @property
     def _trailers(self) -> Path:

@@ -105,6 +105,7 @@ class RemoteSandbox:
 
     root = "/home/user"
     shares_host = False
+    takes_extras = False
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
@@ -113,6 +114,7 @@ class RemoteSandbox:
         self._running = False
         self._holds_work: bool | None = None  # only the worker that was in there knows
         self.left_out = ""
+        self.unplaced: tuple[str, ...] = ()
         self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
 
     # --- what differs between the backends ---
@@ -263,6 +265,10 @@ class RemoteSandbox:
                 raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
             machine.fetch(inside, destination, limit_bytes=limit_bytes)
         return True
+
+    def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:  # noqa: ARG002  # the Protocol's
+        """What an agent adds there stays in its commits, as it has no filter."""
+        return False
 
     def get_current_state(self) -> SandboxState:
         """The mark is as the last command, or the one that runs now, has left it."""

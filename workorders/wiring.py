@@ -18,6 +18,7 @@ from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
+from sandboxes.lfs_client import LfsSettings
 from workorders import redaction
 from workorders.errors import RepositoryRefused
 from workorders.github_limits import Database, SharedRateLimit
@@ -81,6 +82,10 @@ def isolation_settings() -> IsolationSettings:
         processes=settings.WORKORDERS_AGENT_PROCESSES,
         memory_bytes=settings.WORKORDERS_AGENT_MEMORY_MB * 1024 * 1024,
     )
+
+
+def lfs_settings() -> LfsSettings:
+    return LfsSettings(hosts=settings.WORKORDERS_LFS_HOSTS, max_bytes=settings.WORKORDERS_LFS_MAX_BYTES)
 
 
 def reference_of(repository_url: str) -> RepositoryReference:
@@ -162,6 +167,9 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             model_access=model_access(),
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
             disk_floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES,
+            github_host=settings.WORKORDERS_GITHUB_HOST,
+            submodules_max_bytes=settings.WORKORDERS_SUBMODULES_MAX_BYTES,
+            lfs=lfs_settings(),
         ),
         git=git,
         repositories=GitHubRepositoryClient(gh),

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _TAG = re.compile(
-    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt)\b)",
+    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt|not_fetched)\b)",
     re.IGNORECASE,
 )
 MAX_SECTION = 100_000
+_WITHOUT = "Folders of such submodules are empty, such files are pointers: work without them, and leave them be."
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class RequestTexts:
     follow_up: str = ""
     so_far: Sequence[str] = ()
     previous_failure: str = ""
+    not_fetched: Sequence[str] = ()
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -36,6 +38,9 @@ def compose_prompt(command_text: str, texts: RequestTexts) -> str:
     if texts.previous_failure:
         words = f"An earlier attempt of this phase did not count: {texts.previous_failure}"
         sections.append(_section("earlier_attempt", words))
+    if texts.not_fetched:
+        words = "; ".join(texts.not_fetched)
+        sections.append(_section("not_fetched", f"Not fetched: {words}. {_WITHOUT}"))
     if texts.issue_number:
         body = f"#{texts.issue_number}: {texts.issue_title}\n\n{texts.issue_body}"
         sections.append(_section("github_issue", body))

@@ -129,7 +129,7 @@ class _Pass:
         if not (limit := self._before(self._retention.mirrors_days)):
             return
         used = self._repositories_in_use(limit)
-        for folder in ("mirrors", "clones"):
+        for folder in ("mirrors", "clones", "lfs"):
             root = self._data_dir / folder
             for path in sorted(root.glob("**/*.git")):
                 key = str(path.relative_to(root)).removesuffix(".git")
@@ -140,6 +140,8 @@ class _Pass:
                 if folder == "mirrors" and (unpushed := self._unpushed(path)):
                     self._kept.append(f"mirrors/{key}.git: commits of {', '.join(unpushed)} are nowhere else")
                     continue
+                if folder == "lfs" and (self._data_dir / "mirrors" / f"{key}.git").is_dir():
+                    continue  # kept for commits that are nowhere else: so are their contents
                 self._remove("repository", path)
 
     def _repositories_in_use(self, limit: datetime) -> set[str]:

@@ -13,6 +13,7 @@ from github_app.references import RepositoryReference
 from github_app.repositories import require_push
 from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
+from sandboxes.extras import Extras
 from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import RepositoryMirror, StartingPoint
@@ -22,6 +23,7 @@ from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.extras import ExtrasFetcher, Fetched
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
 from workorders.workflow_engine.salvage import LEFTOVERS_MESSAGE, Salvage, bring_out, kept_ref
@@ -42,7 +44,10 @@ class AgentSession:
 
 @dataclass(frozen=True)
 class Place:
-    """An opened place. `upstream_sha` is the base branch's tip now, `base_sha` where the order left it."""
+    """An opened place. `upstream_sha` is the base branch's tip now, `base_sha` where the order left it.
+
+    `not_fetched` says what of its submodules and LFS contents is not in the checkout, a phrase each.
+    """
 
     sandbox: AgentSandbox
     mirror: RepositoryMirror
@@ -54,6 +59,7 @@ class Place:
     base_sha: str
     start_sha: str
     remote_sha: str
+    not_fetched: tuple[str, ...] = ()
 
 
 class Workplace:
@@ -140,6 +146,7 @@ class Workplace:
         base_sha = order.base_sha or point.base_sha
         start_sha = self._start_sha(point, base_sha)
         sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
+        fetched = self._fetch_extras(sandbox, base_sha, start_sha)
         started = time.monotonic()
         attached = bool(order.sandbox_identifier) and sandbox.attach(
             order.sandbox_handle or order.sandbox_identifier
@@ -149,9 +156,14 @@ class Workplace:
             salvage.empty(sandbox)
             if salvage.head_sha:
                 start_sha = self._start_sha(point, base_sha)
+                fetched = self._fetch_extras(sandbox, base_sha, start_sha)
             # a new one: what was salvaged may have begun elsewhere
-            sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
+            sandbox = self._sandbox(
+                point.base_branch, base_sha, start_sha, session.session_id, fetched.extras
+            )
             sandbox.setup()
+            fetched = fetched.without(sandbox.unplaced)
+            self._tell_fetched(fetched)
         self._opened = sandbox
         start_seconds = time.monotonic() - started
         self._step.crash_point("sandbox_opened")
@@ -191,7 +203,16 @@ class Workplace:
             base_sha=base_sha,
             start_sha=start_sha,
             remote_sha=point.branch_sha or "",
+            not_fetched=fetched.not_fetched,
         )
+
+    def _fetch_extras(self, sandbox: AgentSandbox, base_sha: str, start_sha: str) -> Fetched:
+        fetcher = ExtrasFetcher(self._step, self.reference, self.mirror)
+        return fetcher.fetch(base_sha=base_sha, start_sha=start_sha, taken=sandbox.takes_extras)
+
+    def _tell_fetched(self, fetched: Fetched) -> None:
+        for level, event, fields in fetched.events():
+            (self._step.log.warning if level == "warning" else self._step.log.info)(event, **fields)
 
     @property
     def _sandbox_type(self) -> SandboxType:
@@ -221,7 +242,14 @@ class Workplace:
                 newest = candidate
         return newest
 
-    def _sandbox(self, base_branch: str, base_sha: str, start_sha: str, session_id: str) -> AgentSandbox:
+    def _sandbox(
+        self,
+        base_branch: str,
+        base_sha: str,
+        start_sha: str,
+        session_id: str,
+        extras: Extras = Extras(),  # noqa: B008  # frozen
+    ) -> AgentSandbox:
         order = self._order
         spec = SandboxSpec(
             sandbox_identifier=self._identifier,
@@ -236,6 +264,7 @@ class Workplace:
             isolation=self._step.parts.settings.isolation,
             providers=self._step.parts.settings.providers,
             attempt=self._step.journal.claim.epoch,
+            extras=extras,
         )
         return create_sandbox(self._sandbox_type, spec)
 
