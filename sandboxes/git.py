@@ -284,8 +284,9 @@ class TrustedGit:
     ) -> None:
         """One commit without its history, under that ref; no redirect is followed. Raises the typed reasons."""
         result = self.run(
-            *("-c", "http.followRedirects=false", "fetch", "--no-tags", "--no-write-fetch-head"),
-            *("--no-recurse-submodules", "--quiet", "--depth=1", remote.url, f"+{sha}:{ref}"),
+            *("-c", "http.followRedirects=false", "-c", "fetch.unpackLimit=1", "fetch", "--no-tags"),
+            *("--no-write-fetch-head", "--no-recurse-submodules", "--quiet", "--depth=1"),
+            *(remote.url, f"+{sha}:{ref}"),
             git_dir=git_dir,
             credential=remote,
             timeout_seconds=seconds,

@@ -40,7 +40,7 @@ _WORDS = {
 
 
 class LfsUnavailable(GitError):
-    """The repository's LFS endpoint did not give, or take, what it should; the message goes on after a colon."""
+    """The repository's Git LFS did not give, or take, what it should."""
 
     category = "lfs_unavailable"
     retryable = True

@@ -197,7 +197,12 @@ class RepositoryMirror:
                 timeout_seconds=300,
             )
 
+        start = pack.tell()
         indexed = git("index-pack", "--stdin", "--fix-thin", "--strict", stdin=pack)
+        if indexed.exit_code != 0 and "gitmodules" in indexed.stderr_text:
+            pack.seek(start)
+            known = self._known_modules(quarantine, descends_from)
+            indexed = git("index-pack", "--stdin", "--fix-thin", f"--strict=skiplist={known}", stdin=pack)
         if indexed.exit_code != 0:
             raise BundleRejected(f"git does not accept the bundle's objects: {indexed.stderr_text[-500:]}")
         # One walk shows three things: every object is there; the head is a commit, for a tag would be peeled and its
@@ -214,6 +219,18 @@ class RepositoryMirror:
             raise BundleRejected(
                 f"The branch no longer descends from {descends_from[:12]}: its history was rewritten."
             )
+
+    def _known_modules(self, quarantine: Path, commit: str) -> Path:
+        """A list with the `.gitmodules` a commit has already, which git checks again in every new tree that keeps it.
+
+        The remote has it, this server reads it for what it is, and no order could end well that starts from it.
+        """
+        listed = self._git.run(
+            "rev-parse", "--verify", "--quiet", f"{commit}:.gitmodules", git_dir=self.path, check=False
+        )
+        path = quarantine / "known"
+        path.write_bytes(listed.stdout)
+        return path
 
     def _migrate(self, quarantine: Path) -> None:
         """Move inspected packs into the mirror, index last, as git's own quarantine does."""

@@ -26,7 +26,7 @@ class FakeLfs:
     """`contents`: repository (`owner/name`) → oid → bytes. Tests may bend what is answered.
 
     `href_base` puts all transfers on another host; `redirect` answers each batch with 302 to it; `garbled` serves other
-    bytes than were asked for; `bodies` and `seen` are what came.
+    bytes than were asked for; `refuses_upload` is a status for as many uploads as there are `refusals`.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FakeLfs:
         self.redirect = ""
         self.garbled = b""
         self.action_headers: dict[str, str] = {}
-        self.refuses_upload = 0
+        self.refuses_upload, self.refusals = 0, 1
         self.batches: list[dict[str, Any]] = []
         self.uploads: list[str] = []
         self.verified: list[str] = []
@@ -61,7 +61,8 @@ class FakeLfs:
             if method == "GET" and oid in held:
                 return LfsAnswer(200, self.garbled or held[oid])
             if method == "PUT" and can_write:
-                if self.refuses_upload:
+                if self.refuses_upload and self.refusals:
+                    self.refusals -= 1
                     return self.refused(self.refuses_upload)
                 if sha256(body).hexdigest() != oid:
                     return self.refused(422)

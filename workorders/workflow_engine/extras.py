@@ -17,6 +17,7 @@ from sandboxes.errors import ExpectedError, GitTimeout, RemoteAccessDenied, Remo
 from sandboxes.extras import Extras, PlacedSubmodule
 from sandboxes.git import RemoteRepository
 from sandboxes.lfs_client import LfsClient, LfsObject, LfsUnavailable
+from sandboxes.lfs_folder import LfsFolder
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.lfs_store import LfsStore
 from sandboxes.mirror import RepositoryMirror
@@ -192,8 +193,6 @@ class ExtrasFetcher:
     def _lfs_refusal(self, taken: bool) -> str:
         if not taken:
             return _ELSEWHERE
-        if self._reference.is_local:
-            return "a repository in a folder of this machine has no LFS endpoint"
         if not self._parts.settings.lfs.max_bytes:
             return "WORKORDERS_LFS_MAX_MB=0 turns LFS off"
         return ""
@@ -209,6 +208,10 @@ class ExtrasFetcher:
             room -= pointer.size
             asked.append(pointer)
         if not asked:
+            return
+        if self._reference.local_path is not None:
+            folder = LfsFolder(self._reference.local_path)
+            yield from ((one, reason) for one in asked if (reason := self._copy(folder, store, one)))
             return
         client = LfsClient(self._parts.remote_for(self._reference), self._parts.settings.lfs)
         ref = f"refs/heads/{self._step.plan.order.base_branch or 'main'}"
@@ -230,6 +233,12 @@ class ExtrasFetcher:
         settings = self._parts.settings
         free = shutil.disk_usage(self._data_dir).free - settings.disk_floor_bytes
         return max(0, min(settings.lfs.max_bytes - held, free // 2))  # the checkout has them a second time
+
+    @staticmethod
+    def _copy(folder: LfsFolder, store: LfsStore, pointer: LfsPointer) -> str:
+        if not folder.has(pointer):
+            return "the repository's folder does not have them"
+        return "" if store.take(pointer, folder.read(pointer)) else "they are not what the pointer names"
 
     @staticmethod
     def _download(client: LfsClient, store: LfsStore, item: LfsObject) -> str:

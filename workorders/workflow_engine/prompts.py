@@ -12,7 +12,9 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 MAX_SECTION = 100_000
-_WITHOUT = "Folders of such submodules are empty, such files are pointers: work without them, and leave them be."
+_WITHOUT = (
+    "Folders of such submodules are empty, such files are pointers: work without them, and leave them be."
+)
 
 
 @dataclass(frozen=True)

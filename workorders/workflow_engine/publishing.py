@@ -5,12 +5,15 @@ from collections.abc import Callable
 
 from github_app.protected_paths import parse_patterns
 from sandboxes.errors import ExpectedError, PushRejected
+from sandboxes.lfs_client import LfsUnavailable
+from sandboxes.lfs_pointers import LfsPointer
 from workorders import redaction
 from workorders.concurrency import both
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
 from workorders.workflow_engine.inspection import Inspection
+from workorders.workflow_engine.lfs_upload import LfsContentMissing, LfsUploader
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.push_gate import ProtectedChange, PushGate, SecretInCommits
 from workorders.workflow_engine.workplace import Place, Workplace
@@ -25,6 +28,7 @@ class Publisher:
         self._step = step
         self._workplace = workplace
         self._blocked_sha = ""
+        self._lfs_pointers: dict[LfsPointer, str] = {}
 
     def push(
         self,
@@ -43,6 +47,7 @@ class Publisher:
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
+        self._upload(place, head)
         self._step.journal.plan_push(head)
         both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
 
@@ -63,6 +68,18 @@ class Publisher:
             self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
         self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
+    def _upload(self, place: Place, head: str) -> None:
+        """What the commits point to in Git LFS, before they themselves."""
+        try:
+            LfsUploader(self._step, self._workplace.reference).upload(place, head, self._lfs_pointers)
+        except LfsContentMissing:
+            self._workplace.forget_unpushed(place)  # or the next attempt would push the same pointers
+            raise
+        except LfsUnavailable:  # a later attempt goes on from here, without the agent
+            self._step.journal.plan_push(head)
+            self._step.journal.end_push(head, EffectState.PLANNED)
+            raise
+
     def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
         """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
         if head == place.start_sha:
@@ -70,6 +87,7 @@ class Publisher:
         with contextlib.suppress(ExpectedError):
             if self.examine(place, head, progress):
                 return
+            self._upload(place, head)
             place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
             self._step.journal.update_order(head_sha=head)
 
@@ -91,6 +109,7 @@ class Publisher:
             self._blocked_sha = head
             self._workplace.forget_unpushed(place)  # or the next attempt would start from them
             raise
+        self._lfs_pointers = gate.lfs_pointers
         return () if head == self._step.plan.order.approved_sha else changes
 
     def _ask(self, head: str, changes: tuple[ProtectedChange, ...], found: Inspection) -> None:

@@ -87,6 +87,8 @@ RULES: dict[str, ErrorRule] = {
     "bundle_rejected": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_failed": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_timeout": ErrorRule(K.GIT, 3, _TWICE_MORE),
+    "lfs_content_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears which files
+    "lfs_unavailable": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "push_rejected": ErrorRule(K.USER),
     "push_too_large": ErrorRule(K.USER),
     "repository_access_denied": ErrorRule(K.OPERATOR),

@@ -26,7 +26,13 @@ from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.extras import ExtrasFetcher, Fetched
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
-from workorders.workflow_engine.salvage import LEFTOVERS_MESSAGE, Salvage, bring_out, kept_ref
+from workorders.workflow_engine.salvage import (
+    LEFTOVERS_MESSAGE,
+    Salvage,
+    bring_out,
+    bring_out_lfs,
+    kept_ref,
+)
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _MAYBE_THE_MIRROR = frozenset({SandboxError.category, GitError.category, BundleRejected.category})
@@ -308,10 +314,25 @@ class Workplace:
             reached=self._step.crash_point if final else lambda _point: None,
         )
         if final:
+            if head is not None:
+                self._take_lfs(sandbox)
             sandbox.mark_taken()
             if sandbox.left_out:
                 self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
         return head
+
+    def _take_lfs(self, sandbox: AgentSandbox) -> None:
+        """Where they cannot be taken the push says so, if a commit needs them."""
+        try:
+            bring_out_lfs(
+                sandbox,
+                self._data_dir,
+                agent_work_order_id=self._order.agent_work_order_id,
+                repository_key=str(self.reference.key),
+                limit_bytes=self._step.parts.settings.lfs.max_bytes,
+            )
+        except SandboxError as error:
+            self._step.log.warning("git_lfs_objects_left_out", reason=str(error))
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
