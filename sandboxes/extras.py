@@ -70,6 +70,12 @@ while [ $# -gt 0 ]; do
 done
 """
 
+# Paths of submodules. Says those in which something is not committed, which no bundle can bring out.
+CHANGED_SUBMODULES = """for path in "$@"; do
+  [ -z "$(git -C "$path" status --porcelain 2> /dev/null | head -n 1)" ] || printf '%s\\n' "$path"
+done
+"""
+
 # 1 the place's own contents, as the filter lays them · 2 the repository's, which need not come again. A tar archive on
 # standard output, from there and from where git-lfs itself puts them; names are looked at, for an agent chose them.
 LFS_EXPORT = """known=$2

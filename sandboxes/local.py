@@ -17,7 +17,7 @@ from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, Sand
 from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
-from sandboxes.extras import LFS_EXPORT, PLACE_SUBMODULES, submodule_arguments
+from sandboxes.extras import CHANGED_SUBMODULES, LFS_EXPORT, PLACE_SUBMODULES, submodule_arguments
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.local_extras import LocalExtras
@@ -220,7 +220,8 @@ class LocalSandbox:
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
         if leftovers_message:
-            self.left_out = left_out_in(result.stderr.decode("utf-8", "replace"))
+            found = (left_out_in(result.stderr.decode("utf-8", "replace")), self._changed_submodules())
+            self.left_out = "; ".join(words for words in found if words)
         if NOTHING_TO_BUNDLE in result.stderr:
             return False
         if not result.ok or result.truncated:
@@ -282,6 +283,14 @@ class LocalSandbox:
         result = self._run(("sh", "-c", f"exec {CHECK_OUT}"))
         if not result.ok:
             raise SandboxError(f"The checkout failed: {_tail(result)}")
+
+    def _changed_submodules(self) -> str:
+        """In words, where something is uncommitted inside submodules."""
+        if not (paths := self._extras.submodules):
+            return ""
+        said = self._run(("sh", "-c", CHANGED_SUBMODULES, "sh", *paths)).stdout.decode("utf-8", "replace")
+        changed = [path for path in said.splitlines() if path in paths]
+        return f"uncommitted changes inside the submodule {', '.join(changed[:5])}" if changed else ""
 
     def _place_submodules(self) -> None:
         if not (submodules := self.spec.extras.submodules):

@@ -43,7 +43,11 @@ class LocalExtras:
         self._settings.write_text(text)
         self._note.write_text(
             json.dumps(
-                {"borrowed": [str(path) for path in extras.borrowed], "lfs": str(extras.lfs_objects or "")}
+                {
+                    "borrowed": [str(path) for path in extras.borrowed],
+                    "lfs": str(extras.lfs_objects or ""),
+                    "submodules": [one.path for one in extras.submodules],
+                }
             )
         )
 
@@ -61,6 +65,11 @@ class LocalExtras:
 
     def readable(self) -> tuple[Path, ...]:
         return tuple(Path(path) for path in self._noted("borrowed", []))
+
+    @property
+    def submodules(self) -> tuple[str, ...]:
+        """Paths of those that were put into the checkout."""
+        return tuple(self._noted("submodules", []))
 
     @property
     def known_lfs(self) -> str:

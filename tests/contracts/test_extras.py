@@ -9,6 +9,7 @@ import pytest
 from sandboxes.extras import Extras, PlacedSubmodule
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.lfs_store import LfsStore
+from sandboxes.local import LocalSandbox
 from tests.contracts.yard import KEY, LOCALLY, Yard, said, sh
 from tests.fakes.git_http import branches, create_bare_repository, git
 from tests.fakes.lfs import pointer
@@ -29,8 +30,9 @@ def base_with(yard: Yard, files: dict[str, str], links: dict[str, str]) -> str:
     return branches(yard.mirror.path)["extras"]
 
 
-def made(yard: Yard, extras: Extras, sha: str):  # type: ignore[no-untyped-def]
+def made(yard: Yard, extras: Extras, sha: str) -> LocalSandbox:
     sandbox = yard.make(spec=replace(yard.spec(start=sha), base_sha=sha, extras=extras))
+    assert isinstance(sandbox, LocalSandbox)
     sandbox.setup()
     return sandbox
 
@@ -89,6 +91,15 @@ class TestSubmodules:
         assert sandbox.unplaced == ("libs/y",)
         assert said(sandbox, "ls -A libs/y; ls libs/x") == "deep\nlib.c"
         assert said(sandbox, "git status --porcelain") == ""
+
+    def test_what_is_left_inside_one_is_said(self, yard: Yard, library: PlacedSubmodule) -> None:
+        sha = base_with(yard, {"a.txt": "a\n"}, {"libs/x": library.sha})
+        sandbox = made(yard, Extras(submodules=(library,)), sha)
+        said(sandbox, "echo more >> libs/x/lib.c")
+        later = yard.make(spec=replace(sandbox.spec, extras=Extras()))
+        bundle = yard.data_dir / "outbox" / "x.bundle"
+        assert not later.export_bundle(bundle, limit_bytes=10**7, leftovers_message="chore: keep")
+        assert later.left_out == "uncommitted changes inside the submodule libs/x"
 
     def test_a_later_worker_finds_them(self, yard: Yard, library: PlacedSubmodule) -> None:
         sha = base_with(yard, {"a.txt": "a\n"}, {"libs/x": library.sha})

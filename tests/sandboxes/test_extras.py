@@ -3,6 +3,7 @@
 import io
 import tarfile
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from sandboxes.errors import SandboxError
 from sandboxes.extras import Extras, PlacedSubmodule, git_settings
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
-from sandboxes.lfs_client import LfsAction, LfsClient, LfsObject, LfsSettings, LfsUnavailable
+from sandboxes.lfs_client import LfsAction, LfsClient, LfsObject, LfsSettings, LfsUnavailable, _objects
 from sandboxes.lfs_pointers import LfsPointer, asks_for_lfs, leads_elsewhere, parse_pointer
 from sandboxes.lfs_store import LfsStore
 from sandboxes.submodule_names import is_plain_path, named_submodules, parse_listed_config
@@ -129,11 +130,7 @@ class TestStore:
     def test_never_more_than_the_size(self, tmp_path: Path) -> None:
         store = LfsStore(tmp_path, "k")
 
-        def endless() -> object:
-            while True:
-                yield b"x" * 1000
-
-        assert not store.take(LfsPointer(OID, 5000), endless())  # type: ignore[arg-type]
+        assert not store.take(LfsPointer(OID, 5000), repeat(b"x" * 1000))
         assert not [path for path in store.path.rglob("*") if path.is_file()]
 
 
@@ -190,8 +187,6 @@ class TestAddresses:
         assert client._headers(LfsAction(other, stolen)) == {"X-B": "b"}
 
     def test_odd_headers_and_answers_are_typed(self) -> None:
-        from sandboxes.lfs_client import _objects
-
         asked = [LfsPointer(OID, 1)]
         for answer in (b"", b"[]", b"{}", b'{"objects": 3}', b'{"objects": [{}]}', b"[" * 10_000, b"\xff"):
             with pytest.raises(LfsUnavailable):

@@ -296,6 +296,35 @@ def test_the_repository_itself_as_submodule_has_its_credential(world: World) -> 
     assert world.credentials == {"acme/widgets": {TOKEN}}
 
 
+BUMP = "cd libs/a; echo x >> secret.txt; git commit -qam Inside; cd ../..; git commit -qam Bump"
+
+
+def test_a_commit_made_inside_a_submodule_is_not_pushed(world: World) -> None:
+    sha = world.library("acme", "lib")
+    world.submodule("libs/a", "../lib.git", sha)
+    bare = world.publish()
+    order = world.run(f"agent[planning#1]: run {BUMP}")
+    assert order.status == "completed", order.error_message
+    [failed] = order.phase_runs.filter(error_category="submodule_commit_missing")
+    assert "the submodule libs/a, is not in that submodule's repository" in failed.error_message
+    assert git("rev-parse", f"{order.git_branch_name}:libs/a", folder=bare) == sha
+
+
+def test_a_commit_that_the_submodule_has_is(world: World) -> None:
+    sha = world.library("acme", "lib")
+    world.submodule("libs/a", "../lib.git", sha)
+    bare = world.publish()
+    library = world.git.repository_path("acme", "lib")
+    stream = b"commit refs/heads/main\ncommitter S <s@example.com> 1767225600 +0000\ndata 1\nx\n"
+    stream += b"from refs/heads/main^0\n"
+    git("fast-import", "--quiet", folder=library, stdin=stream)
+    newer = branches(library)["main"]
+    bump = f"git update-index --cacheinfo 160000,{newer},libs/a; git commit -qm Bump"
+    order = world.run(f"agent: run {bump}; git -C libs/a checkout -q {sha}")
+    assert git("rev-parse", f"{order.git_branch_name}:libs/a", folder=bare) in {newer, sha}
+    assert not order.phase_runs.filter(error_category="submodule_commit_missing").exists()
+
+
 def test_only_the_base_commits_word_counts(world: World) -> None:
     """A first step's agent names a private repository; the next step's place does not get it."""
     world.library("acme", "secrets", public=False)
@@ -363,6 +392,17 @@ class TestLfs:
         [failed] = order.phase_runs.filter(error_category="lfs_content_missing")
         assert "'a.png'" in failed.error_message
         assert "a.png" not in git("log", "--name-only", order.git_branch_name, folder=bare)
+
+    def test_a_secret_in_a_content_is_neither_uploaded_nor_pushed(self, world: World) -> None:
+        world.files |= {".gitattributes": ATTRIBUTES}
+        world.publish()
+        token = "ghp_" + "a1B2c3" * 6
+        halves = f"printf %s '{token[:9]}' > a.png; printf %s '{token[9:]}' >> a.png"
+        order = world.run(f"agent: run {halves}; git add -A; git commit -qm New")
+        assert (order.status, order.error_category) == ("failed", "secret_in_commits")
+        assert "the content of 'a.png'" in (order.error_message or "")
+        assert world.git.lfs.uploads == []
+        assert world.git.branch_sha("acme", "widgets", order.git_branch_name) is None
 
     def test_an_upload_that_fails_is_tried_again_without_the_agent(self, world: World) -> None:
         world.files |= {".gitattributes": ATTRIBUTES}

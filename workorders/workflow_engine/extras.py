@@ -23,6 +23,7 @@ from sandboxes.lfs_store import LfsStore
 from sandboxes.mirror import RepositoryMirror
 from sandboxes.submodule_names import NamedSubmodule, RefusedSubmodule, named_submodules
 from sandboxes.tree_survey import TreeSurvey, gitlinks_at, pointers_in, survey
+from workorders.errors import WorkOrderError
 from workorders.workflow_engine.claimed_step import ClaimedStep
 
 _SUBMODULES_SECONDS = 600.0
@@ -122,6 +123,38 @@ class ExtrasFetcher:
             extras=Extras(submodules=tuple(placed)),
             submodules_left_out=tuple(f"submodule {_shown(one.path)} ({one.reason})" for one in left_out),
         )
+
+    def require_commits(self, *, base_sha: str, head: str) -> None:
+        """What new commits name in the base commit's submodules is in those repositories, for others to fetch.
+
+        A commit that was made inside a submodule is only in the place. Where the submodule cannot be read at all
+        nothing is known, and nothing said. Raises `SubmoduleCommitMissing`.
+        """
+        found = survey(self._parts.git, self._mirror.path, base_sha)
+        if not found.sections:
+            return
+        named = named_submodules(found.sections, found.gitlinks).submodules
+        after = gitlinks_at(self._parts.git, self._mirror.path, head, tuple(one.path for one in named))
+        budget = _Budget(self._parts.settings.submodules_max_bytes)
+        for one in named:
+            before, sha = found.gitlinks[one.path], after.get(one.path, "")
+            if (
+                sha in {"", before}
+                or self._can_fetch(one, sha, budget)
+                or not self._can_fetch(one, before, budget)
+            ):
+                continue
+            raise SubmoduleCommitMissing(
+                f"Commit {sha[:12]}, which the new commits name for the submodule {_shown(one.path)}, is not in that "
+                "submodule's repository. Nothing was pushed."
+            )
+
+    def _can_fetch(self, named: NamedSubmodule, sha: str, budget: "_Budget") -> bool:
+        try:
+            self._submodule(named, sha, budget)
+        except (ReferenceInvalid, _LeftOut):
+            return False
+        return True
 
     def _submodule(self, named: NamedSubmodule, sha: str, budget: "_Budget") -> PlacedSubmodule:
         """Raises `ReferenceInvalid` and `_LeftOut`."""
@@ -252,6 +285,17 @@ class ExtrasFetcher:
             return "what the server sent is not what the pointer names"
         except LfsUnavailable as error:
             return str(error)
+
+
+class SubmoduleCommitMissing(WorkOrderError):
+    """New commits name a commit of a submodule that its repository does not have; nothing of them was pushed."""
+
+    category = "submodule_commit_missing"
+    retryable = True
+    advice = (
+        "Make the submodule's change in its own repository first, then ask for its commit here; the order starts again "
+        "from what was pushed before."
+    )
 
 
 class _LeftOut(Exception):

@@ -3,7 +3,8 @@
 A pointer to nothing is never delivered: whoever pulls it could not check it out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from github_app.references import RepositoryReference
@@ -12,11 +13,16 @@ from sandboxes.lfs_folder import LfsFolder
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.lfs_store import LfsStore
 from sandboxes.tree_survey import survey
+from workorders import redaction
 from workorders.errors import WorkOrderError
+from workorders.redaction import shapes_in
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.push_gate import SecretInCommits
 from workorders.workflow_engine.workplace import Place
 
 _NAMED_PATHS = 5
+_PIECE_BYTES = 1024 * 1024
+_OVERLAP_BYTES = 8192  # longer than anything looked for
 
 
 class LfsContentMissing(WorkOrderError):
@@ -39,7 +45,7 @@ class LfsUploader:
         self._store = LfsStore(step.parts.settings.data_dir, str(reference.key))
 
     def upload(self, place: Place, head: str, pointers: Mapping[LfsPointer, str]) -> None:
-        """Raises `LfsContentMissing`, and `LfsUnavailable` where another try may help."""
+        """Raises `LfsContentMissing`, `SecretInCommits`, and `LfsUnavailable` where another try may help."""
         if not pointers or not self._uses_lfs(place, head):
             return
         try:
@@ -64,6 +70,7 @@ class LfsUploader:
         new = [pointer for pointer in pointers if not folder.has(pointer)]
         self._require([pointer for pointer in new if not self._store.has(pointer)], pointers)
         for pointer in new:
+            self._refuse_secrets(pointer, pointers[pointer])
             folder.write(pointer, self._store.place_of(pointer.oid))
         return len(new)
 
@@ -78,8 +85,19 @@ class LfsUploader:
         self._require([item.pointer for item in new if not self._store.has(item.pointer)], pointers)
         for item in new:
             self._step.control.check()
+            self._refuse_secrets(item.pointer, pointers[item.pointer])
             client.upload(item, self._store.place_of(item.pointer.oid))
         return len(new)
+
+    def _refuse_secrets(self, pointer: LfsPointer, path: str) -> None:
+        """What is not in git passes no other gate. Raises `SecretInCommits`."""
+        redactor = redaction.current()
+        for piece in _overlapping(self._store.place_of(pointer.oid)):
+            known, looks = next(iter(redactor.find(piece)), ""), next(iter(shapes_in(piece)), None)
+            if known or looks:
+                name = known or f"What looks like a secret ({looks[0] if looks else ''})"
+                words = f"{name} is in the content of {path!r} in Git LFS. Nothing was pushed."
+                raise SecretInCommits(redactor.redact(words), retryable=not known)
 
     def _require(self, missing: list[LfsPointer], pointers: Mapping[LfsPointer, str]) -> None:
         if missing:
@@ -91,3 +109,11 @@ class LfsUploader:
         raise LfsContentMissing(
             f"New files are pointers of Git LFS whose contents are nowhere ({names}{more}). Nothing was pushed."
         )
+
+
+def _overlapping(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        kept = b""
+        while piece := file.read(_PIECE_BYTES):
+            yield kept + piece
+            kept = piece[-_OVERLAP_BYTES:]

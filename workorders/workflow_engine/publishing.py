@@ -12,6 +12,7 @@ from workorders.concurrency import both
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
+from workorders.workflow_engine.extras import SubmoduleCommitMissing
 from workorders.workflow_engine.inspection import Inspection
 from workorders.workflow_engine.lfs_upload import LfsContentMissing, LfsUploader
 from workorders.workflow_engine.phase_tracker import GitProgress
@@ -69,10 +70,12 @@ class Publisher:
         self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
     def _upload(self, place: Place, head: str) -> None:
-        """What the commits point to in Git LFS, before they themselves."""
+        """What the commits point to in submodules is there, and what in Git LFS is brought there before they are."""
         try:
+            self._workplace.require_submodule_commits(place, head)
             LfsUploader(self._step, self._workplace.reference).upload(place, head, self._lfs_pointers)
-        except LfsContentMissing:
+        except (LfsContentMissing, SecretInCommits, SubmoduleCommitMissing) as error:
+            self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
             self._workplace.forget_unpushed(place)  # or the next attempt would push the same pointers
             raise
         except LfsUnavailable:  # a later attempt goes on from here, without the agent

@@ -95,6 +95,7 @@ RULES: dict[str, ErrorRule] = {
     "repository_busy": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "repository_empty": ErrorRule(K.USER),
     "repository_not_found": ErrorRule(K.USER),
+    "submodule_commit_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears which
     # GitHub
     "gh_missing": ErrorRule(K.OPERATOR),
     "gh_not_logged_in": ErrorRule(K.OPERATOR),

@@ -216,6 +216,11 @@ class Workplace:
         fetcher = ExtrasFetcher(self._step, self.reference, self.mirror)
         return fetcher.fetch(base_sha=base_sha, start_sha=start_sha, taken=sandbox.takes_extras)
 
+    def require_submodule_commits(self, place: Place, head: str) -> None:
+        """Raises `SubmoduleCommitMissing`."""
+        fetcher = ExtrasFetcher(self._step, self.reference, self.mirror)
+        fetcher.require_commits(base_sha=place.base_sha, head=head)
+
     def _tell_fetched(self, fetched: Fetched) -> None:
         for level, event, fields in fetched.events():
             (self._step.log.warning if level == "warning" else self._step.log.info)(event, **fields)
