@@ -341,7 +341,7 @@ class LocalSandbox:
             env={**self._base_environment(), **self._trailers_variable(isolated), **environment},
             cwd=folder,
             stdin=stdin,
-            limits=limits or ProcessLimits(total_seconds=_SMALL_SECONDS, output_bytes=1024 * 1024),
+            limits=limits or ProcessLimits(total_seconds=self._small_seconds, output_bytes=1024 * 1024),
             control=control,
             on_stdout=on_stdout,
             stdout_path=stdout_path,
@@ -393,6 +393,11 @@ class LocalSandbox:
         left = [self._home / name for name in SETTINGS_IN_HOME]
         if any(os.path.lexists(path) for path in left):
             self._run(("rm", "-rf", "--", *map(str, left)))
+
+    @property
+    def _small_seconds(self) -> float:
+        """A filter is started for each of LFS's files."""
+        return _BUNDLE_SECONDS if self._extras.known_lfs else _SMALL_SECONDS
 
     @property
     def _extras(self) -> LocalExtras:

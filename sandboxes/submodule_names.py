@@ -1,5 +1,6 @@
 """What a `.gitmodules` names: a stranger's text becomes typed values, or is refused with a reason. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ def named_submodules(sections: Mapping[str, Mapping[str, str]], gitlinks: Iterab
     What is named without a gitlink is not there, and nothing is said of it.
     """
     links = list(gitlinks)
-    there, paths = set(links), [settings.get("path", "") for settings in sections.values()]
+    there, paths = set(links), Counter(settings.get("path", "") for settings in sections.values())
     taken: dict[str, NamedSubmodule] = {}
     refused: dict[str, str] = {}
     names: list[str] = []
@@ -71,12 +72,12 @@ def named_submodules(sections: Mapping[str, Mapping[str, str]], gitlinks: Iterab
     return Named(tuple(taken.values()), tuple(RefusedSubmodule(path, why) for path, why in refused.items()))
 
 
-def _refusal(name: str, path: str, settings: Mapping[str, str], paths: list[str], names: list[str]) -> str:
+def _refusal(name: str, path: str, settings: Mapping[str, str], paths: Counter[str], names: list[str]) -> str:
     if not is_plain_path(path):
         return "its path is not a plain one"
     if not is_plain_path(name):
         return "its name is not a plain one"
-    if paths.count(path) > 1:
+    if paths[path] > 1:
         return "two sections of .gitmodules have its path"
     if any(one.startswith(f"{name}/") or name.startswith(f"{one}/") for one in names):
         return "its name is part of another's"  # their git folders would lie in each other

@@ -20,6 +20,7 @@ from tests.workflow_engine.engine import finished, local_order, running_engine
 from workorders.models import AgentWorkOrder
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import agent_step
+from workorders.workflow_engine.prompts import RequestTexts, compose_prompt
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
 TOKEN = "ghp_extrasTestToken0123456789abcdefghij"
@@ -269,6 +270,21 @@ def test_hundreds_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(words) < 3000
 
 
+def test_what_a_submodule_itself_would_need_is_said(world: World) -> None:
+    library = world.git.create_repository("acme", "lib", {".gitattributes": ATTRIBUTES, "secret.txt": "x\n"})
+    world.git.make_public("acme", "lib")
+    stream = b"commit refs/heads/main\ncommitter S <s@example.com> 1767225600 +0000\ndata 1\nx\n"
+    stream += b"from refs/heads/main^0\n" + f"M 160000 {'1' * 40} inner\n".encode()
+    git("fast-import", "--quiet", folder=library, stdin=stream)
+    world.submodule("libs/a", "../lib.git", branches(library)["main"])
+    world.publish()
+    order = world.run(seen_by_agent(world.folder, "ls libs/a; git status --porcelain"))
+    assert said(world) == "inner\nsecret.txt\n"
+    words = told(order, "git_submodules_left_out")
+    assert "submodules of the submodule libs/a (" in words
+    assert "files of Git LFS in the submodule libs/a (" in words
+
+
 def test_too_large_is_left_out(world: World, settings: Any) -> None:
     settings.WORKORDERS_SUBMODULES_MAX_BYTES = 50_000
     noise = sha256(b"x").digest()
@@ -489,10 +505,12 @@ def test_the_agent_hears_in_one_line(world: World, monkeypatch: pytest.MonkeyPat
     world.files |= {".gitattributes": ATTRIBUTES, "a.png": pointer(PICTURE)}
     world.publish()
     heard: list[str] = []
-    compose = agent_step.compose_prompt
-    monkeypatch.setattr(
-        agent_step, "compose_prompt", lambda *values: heard.append(compose(*values)) or heard[-1]
-    )
+
+    def listening(command: str, texts: RequestTexts) -> str:
+        heard.append(compose_prompt(command, texts))
+        return heard[-1]
+
+    monkeypatch.setattr(agent_step, "compose_prompt", listening)
     world.run("agent: say hello", workflow_type=AgentWorkflowType.PLAN_BUILD)
     assert len(heard) == 2
     for prompt in heard:

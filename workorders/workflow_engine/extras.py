@@ -22,7 +22,7 @@ from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.lfs_store import LfsStore
 from sandboxes.mirror import RepositoryMirror
 from sandboxes.submodule_names import NamedSubmodule, RefusedSubmodule, named_submodules
-from sandboxes.tree_survey import TreeSurvey, gitlinks_at, pointers_in, survey
+from sandboxes.tree_survey import MOST_POINTERS, TreeSurvey, gitlinks_at, pointers_in, survey
 from workorders.errors import WorkOrderError
 from workorders.workflow_engine.claimed_step import ClaimedStep
 
@@ -119,10 +119,17 @@ class ExtrasFetcher:
                 placed.append(self._submodule(one, wanted[one.path], budget))
             except (ReferenceInvalid, _LeftOut) as error:
                 left_out.append(RefusedSubmodule(one.path, str(error)))
-        return Fetched(
-            extras=Extras(submodules=tuple(placed)),
-            submodules_left_out=tuple(f"submodule {_shown(one.path)} ({one.reason})" for one in left_out),
-        )
+        phrases = [f"submodule {_shown(one.path)} ({one.reason})" for one in left_out]
+        inside = [phrase for one in placed for phrase in self._left_out_inside(one)]
+        return Fetched(extras=Extras(submodules=tuple(placed)), submodules_left_out=(*phrases, *inside))
+
+    def _left_out_inside(self, placed: PlacedSubmodule) -> Iterator[str]:
+        """What a submodule itself would need; the base commit does not name it."""
+        inside = survey(self._parts.git, placed.objects.parent, placed.sha)
+        if inside.gitlinks:
+            yield f"submodules of the submodule {_shown(placed.path)} (only those of the repository itself come)"
+        if inside.uses_lfs:
+            yield f"files of Git LFS in the submodule {_shown(placed.path)} (only those of the repository itself come)"
 
     def require_commits(self, *, base_sha: str, head: str) -> None:
         """What new commits name in the base commit's submodules is in those repositories, for others to fetch.
@@ -205,13 +212,15 @@ class ExtrasFetcher:
             if taken:  # the filter keeps pointers pointers, also where there is nothing to put in their place
                 store.prepare()
                 extras = replace(extras, lfs_objects=store.path)
-            left_out = (_files(len(pointers), reason),) if pointers else ()
-            return replace(fetched, extras=extras, lfs_left_out=left_out)
+            none_came = (_files(len(pointers), reason),) if pointers else ()
+            return replace(fetched, extras=extras, lfs_left_out=none_came)
         store.prepare()
         reasons = Counter[str]()
         for pointer, reason in self._missing(store, list(sizes)):
             reasons[reason] += sizes[pointer]
         left_out = [_files(count, reason) for reason, count in reasons.items()]
+        if len(pointers) == MOST_POINTERS:
+            left_out.append(f"files of Git LFS after the first {MOST_POINTERS}")
         if found.lfs_leads_elsewhere:
             left_out.append("the address in .lfsconfig (only the repository's own LFS is asked)")
         there = [one for one in pointers if store.has(one.pointer)]
