@@ -23,7 +23,8 @@ class SandboxSpec:
     `sandbox_identifier` is unique to the order (`git-branch-wo-abc12345`). `start_sha` is the commit to work
     on top of, already in `mirror_path`; `base_sha` the base branch's commit the order started from.
     `trailers` are the lines a commit made in the sandbox must carry. `attempt` is the claim's fencing token: it
-    grows, and a lower one than the place has seen may touch nothing there any more. `extras` are for `setup` alone.
+    grows, and a lower one than the place has seen may touch nothing there any more. `extras` are what `setup` puts
+    into the checkout beside the commit's own files.
     """
 
     sandbox_identifier: str
@@ -145,8 +146,8 @@ class AgentSandbox(Protocol):
     """Whether loopback inside is this host's loopback, and paths inside are this host's paths."""
     left_out: str
     """What the last export with leftovers could not put in the bundle, in words; '' where it was nothing."""
-    takes_extras: bool
-    """Whether `setup` puts the spec's extras into the checkout; they are left out where it does not."""
+    lfs_limit_bytes: int | None
+    """How much of Git LFS's contents `setup` takes at most; None: there is no limit of its own."""
     unplaced: tuple[str, ...]
     """Paths of the extras' submodules that the last `setup` could not fill."""
 

@@ -65,7 +65,7 @@ def check_submodules_and_lfs(
         if lfs_max_mb
         else "no Git LFS (WORKORDERS_LFS_MAX_MB=0)"
     )
-    return ok("submodules and LFS", f"fetched for local sandboxes: {modules}; {lfs}")
+    return ok("submodules and LFS", f"fetched before an agent starts: {modules}; {lfs}")
 
 
 def check_isolation(settings: IsolationSettings) -> Finding:

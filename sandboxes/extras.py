@@ -46,15 +46,16 @@ cat -- "$file"
 """
 
 # 1 the git folder of the checkout it runs in; then for each submodule its name, path, commit, objects (a folder to
-# borrow from) and address. Says the path of each that could not be filled. The history ends at that one commit.
+# borrow from, or a pack) and address. Says the path of each that could not be filled. The history ends at that commit.
 PLACE_SUBMODULES = """top=$1; shift
 fill() {
   git_dir="$top/modules/$1"
   [ ! -L "$2" ] && mkdir -p -- "$2" && [ -z "$(ls -A -- "$2")" ] || return 1
   rm -rf -- "$git_dir" && mkdir -p -- "$git_dir/objects/info" "$git_dir/refs/heads" || return 1
-  printf '%s\\n' "$4" > "$git_dir/objects/info/alternates" &&
   printf '%s\\n' "$3" > "$git_dir/HEAD" && printf '%s\\n' "$3" > "$git_dir/shallow" &&
   printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfilemode = true\\n\\tbare = false\\n' > "$git_dir/config" &&
+  if [ -d "$4" ]; then printf '%s\\n' "$4" > "$git_dir/objects/info/alternates"
+  else git --git-dir="$git_dir" index-pack --stdin < "$4" > /dev/null && rm -f -- "$4"; fi &&
   printf 'gitdir: %s\\n' "$(realpath --relative-to="$2" -- "$git_dir")" > "$2/.git" &&
   git --git-dir="$git_dir" config core.worktree "$(realpath --relative-to="$git_dir" -- "$2")" &&
   git --git-dir="$git_dir" config remote.origin.url "$5" &&
@@ -104,10 +105,14 @@ class PlacedSubmodule:
 
 @dataclass(frozen=True)
 class Extras:
-    """`lfs_objects`: the folder of contents that the repository's LFS keeps; None where it uses none."""
+    """`lfs_objects`: the folder of contents that the repository's LFS keeps; None where it uses none.
+
+    `lfs_oids` are those of the contents in it that this checkout has.
+    """
 
     submodules: tuple[PlacedSubmodule, ...] = ()
     lfs_objects: Path | None = None
+    lfs_oids: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.submodules) or self.lfs_objects is not None
@@ -136,6 +141,12 @@ def git_settings(extras: Extras, *, lfs_filter: str, own_lfs: str) -> str:
 def submodule_arguments(submodules: Sequence[PlacedSubmodule]) -> list[str]:
     """For `PLACE_SUBMODULES`."""
     return [value for one in submodules for value in (one.name, one.path, one.sha, str(one.objects), one.url)]
+
+
+def changed_submodules(paths: Sequence[str], said: str) -> str:
+    """In words, what `CHANGED_SUBMODULES` said of those paths."""
+    changed = [path for path in said.splitlines() if path in paths]
+    return f"uncommitted changes inside the submodule {', '.join(changed[:5])}" if changed else ""
 
 
 def _quoted(text: str) -> str:

@@ -17,7 +17,13 @@ from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, Sand
 from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
-from sandboxes.extras import CHANGED_SUBMODULES, LFS_EXPORT, PLACE_SUBMODULES, submodule_arguments
+from sandboxes.extras import (
+    CHANGED_SUBMODULES,
+    LFS_EXPORT,
+    PLACE_SUBMODULES,
+    changed_submodules,
+    submodule_arguments,
+)
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.local_extras import LocalExtras
@@ -76,7 +82,7 @@ class LocalSandbox:
     """
 
     shares_host = True
-    takes_extras = True
+    lfs_limit_bytes: int | None = None
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
@@ -289,8 +295,7 @@ class LocalSandbox:
         if not (paths := self._extras.submodules):
             return ""
         said = self._run(("sh", "-c", CHANGED_SUBMODULES, "sh", *paths)).stdout.decode("utf-8", "replace")
-        changed = [path for path in said.splitlines() if path in paths]
-        return f"uncommitted changes inside the submodule {', '.join(changed[:5])}" if changed else ""
+        return changed_submodules(paths, said)
 
     def _place_submodules(self) -> None:
         if not (submodules := self.spec.extras.submodules):

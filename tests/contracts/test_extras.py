@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from sandboxes.errors import SandboxError
 from sandboxes.extras import Extras, PlacedSubmodule
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.lfs_store import LfsStore
 from sandboxes.local import LocalSandbox
-from tests.contracts.yard import KEY, LOCALLY, Yard, said, sh
+from tests.contracts.yard import COMBINATIONS, KEY, LOCALLY, Yard, said, sh
 from tests.fakes.git_http import branches, create_bare_repository, git
 from tests.fakes.lfs import pointer
 
@@ -184,6 +185,35 @@ class TestLfs:
         said(sandbox, "head -c 3000000 /dev/urandom > new.png; git add -A; git commit -qm New")
         with pytest.raises(Exception, match="are over 1000000 bytes"):
             sandbox.export_lfs(yard.data_dir / "outbox" / "x.tar", limit_bytes=1_000_000)
+
+
+@pytest.mark.parametrize(
+    "yard", [item for item in COMBINATIONS if item[1] == "machine"], indirect=True, ids="-".join
+)
+class TestElsewhere:
+    def test_both_are_brought_along_and_new_contents_come_out(
+        self, yard: Yard, library: PlacedSubmodule
+    ) -> None:
+        store = stored(yard, PICTURE)
+        files = {".gitattributes": ATTRIBUTES, "a.png": pointer(PICTURE), "b.big": pointer(TEXT)}
+        sha = base_with(yard, files, {"libs/x": library.sha, "libs/y": "2" * 40})
+        extras = Extras((library,), store.path, (sha256(PICTURE).hexdigest(),))
+        sandbox = yard.make(spec=replace(yard.spec(start=sha), base_sha=sha, extras=extras))
+        sandbox.setup()
+        assert said(sandbox, "sha256sum < a.png").split()[0] == sha256(PICTURE).hexdigest()
+        assert said(sandbox, "cat b.big") == pointer(TEXT).strip()
+        assert said(sandbox, "cat libs/x/lib.c; git -C libs/x rev-parse HEAD") == f"int lib;\n{library.sha}"
+        assert said(sandbox, "touch a.png b.big; git status --porcelain; ls -A libs/y") == ""
+        said(sandbox, "printf new > new.png; git add -A; git commit -qm New; echo x >> libs/x/lib.c")
+        assert said(sandbox, "git show HEAD:new.png") == pointer(b"new").strip()
+        archive = yard.data_dir / "outbox" / "x.tar"
+        assert sandbox.export_lfs(archive, limit_bytes=10**7)
+        assert store.take_archive(archive) == (LfsPointer(sha256(b"new").hexdigest(), 3),)
+        bundle = yard.data_dir / "outbox" / "x.bundle"
+        assert sandbox.export_bundle(bundle, limit_bytes=10**7, leftovers_message="chore: keep")
+        assert sandbox.left_out == "uncommitted changes inside the submodule libs/x"
+        with pytest.raises(SandboxError):
+            sandbox.export_lfs(archive, limit_bytes=10)
 
 
 @LOCALLY

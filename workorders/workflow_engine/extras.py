@@ -28,7 +28,6 @@ from workorders.workflow_engine.claimed_step import ClaimedStep
 
 _SUBMODULES_SECONDS = 600.0
 _NAMED = 10
-_ELSEWHERE = "sandboxes of this type do not get them"
 
 
 @dataclass(frozen=True)
@@ -85,26 +84,24 @@ class ExtrasFetcher:
         self._mirror = mirror
         self._data_dir = step.parts.settings.data_dir
 
-    def fetch(self, *, base_sha: str, start_sha: str, taken: bool = True) -> Fetched:
+    def fetch(self, *, base_sha: str, start_sha: str, lfs_limit_bytes: int | None = None) -> Fetched:
         """For a checkout of `start_sha`; nothing is asked of anybody where the base commit has no such thing.
 
-        `taken` is False where the place could not have them. Raises `GitError` where the mirror cannot be read.
+        `lfs_limit_bytes` is what the place takes of LFS, if it has a limit. Raises `GitError` where the mirror cannot
+        be read.
         """
         found = survey(self._parts.git, self._mirror.path, base_sha)
         if not found.gitlinks and not found.uses_lfs:
             return Fetched()
-        fetched = self._submodules(found, start_sha, taken)
-        return self._lfs(fetched, found, start_sha, taken)
+        return self._lfs(self._submodules(found, start_sha), found, start_sha, lfs_limit_bytes)
 
     # --- submodules ---
 
-    def _submodules(self, found: TreeSurvey, start_sha: str, taken: bool) -> Fetched:
+    def _submodules(self, found: TreeSurvey, start_sha: str) -> Fetched:
         if not found.gitlinks:
             return Fetched()
         if found.unreadable_modules:
             return Fetched(submodules_left_out=("all submodules (.gitmodules cannot be read)",))
-        if not taken:
-            return Fetched(submodules_left_out=(f"{len(found.gitlinks)} submodules ({_ELSEWHERE})",))
         named = named_submodules(found.sections, found.gitlinks)
         paths = tuple(one.path for one in named.submodules)
         wanted = gitlinks_at(self._parts.git, self._mirror.path, start_sha, paths)
@@ -200,47 +197,46 @@ class ExtrasFetcher:
 
     # --- LFS ---
 
-    def _lfs(self, fetched: Fetched, found: TreeSurvey, start_sha: str, taken: bool) -> Fetched:
+    def _lfs(self, fetched: Fetched, found: TreeSurvey, start_sha: str, limit_bytes: int | None) -> Fetched:
         if not found.uses_lfs:
             return fetched
         pointers = pointers_in(self._parts.git, self._mirror.path, start_sha)
-        sizes = Counter(one.pointer for one in pointers)
+        files = Counter(one.pointer for one in pointers)
         store = LfsStore(self._data_dir, str(self._reference.key))
-        reason = self._lfs_refusal(taken)
-        if reason:
-            extras = fetched.extras
-            if taken:  # the filter keeps pointers pointers, also where there is nothing to put in their place
-                store.prepare()
-                extras = replace(extras, lfs_objects=store.path)
-            none_came = (_files(len(pointers), reason),) if pointers else ()
-            return replace(fetched, extras=extras, lfs_left_out=none_came)
-        store.prepare()
+        store.prepare()  # the filter keeps pointers pointers, also where there is nothing to put in their place
         reasons = Counter[str]()
-        for pointer, reason in self._missing(store, list(sizes)):
-            reasons[reason] += sizes[pointer]
+        for pointer, reason in self._missing(store, list(files)):
+            reasons[reason] += files[pointer]
+        chosen, total = [], 0
+        for pointer in sorted(files, key=lambda one: (one.size, one.oid)):
+            if not store.has(pointer):
+                continue
+            if limit_bytes is not None and total + pointer.size > limit_bytes:
+                reasons[f"sandboxes of this type take {limit_bytes >> 20} MB"] += files[pointer]
+                continue
+            total += pointer.size
+            chosen.append(pointer)
         left_out = [_files(count, reason) for reason, count in reasons.items()]
         if len(pointers) == MOST_POINTERS:
             left_out.append(f"files of Git LFS after the first {MOST_POINTERS}")
         if found.lfs_leads_elsewhere:
             left_out.append("the address in .lfsconfig (only the repository's own LFS is asked)")
-        there = [one for one in pointers if store.has(one.pointer)]
+        oids = tuple(pointer.oid for pointer in chosen)
         return replace(
             fetched,
-            extras=replace(fetched.extras, lfs_objects=store.path),
+            extras=replace(fetched.extras, lfs_objects=store.path, lfs_oids=oids),
             lfs_left_out=tuple(left_out),
-            lfs_files=len(there),
-            lfs_bytes=sum({one.pointer.oid: one.pointer.size for one in there}.values()),
+            lfs_files=sum(files[pointer] for pointer in chosen),
+            lfs_bytes=total,
         )
-
-    def _lfs_refusal(self, taken: bool) -> str:
-        if not taken:
-            return _ELSEWHERE
-        if not self._parts.settings.lfs.max_bytes:
-            return "WORKORDERS_LFS_MAX_MB=0 turns LFS off"
-        return ""
 
     def _missing(self, store: LfsStore, wanted: list[LfsPointer]) -> Iterator[tuple[LfsPointer, str]]:
         """Download what is not here; the pointers that did not come, and why."""
+        if not self._parts.settings.lfs.max_bytes:
+            yield from (
+                (one, "WORKORDERS_LFS_MAX_MB=0 turns LFS off") for one in wanted if not store.has(one)
+            )
+            return
         room = self._lfs_room(sum(one.size for one in wanted if store.has(one)))
         asked: list[LfsPointer] = []
         for pointer in sorted((one for one in wanted if not store.has(one)), key=lambda one: one.size):

@@ -151,8 +151,8 @@ class Workplace:
         )
         base_sha = order.base_sha or point.base_sha
         start_sha = self._start_sha(point, base_sha)
-        sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
-        fetched = self._fetch_extras(sandbox, base_sha, start_sha)
+        fetched = self._fetch_extras(base_sha, start_sha)
+        sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id, fetched.extras)
         started = time.monotonic()
         attached = bool(order.sandbox_identifier) and sandbox.attach(
             order.sandbox_handle or order.sandbox_identifier
@@ -162,7 +162,7 @@ class Workplace:
             salvage.empty(sandbox)
             if salvage.head_sha:
                 start_sha = self._start_sha(point, base_sha)
-                fetched = self._fetch_extras(sandbox, base_sha, start_sha)
+                fetched = self._fetch_extras(base_sha, start_sha)
             # a new one: what was salvaged may have begun elsewhere
             sandbox = self._sandbox(
                 point.base_branch, base_sha, start_sha, session.session_id, fetched.extras
@@ -212,9 +212,10 @@ class Workplace:
             not_fetched=fetched.not_fetched,
         )
 
-    def _fetch_extras(self, sandbox: AgentSandbox, base_sha: str, start_sha: str) -> Fetched:
+    def _fetch_extras(self, base_sha: str, start_sha: str) -> Fetched:
         fetcher = ExtrasFetcher(self._step, self.reference, self.mirror)
-        return fetcher.fetch(base_sha=base_sha, start_sha=start_sha, taken=sandbox.takes_extras)
+        limit = self._any_sandbox().lfs_limit_bytes
+        return fetcher.fetch(base_sha=base_sha, start_sha=start_sha, lfs_limit_bytes=limit)
 
     def require_submodule_commits(self, place: Place, head: str) -> None:
         """Raises `SubmoduleCommitMissing`."""
