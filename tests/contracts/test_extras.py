@@ -67,6 +67,7 @@ class TestSubmodules:
         assert any(library.sha in line for line in lines)
         assert said(sandbox, "git config submodule.vendor/lib.url") == "https://github.com/acme/lib.git"
         assert said(sandbox, "ls -A libs/other") == ""
+        assert sh(sandbox, "git submodule update libs/x").ok, "nothing has to be fetched"
         assert sandbox.unplaced == ()
 
     def test_nothing_of_it_is_work(self, yard: Yard, library: PlacedSubmodule) -> None:

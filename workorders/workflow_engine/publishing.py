@@ -48,7 +48,12 @@ class Publisher:
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
-        self._upload(place, head)
+        try:
+            self._upload(place, head)
+        except LfsUnavailable:  # a later attempt goes on from here, without the agent
+            self._step.journal.plan_push(head)
+            self._step.journal.end_push(head, EffectState.PLANNED)
+            raise
         self._step.journal.plan_push(head)
         both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
 
@@ -77,10 +82,6 @@ class Publisher:
         except (LfsContentMissing, SecretInCommits, SubmoduleCommitMissing) as error:
             self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
             self._workplace.forget_unpushed(place)  # or the next attempt would push the same pointers
-            raise
-        except LfsUnavailable:  # a later attempt goes on from here, without the agent
-            self._step.journal.plan_push(head)
-            self._step.journal.end_push(head, EffectState.PLANNED)
             raise
 
     def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:

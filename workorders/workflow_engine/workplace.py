@@ -338,7 +338,7 @@ class Workplace:
                 limit_bytes=self._step.parts.settings.lfs.max_bytes,
             )
         except SandboxError as error:
-            self._step.log.warning("git_lfs_objects_left_out", reason=str(error))
+            self._step.log.warning("git_lfs_objects_not_taken", reason=str(error))
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
