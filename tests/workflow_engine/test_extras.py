@@ -137,16 +137,15 @@ def test_a_public_submodule_is_there_and_was_fetched_without_credential(
     assert changed.split() == [f"specs/plan-{order}.md"]
 
 
-@pytest.mark.parametrize("address", ["../lib.git", "../../acme/lib", "https://github.com/ACME/lib/"])
-def test_addresses_of_the_same_repository(world: World, address: str) -> None:
+def test_addresses_of_the_same_repository(world: World) -> None:
     sha = world.library("acme", "lib")
-    if "ACME" in address:
-        (world.git.root / "ACME").symlink_to(world.git.root / "acme")
-        world.git.make_public("ACME", "lib")
-    world.submodule("libs/a", address, sha)
+    (world.git.root / "ACME").symlink_to(world.git.root / "acme")
+    world.git.make_public("ACME", "lib")
+    for number, address in enumerate(("../lib.git", "../../acme/lib", "https://github.com/ACME/lib/")):
+        world.submodule(f"libs/{number}", address, sha)
     world.publish()
     world.run(seen_by_agent(world.folder, LOOK))
-    assert said(world).startswith("of acme/lib\n")
+    assert said(world).startswith("of acme/lib\n" * 3)
 
 
 class TestAPrivateSubmodule:
@@ -173,20 +172,20 @@ class TestAPrivateSubmodule:
         assert said(world).startswith("of acme/secrets\n"), told(order, "git_submodules_left_out")
         assert world.credentials["acme/secrets"] == {TOKEN}
 
-    @pytest.mark.parametrize("missing", ["connected", "listed", "accessible"])
-    def test_needs_both(self, world: World, missing: str) -> None:
-        sha = world.library("acme", "secrets", public=False)
-        world.submodule("libs/a", "https://github.com/acme/secrets.git", sha)
+    def test_needs_both(self, world: World) -> None:
+        names = ("listed", "connected", "inaccessible")
+        for name in names:
+            world.submodule(f"libs/{name}", f"../{name}.git", world.library("acme", name, public=False))
         world.publish()
-        if missing != "connected":
-            row = connected("acme/secrets")
-            if missing == "accessible":
-                Repository.objects.filter(pk=row.pk).update(is_accessible=False, can_push=False)
-        if missing != "listed":
-            Repository.objects.filter(pk=world.row.pk).update(submodules_allowed="acme/secrets")
-        world.run(seen_by_agent(world.folder, LOOK))
-        assert said(world) == f"-{sha} libs/a\n"
-        assert world.credentials["acme/secrets"] == set()
+        connected("acme/connected")
+        row = connected("acme/inaccessible")
+        Repository.objects.filter(pk=row.pk).update(is_accessible=False, can_push=False)
+        allowed = "acme/listed\nacme/inaccessible"
+        Repository.objects.filter(pk=world.row.pk).update(submodules_allowed=allowed)
+        order = world.run(seen_by_agent(world.folder, "cat libs/*/secret.txt"))
+        assert "of acme" not in said(world)
+        assert all(world.credentials[f"acme/{name}"] == set() for name in names)
+        assert told(order, "git_submodules_left_out").count("it is not public") == 3
 
     def test_what_another_order_fetched_with_the_credential_is_no_way_in(self, world: World) -> None:
         """It has the mirror of that repository on its disk by then."""
