@@ -17,13 +17,6 @@ from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, Sand
 from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
-from sandboxes.extras import (
-    CHANGED_SUBMODULES,
-    LFS_EXPORT,
-    PLACE_SUBMODULES,
-    changed_submodules,
-    submodule_arguments,
-)
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.local_extras import LocalExtras
@@ -132,7 +125,7 @@ class LocalSandbox:
             self._write_trailers()
             self._extras.write(self.spec.extras)
             self._make_checkout()
-            self._place_submodules()
+            self.unplaced = self._extras.place_submodules(self.spec.extras, self._run)
             self._forget_settings()
             PlaceNote(start_sha=self.spec.start_sha).write(self._note)
         except OSError as error:
@@ -226,7 +219,7 @@ class LocalSandbox:
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
         if leftovers_message:
-            found = (left_out_in(result.stderr.decode("utf-8", "replace")), self._changed_submodules())
+            found = (left_out_in(result.stderr.decode("utf-8", "replace")), self._extras.changed(self._run))
             self.left_out = "; ".join(words for words in found if words)
         if NOTHING_TO_BUNDLE in result.stderr:
             return False
@@ -236,18 +229,8 @@ class LocalSandbox:
         return True
 
     def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
-        if not self._extras.may_hold_lfs:
-            return False
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        result = self._run(
-            ("sh", "-c", LFS_EXPORT, "sh", self._extras.own_lfs, self._extras.known_lfs),
-            stdout_path=destination,
-            limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
-        )
-        if not result.ok or result.truncated:
-            reason = f"are over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
-            raise SandboxError(f"The LFS objects of the sandbox {reason}.")
-        return True
+        return self._extras.export_lfs(destination, self._run, limit_bytes=limit_bytes)
 
     def get_current_state(self) -> SandboxState:
         """HEAD's log grows by a line whenever HEAD moves; its size and time are read without following links."""
@@ -289,24 +272,6 @@ class LocalSandbox:
         result = self._run(("sh", "-c", f"exec {CHECK_OUT}"))
         if not result.ok:
             raise SandboxError(f"The checkout failed: {_tail(result)}")
-
-    def _changed_submodules(self) -> str:
-        """In words, where something is uncommitted inside submodules."""
-        if not (paths := self._extras.submodules):
-            return ""
-        said = self._run(("sh", "-c", CHANGED_SUBMODULES, "sh", *paths)).stdout.decode("utf-8", "replace")
-        return changed_submodules(paths, said)
-
-    def _place_submodules(self) -> None:
-        if not (submodules := self.spec.extras.submodules):
-            return
-        shell = ("sh", "-c", PLACE_SUBMODULES, "sh", str(self._git_dir()))
-        limits = ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=1024 * 1024)
-        result = self._run((*shell, *submodule_arguments(submodules)), limits=limits)
-        if not result.ok:
-            raise SandboxError(f"The submodules could not be filled: {_tail(result)}")
-        said = set(result.stdout.decode("utf-8", "replace").splitlines())
-        self.unplaced = tuple(one.path for one in submodules if one.path in said)
 
     def _run(
         self,

@@ -4,13 +4,35 @@ The settings are git's "system" ones there: read-only, and in no folder that an 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sandboxes.extras import LFS_FILTER, Extras, git_settings
+from sandboxes.base import CommandExecutionResult
+from sandboxes.errors import SandboxError
+from sandboxes.extras import (
+    CHANGED_SUBMODULES,
+    LFS_EXPORT,
+    LFS_FILTER,
+    PLACE_SUBMODULES,
+    Extras,
+    changed_submodules,
+    git_settings,
+    submodule_arguments,
+)
+from sandboxes.process import ProcessLimits
 
 _SETTINGS_INSIDE = Path("/run/work-order-gitconfig")
 _FILTER_INSIDE = Path("/run/work-order-lfs")
+_LIMITS = ProcessLimits(total_seconds=600.0, output_bytes=1024 * 1024)
+
+
+class Run(Protocol):
+    """One isolated command in the checkout."""
+
+    def __call__(
+        self, argv: Sequence[str], *, limits: ProcessLimits | None = ..., stdout_path: Path | None = ...
+    ) -> CommandExecutionResult: ...
 
 
 class LocalExtras:
@@ -20,18 +42,9 @@ class LocalExtras:
         self._settings = folder / "gitconfig"
         self._filter = folder / "lfs-filter"
         self._note = folder / "extras.json"
+        self._git_dir = git_dir
         self._own_lfs = git_dir / "lfs"
         self._isolated = isolated
-
-    @property
-    def own_lfs(self) -> str:
-        """Where contents go that an agent adds."""
-        return str(self._own_lfs)
-
-    @property
-    def may_hold_lfs(self) -> bool:
-        """Whether the place's own git folder has contents of LFS, as far as a look from outside tells."""
-        return self._filter.is_file() or self._own_lfs.is_dir()
 
     def write(self, extras: Extras) -> None:
         """Nothing where there are none: then no command sees anything of this."""
@@ -39,7 +52,7 @@ class LocalExtras:
             return
         self._filter.write_text(LFS_FILTER)
         where = _FILTER_INSIDE if self._isolated else self._filter
-        text = git_settings(extras, lfs_filter=str(where), own_lfs=self.own_lfs)
+        text = git_settings(extras, lfs_filter=str(where), own_lfs=str(self._own_lfs))
         self._settings.write_text(text)
         self._note.write_text(
             json.dumps(
@@ -67,17 +80,48 @@ class LocalExtras:
         return tuple(Path(path) for path in self._noted("borrowed", []))
 
     @property
-    def submodules(self) -> tuple[str, ...]:
-        """Paths of those that were put into the checkout."""
-        return tuple(self._noted("submodules", []))
-
-    @property
     def known_lfs(self) -> str:
         """The repository's contents that the place reads, '' where there are none."""
         return str(self._noted("lfs", ""))
+
+    # --- by commands inside ---
+
+    def place_submodules(self, extras: Extras, run: Run) -> tuple[str, ...]:
+        """Fill them; the paths of those that could not be. Raises `SandboxError`."""
+        if not extras.submodules:
+            return ()
+        arguments = (str(self._git_dir), *submodule_arguments(extras.submodules))
+        result = run(("sh", "-c", PLACE_SUBMODULES, "sh", *arguments), limits=_LIMITS)
+        if not result.ok:
+            raise SandboxError(f"The submodules could not be filled: {_words(result)}")
+        said = result.stdout.decode("utf-8", "replace").splitlines()
+        return tuple(one.path for one in extras.submodules if one.path in said)
+
+    def changed(self, run: Run) -> str:
+        """In words, where something is uncommitted inside submodules."""
+        if not (paths := self._noted("submodules", [])):
+            return ""
+        said = run(("sh", "-c", CHANGED_SUBMODULES, "sh", *paths)).stdout
+        return changed_submodules(paths, said.decode("utf-8", "replace"))
+
+    def export_lfs(self, destination: Path, run: Run, *, limit_bytes: int) -> bool:
+        """As the Protocol has it; no command is started where a look from outside shows nothing of LFS."""
+        if not (self._filter.is_file() or self._own_lfs.is_dir()):
+            return False
+        shell = ("sh", "-c", LFS_EXPORT, "sh", str(self._own_lfs), self.known_lfs)
+        limits = ProcessLimits(total_seconds=_LIMITS.total_seconds, output_bytes=limit_bytes)
+        result = run(shell, stdout_path=destination, limits=limits)
+        if not result.ok or result.truncated:
+            reason = f"are over {limit_bytes} bytes" if result.truncated else f"failed: {_words(result)}"
+            raise SandboxError(f"The LFS objects of the sandbox {reason}.")
+        return True
 
     def _noted(self, key: str, default: Any) -> Any:
         try:
             return json.loads(self._note.read_text()).get(key, default)
         except (OSError, ValueError, AttributeError):
             return default
+
+
+def _words(result: CommandExecutionResult) -> str:
+    return result.stderr.decode("utf-8", "replace").strip()[-500:] or f"exit code {result.exit_code}"

@@ -22,6 +22,7 @@ MOST_POINTERS = 2000
 _SURVEY_SECONDS = 120.0
 _ATTRIBUTES_BYTES = 256 * 1024
 _LEAST_POINTER = 120
+_MOST_SMALL = 300_000  # files that could be pointers by their size
 _ENTRY = re.compile(
     rb"(?P<mode>[0-7]{6}) [a-z]+ (?P<sha>[0-9a-f]{40,64}) *(?P<size>[0-9-]*)\t(?P<path>.*)", re.S
 )
@@ -57,12 +58,13 @@ def survey(git: TrustedGit, mirror: Path, sha: str) -> TreeSurvey:
         if mode == "160000" and len(gitlinks) < MOST_GITLINKS:
             gitlinks[path] = blob
         elif mode in REGULAR_MODES and path.rpartition("/")[2] == ".gitattributes":
-            attributes.append(blob)
+            if len(attributes) < MOST_ATTRIBUTES:
+                attributes.append(blob)
         elif mode in REGULAR_MODES and path in {".gitmodules", ".lfsconfig"}:
             settings[path] = blob
 
     _list_tree(git, mirror, sha, look)
-    uses_lfs = _any_asks(git, mirror, attributes[:MOST_ATTRIBUTES])
+    uses_lfs = _any_asks(git, mirror, attributes)
     sections: dict[str, dict[str, str]] = {}
     unreadable = False
     if gitlinks and ".gitmodules" in settings:
@@ -80,7 +82,7 @@ def pointers_in(git: TrustedGit, mirror: Path, sha: str) -> tuple[Pointed, ...]:
     small: dict[str, list[str]] = {}
 
     def look(mode: str, blob: str, size: int, path: str) -> None:
-        if mode in REGULAR_MODES and _LEAST_POINTER <= size <= POINTER_BYTES:
+        if mode in REGULAR_MODES and _LEAST_POINTER <= size <= POINTER_BYTES and len(small) < _MOST_SMALL:
             small.setdefault(blob, []).append(path)
 
     _list_tree(git, mirror, sha, look, sizes=True)
