@@ -35,12 +35,15 @@ if [ "$what" = clean ]; then
 fi
 if [ -n "$pointer" ]; then
   oid="$(sed -n 's/^oid sha256:\\([0-9a-f]\\{64\\}\\)$/\\1/p' "$file" | head -n 1)"
-  if [ -n "$oid" ]; then
-    at="$(place "$oid")"
-    for folder in "$known" "$own/objects"; do
-      if [ -f "$folder/$at" ]; then cat -- "$folder/$at"; exit; fi
-    done
-  fi
+  for folder in ${oid:+"$known" "$own/objects"}; do
+    content="$folder/$(place "$oid")"
+    [ -f "$content" ] || continue
+    # Only where the way back leads to the same pointer: or git would take an untouched file for a changed one.
+    size=$(wc -c < "$content") size=$((size))
+    printf '%s\\noid sha256:%s\\nsize %s\\n' "$version" "$oid" "$size" | cmp -s - "$file" || continue
+    cat -- "$content"
+    exit
+  done
 fi
 cat -- "$file"
 """

@@ -20,6 +20,11 @@ class LfsPointer:
     oid: str
     size: int
 
+    @property
+    def text(self) -> bytes:
+        """As git-lfs writes it."""
+        return _FIRST_LINE + f"oid sha256:{self.oid}\nsize {self.size}\n".encode()
+
 
 def parse_pointer(data: bytes) -> LfsPointer | None:
     """What a blob points to, where it is a pointer."""

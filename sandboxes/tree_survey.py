@@ -41,10 +41,11 @@ class TreeSurvey:
 
 @dataclass(frozen=True)
 class Pointed:
-    """A file whose content LFS keeps."""
+    """A file whose content LFS keeps. `is_plain`: it is written as git-lfs writes it; others stay pointers."""
 
     path: str
     pointer: LfsPointer
+    is_plain: bool = True
 
 
 @lru_cache(maxsize=256)
@@ -90,7 +91,7 @@ def pointers_in(git: TrustedGit, mirror: Path, sha: str) -> tuple[Pointed, ...]:
 
     def read(blob: str, data: bytes) -> None:
         if (pointer := parse_pointer(data)) is not None:
-            found.extend(Pointed(path, pointer) for path in small[blob])
+            found.extend(Pointed(path, pointer, data == pointer.text) for path in small[blob])
 
     read_objects(git, mirror, list(small), read)
     return tuple(sorted(found, key=lambda one: one.path)[:MOST_POINTERS])

@@ -128,6 +128,23 @@ class TestLfs:
         said(sandbox, "touch a.png b.big && cp a.png c && mv c a.png")
         assert said(sandbox, "git status --porcelain; git add -A; git diff --cached --stat") == ""
 
+    def test_a_pointer_that_would_not_come_back_the_same_stays_one(self, yard: Yard) -> None:
+        store = stored(yard, PICTURE)
+        text = pointer(PICTURE)
+        odd = {
+            "size.png": text.replace("size ", "size 1"),
+            "line.png": text.rstrip("\n"),
+            "ext.png": text.replace("oid", f"ext-0-x sha256:{'0' * 64}\noid"),
+            "more.png": text + "more\n",
+        }
+        files = {".gitattributes": ATTRIBUTES, "a.png": text, **odd}
+        sandbox = made(yard, Extras(lfs_objects=store.path), base_with(yard, files, {}))
+        said(sandbox, "touch *.png")
+        assert said(sandbox, "git status --porcelain; git add -A; git diff --cached --stat") == ""
+        assert said(sandbox, "sha256sum < a.png").split()[0] == sha256(PICTURE).hexdigest()
+        for name, content in odd.items():
+            assert said(sandbox, f"cat {name}") == content.strip()
+
     def test_untouched_or_only_touched_files_are_no_work(self, yard: Yard) -> None:
         store = stored(yard, PICTURE)
         files = {".gitattributes": ATTRIBUTES, "a.png": pointer(PICTURE), "b.big": pointer(TEXT)}

@@ -28,6 +28,7 @@ from workorders.workflow_engine.claimed_step import ClaimedStep
 
 _SUBMODULES_SECONDS = 600.0
 _NAMED = 10
+_ODD_POINTER = "their pointers are not as git-lfs writes them"
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,10 @@ class ExtrasFetcher:
         if not found.uses_lfs:
             return fetched
         pointers = pointers_in(self._parts.git, self._mirror.path, start_sha)
-        files = Counter(one.pointer for one in pointers)
+        files = Counter(one.pointer for one in pointers if one.is_plain)
         store = LfsStore(self._data_dir, str(self._reference.key))
         store.prepare()  # the filter keeps pointers pointers, also where there is nothing to put in their place
-        reasons = Counter[str]()
+        reasons = Counter({_ODD_POINTER: odd} if (odd := len(pointers) - files.total()) else {})
         for pointer, reason in self._missing(store, list(files)):
             reasons[reason] += files[pointer]
         chosen, total = [], 0
