@@ -106,7 +106,10 @@ class LocalExtras:
 
     def export_lfs(self, destination: Path, run: Run, *, limit_bytes: int) -> bool:
         """As the Protocol has it; no command is started where a look from outside shows nothing of LFS."""
-        if not (self._filter.is_file() or self._own_lfs.is_dir()):
+        shared = (
+            self._git_dir.parents[1] / "lfs" if self._git_dir.parent.name == "worktrees" else self._own_lfs
+        )
+        if not (self._filter.is_file() or self._own_lfs.is_dir() or shared.is_dir()):
             return False
         shell = ("sh", "-c", LFS_EXPORT, "sh", str(self._own_lfs), self.known_lfs)
         limits = ProcessLimits(total_seconds=_LIMITS.total_seconds, output_bytes=limit_bytes)

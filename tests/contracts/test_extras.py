@@ -235,6 +235,17 @@ class TestElsewhere:
 
 
 @LOCALLY
+def test_what_git_lfs_itself_put_aside_comes_out_too(yard: Yard) -> None:
+    """In a repository that had no LFS before; it keeps contents in the git folder that worktrees share."""
+    sandbox, oid = yard.ready(), sha256(b"new").hexdigest()
+    folder = f"$(git rev-parse --path-format=absolute --git-common-dir)/lfs/objects/{oid[:2]}/{oid[2:4]}"
+    said(sandbox, f'mkdir -p "{folder}"; printf new > "{folder}/{oid}"')
+    archive = yard.data_dir / "outbox" / "x.tar"
+    assert sandbox.export_lfs(archive, limit_bytes=10**7)
+    assert LfsStore(yard.data_dir, KEY).take_archive(archive) == (LfsPointer(oid, 3),)
+
+
+@LOCALLY
 def test_a_checkout_without_extras_sees_nothing_of_them(yard: Yard, tmp_path: Path) -> None:
     sandbox = yard.ready()
     assert said(sandbox, "env | grep GIT_CONFIG_SYSTEM || echo none") == "none"
