@@ -28,6 +28,8 @@ from sandboxes.providers import MODEL_HOST, DaggerSettings, E2BSettings, Provide
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 TAKEN_PATHS = frozenset({"account", "api", "repositories", "static", "theme", "webhooks", "work-orders"})
+# Where github.com keeps contents of Git LFS: downloads, uploads, and the word that an upload has come.
+GITHUB_LFS_HOSTS = "github-cloud.githubusercontent.com,github-cloud.s3.amazonaws.com,lfs.github.com"
 REHEARSAL_AGENT = BASE_DIR / "workorders" / "agent_executor" / "rehearsal_agent.py"
 
 
@@ -92,6 +94,9 @@ class Environment(BaseSettings):
     model_prices: Path | None = Field(None, alias="WORKORDERS_MODEL_PRICES", examples=["/etc/prices.json"])
     push_file_max_mb: int = Field(100, alias="WORKORDERS_PUSH_FILE_MAX_MB", ge=0, le=100_000)
     disk_floor_mb: int = Field(1024, alias="WORKORDERS_DISK_FLOOR_MB", ge=0, le=10_000_000)
+    submodules_max_mb: int = Field(1024, alias="WORKORDERS_SUBMODULES_MAX_MB", ge=0, le=1_000_000)
+    lfs_max_mb: int = Field(1024, alias="WORKORDERS_LFS_MAX_MB", ge=0, le=1_000_000)
+    lfs_hosts: str = Field(GITHUB_LFS_HOSTS, alias="WORKORDERS_LFS_HOSTS")
     keep_homes_days: int = Field(30, alias="WORKORDERS_KEEP_HOMES_DAYS", ge=0, le=36500)
     keep_mirrors_days: int = Field(90, alias="WORKORDERS_KEEP_MIRRORS_DAYS", ge=0, le=36500)
     keep_logs_days: int = Field(90, alias="WORKORDERS_KEEP_LOGS_DAYS", ge=0, le=36500)
@@ -149,6 +154,7 @@ class Environment(BaseSettings):
     _command = field_validator("agent_command", mode="after")(values.command)
     _folders = field_validator("agent_read_paths", mode="after")(values.folders)
     _host_names = field_validator("sandbox_allowed_hosts", mode="after")(values.host_names)
+    _named_hosts = field_validator("lfs_hosts", mode="after")(values.named_hosts)
     _github = field_validator("github_host", mode="after")(values.github_host)
     _listens = field_validator("gateway_listen", mode="after")(values.listening_address)
     _safe = field_validator("github_git_base_url", "anthropic_base_url", "gateway_public_url", mode="after")(

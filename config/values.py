@@ -39,6 +39,14 @@ def host_names(value: str) -> str:
     return ",".join(names)
 
 
+def named_hosts(value: str) -> str:
+    """Like `host_names`, in small letters, without a word for all; `none`: no host."""
+    names = host_names(value.lower()).split(",")
+    if "*" in names:
+        raise ValueError("must name each host; contents of repositories are not fetched from just anywhere")
+    return ",".join(name for name in names if name != "none")
+
+
 def github_host(value: str) -> str:
     if not _GITHUB_HOST.fullmatch(value):
         raise ValueError(

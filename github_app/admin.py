@@ -1,4 +1,4 @@
-"""Repositories in the admin: a person sets their defaults and protected paths; what GitHub said of them is shown only.
+"""Repositories in the admin: a person sets their defaults, protected paths and submodules; what GitHub said is shown.
 
 Rows are made by the product's own write path, so none can be added here.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     RepositoryAdminBase = RateLimitAdminBase = admin.ModelAdmin
 
-EDITABLE = "protected_paths"
+EDITABLE = ("protected_paths", "submodules_allowed")
 DEFAULTS = ("default_sandbox_type", "default_workflow_type", "default_base_branch", "default_model")
 
 
@@ -41,7 +41,7 @@ class RepositoryAdmin(RepositoryAdminBase):
             },
         ),
         ("Defaults of new work orders (blank: the server's)", {"fields": list(DEFAULTS)}),
-        ("What a person must approve", {"fields": [EDITABLE]}),
+        ("What a person must approve, and may let in", {"fields": list(EDITABLE)}),
     ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002  # Django's signature
@@ -52,7 +52,7 @@ class RepositoryAdmin(RepositoryAdminBase):
         request: HttpRequest,  # noqa: ARG002  # Django's signature
         obj: Repository | None = None,  # noqa: ARG002  # Django's signature
     ) -> list[str]:
-        return [field.name for field in Repository._meta.fields if field.name not in (*DEFAULTS, EDITABLE)]
+        return [field.name for field in Repository._meta.fields if field.name not in (*DEFAULTS, *EDITABLE)]
 
 
 @admin.register(GitHubRateLimit)

@@ -9,12 +9,21 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from github_app.protected_paths import DEFAULT_PROTECTED_PATHS, parse_patterns
+from github_app.submodule_addresses import parse_allowed
 
 
 def validate_patterns(text: str) -> None:
     """For forms of Django's own, such as the admin's."""
     try:
         parse_patterns(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def validate_allowed(text: str) -> None:
+    """For forms of Django's own, such as the admin's."""
+    try:
+        parse_allowed(text)
     except ValueError as error:
         raise ValidationError(str(error)) from error
 
@@ -53,6 +62,12 @@ class Repository(models.Model):
         default=DEFAULT_PROTECTED_PATHS,
         validators=[validate_patterns],
         help_text="One pattern a line, as in .gitignore. A person must approve a commit that changes such a path.",
+    )
+    submodules_allowed = models.TextField(
+        blank=True,
+        default="",
+        validators=[validate_allowed],
+        help_text="One owner/name a line: private repositories, connected here, that may be fetched as submodules.",
     )
 
     created_at = models.DateTimeField(auto_now_add=True)

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from sandboxes.extras import Extras
 from sandboxes.isolation import IsolationSettings
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.providers import ProviderSettings
@@ -22,7 +23,8 @@ class SandboxSpec:
     `sandbox_identifier` is unique to the order (`git-branch-wo-abc12345`). `start_sha` is the commit to work
     on top of, already in `mirror_path`; `base_sha` the base branch's commit the order started from.
     `trailers` are the lines a commit made in the sandbox must carry. `attempt` is the claim's fencing token: it
-    grows, and a lower one than the place has seen may touch nothing there any more.
+    grows, and a lower one than the place has seen may touch nothing there any more. `extras` are what `setup` puts
+    into the checkout beside the commit's own files.
     """
 
     sandbox_identifier: str
@@ -39,6 +41,7 @@ class SandboxSpec:
     committer_name: str = "Work Orders agent"
     committer_email: str = "agent@work-orders.invalid"
     providers: ProviderSettings = field(default_factory=ProviderSettings)
+    extras: Extras = field(default_factory=Extras)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,10 @@ class AgentSandbox(Protocol):
     """Whether loopback inside is this host's loopback, and paths inside are this host's paths."""
     left_out: str
     """What the last export with leftovers could not put in the bundle, in words; '' where it was nothing."""
+    lfs_limit_bytes: int | None
+    """How much of Git LFS's contents `setup` takes at most; None: there is no limit of its own."""
+    unplaced: tuple[str, ...]
+    """Paths of the extras' submodules that the last `setup` could not fill."""
 
     branch_at: str
     """Where the place says the branch is, once an export found no commits; '' where it did not say. No fact."""
@@ -193,6 +200,10 @@ class AgentSandbox(Protocol):
         `refs/heads/<git_branch_name>`. Nothing in it is trusted yet. What of the leftovers git refused, or is too
         much to be committed unasked, is told by `left_out`; the commits are in the bundle all the same.
         """
+        ...
+
+    def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
+        """Put an untrusted tar archive of the LFS contents made in here at `destination`; False: there are none."""
         ...
 
     def reclaim(self, handle: str) -> Remains | None:

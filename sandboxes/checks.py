@@ -50,6 +50,24 @@ def check_git(search_path: str) -> Finding:
     return ok("git", f"{said} at {program}")
 
 
+def check_submodules_and_lfs(
+    *, github_host: str, submodules_max_mb: int, lfs_max_mb: int, lfs_hosts: Sequence[str]
+) -> Finding:
+    """What this server does with either, in words; there is nothing to try."""
+    modules = (
+        f"submodules on {github_host}, up to {submodules_max_mb} MB, private ones only where a repository lists them"
+        if submodules_max_mb
+        else "no submodule (WORKORDERS_SUBMODULES_MAX_MB=0)"
+    )
+    others = f"; contents also from {', '.join(lfs_hosts)}" if lfs_hosts else "; contents from no other host"
+    lfs = (
+        f"Git LFS of the repository's own endpoint, up to {lfs_max_mb} MB{others}"
+        if lfs_max_mb
+        else "no Git LFS (WORKORDERS_LFS_MAX_MB=0)"
+    )
+    return ok("submodules and LFS", f"fetched before an agent starts: {modules}; {lfs}")
+
+
 def check_isolation(settings: IsolationSettings) -> Finding:
     """Whether a program can really be started in the profile agents run in."""
     if settings.mode == "none":

@@ -159,15 +159,18 @@ class TrustedGit:
         on_stdout: Callable[[bytes], None] | None = None,
         error_bytes: int = ERROR_BYTES,
         memory_bytes: int | None = MEMORY_BYTES,
+        largest_file_bytes: int = 0,
     ) -> ProcessResult:
         """Run git; with `quarantine`, new objects go to that folder while the repository's stay readable.
 
         It is ended once it said more than `output_bytes`, and gets no more than `memory_bytes` for its data; nothing
-        that crosses the network is bounded so, for a first fetch is as large as the repository.
+        that crosses the network is bounded so, for a first fetch is as large as the repository. With
+        `largest_file_bytes`, no file it writes becomes larger (where util-linux is installed).
         Raises `GitTimeout`; `PushTooLarge` where the memory did not do; and `GitError` (or the typed reason) when
         `check` and it failed or said more than `output_bytes`: half an answer is none.
         """
         argv = [
+            *self._bounds(largest_file_bytes),
             self._program,
             "--literal-pathspecs",
             "-c",
@@ -231,6 +234,13 @@ class TrustedGit:
             )
         return result
 
+    def _bounds(self, largest_file_bytes: int) -> list[str]:
+        """A pack of any size would be written before anybody could look at it."""
+        if not largest_file_bytes:
+            return []
+        prlimit = shutil.which("prlimit", path=self._settings.search_path)
+        return [prlimit, f"--fsize={largest_file_bytes}", "--"] if prlimit else []
+
     def text(self, *arguments: str, git_dir: Path) -> str:
         return self.run(*arguments, git_dir=git_dir).stdout.decode("utf-8", "replace").strip()
 
@@ -289,6 +299,30 @@ class TrustedGit:
             credential=remote,
             timeout_seconds=self._settings.network_seconds,
         )
+
+    def fetch_commit(
+        self,
+        git_dir: Path,
+        remote: RemoteRepository,
+        sha: str,
+        *,
+        ref: str,
+        limit_bytes: int,
+        seconds: float,
+    ) -> None:
+        """One commit without its history, under that ref; no redirect is followed. Raises the typed reasons."""
+        result = self.run(
+            *("-c", "http.followRedirects=false", "-c", "fetch.unpackLimit=1", "fetch", "--no-tags"),
+            *("--no-write-fetch-head", "--no-recurse-submodules", "--quiet", "--depth=1"),
+            *(remote.url, f"+{sha}:{ref}"),
+            git_dir=git_dir,
+            credential=remote,
+            timeout_seconds=seconds,
+            check=False,
+            largest_file_bytes=limit_bytes,
+        )
+        if result.exit_code != 0:
+            raise _typed_error("fetch", result, remote)
 
     def push(
         self, git_dir: Path, remote: RemoteRepository, *, sha: str, git_branch_name: str, expected: str

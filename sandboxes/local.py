@@ -21,6 +21,7 @@ from sandboxes.git_folder import GitFolder, Worktree
 from sandboxes.git_texts import OPEN_UP, OWN_COMMANDS, TRAILERS_INSIDE
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
+from sandboxes.local_extras import LocalExtras
 from sandboxes.place_note import PlaceNote, read_note
 from sandboxes.process import ProcessControl, ProcessLimits
 from sandboxes.wary_folder import open_up
@@ -57,12 +58,14 @@ class LocalSandbox:
     """
 
     shares_host = True
+    lfs_limit_bytes: int | None = None
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
         self.sandbox_identifier = spec.sandbox_identifier
         self.left_out = ""
         self.branch_at = ""
+        self.unplaced: tuple[str, ...] = ()
         self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
         self._workspace = self._root / spec.sandbox_identifier
         self._note = self._root / "trusted" / "note.json"
@@ -113,8 +116,10 @@ class LocalSandbox:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open_home()
             self._write_trailers()
+            self._extras.write(self.spec.extras)
             self._make_git_folder()
             self._check_out()
+            self.unplaced = self._extras.place_submodules(self.spec.extras, self._run)
             self._forget_settings()
             PlaceNote(start_sha=self.spec.start_sha).write(self._note)
         except OSError as error:
@@ -232,7 +237,8 @@ class LocalSandbox:
             limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
         )
         if leftovers_message:
-            self.left_out = left_out_in(result.stderr.decode("utf-8", "replace"))
+            found = (left_out_in(result.stderr.decode("utf-8", "replace")), self._extras.changed(self._run))
+            self.left_out = "; ".join(words for words in found if words)
         if NOTHING_TO_BUNDLE in result.stderr:
             self.branch_at = branch_in(result.stderr.decode("utf-8", "replace"))
             return False
@@ -240,6 +246,10 @@ class LocalSandbox:
             reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
             raise SandboxError(f"The bundle of the sandbox's commits {reason}.")
         return True
+
+    def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
+        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._extras.export_lfs(destination, self._run, limit_bytes=limit_bytes)
 
     def get_current_state(self) -> SandboxState:
         """HEAD's log grows by a line whenever HEAD moves; its size and time are read without following links."""
@@ -301,16 +311,20 @@ class LocalSandbox:
                 workspace=self._workspace,
                 home=self._home if self._home.is_dir() else self._workspace,
                 writable=self._git_folder().outside_workspace,
-                readable=(*readable, self.spec.mirror_path / "objects"),
+                readable=(*readable, self.spec.mirror_path / "objects", *self._extras.readable()),
                 hidden=(self.spec.data_dir,),
-                files={Path("/etc/passwd"): self._passwd_file(), **self._shown_trailers()},
+                files={
+                    Path("/etc/passwd"): self._passwd_file(),
+                    **self._shown_trailers(),
+                    **self._extras.files(),
+                },
             )
         result = process.run(
             argv,
             env={**self._base_environment(), **self._trailers_variable(isolated), **environment},
             cwd=self._workspace,
             stdin=stdin,
-            limits=limits or ProcessLimits(total_seconds=_SMALL_SECONDS, output_bytes=1024 * 1024),
+            limits=limits or ProcessLimits(total_seconds=self._small_seconds, output_bytes=1024 * 1024),
             control=control,
             on_stdout=on_stdout,
             stdout_path=stdout_path,
@@ -351,6 +365,7 @@ class LocalSandbox:
             "GIT_AUTHOR_EMAIL": spec.committer_email,
             "GIT_COMMITTER_NAME": spec.committer_name,
             "GIT_COMMITTER_EMAIL": spec.committer_email,
+            **self._extras.environment(),
         }
 
     def _temporary(self) -> Path:
@@ -372,6 +387,16 @@ class LocalSandbox:
         left = [self._home / name for name in SETTINGS_IN_HOME]
         if any(os.path.lexists(path) for path in left):
             self._run(("rm", "-rf", "--", *map(str, left)))
+
+    @property
+    def _small_seconds(self) -> float:
+        """A filter is started for each of LFS's files."""
+        return _BUNDLE_SECONDS if self._extras.known_lfs else _SMALL_SECONDS
+
+    @property
+    def _extras(self) -> LocalExtras:
+        isolated = self.spec.isolation.mode == "bubblewrap"
+        return LocalExtras(self._note.parent, self._git_folder().own_path, isolated=isolated)
 
     @property
     def _trailers(self) -> Path:

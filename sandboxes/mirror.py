@@ -134,6 +134,25 @@ class RepositoryMirror:
         self._git.run("init", "--quiet", "--bare", "--template=", str(fresh))
         fresh.rename(self.path)
 
+    def fetch_commit(self, remote: RemoteRepository, sha: str, *, limit_bytes: int, seconds: float) -> None:
+        """One commit and its files, without history: for mirrors of submodules only. Raises typed `GitError`s.
+
+        Asks nobody where it is here; the folder's time says when it was last of use.
+        """
+        ref = f"refs/commits/{sha}"
+        if not (has_frame(self.path) and self._names(ref, sha)):
+            with exclusive_lock(self._lock_path):
+                self._create()
+                self._clear_stale_locks()
+                try:
+                    self._git.fetch_commit(
+                        self.path, remote, sha, ref=ref, limit_bytes=limit_bytes, seconds=seconds
+                    )
+                finally:  # what a git that was cut off has left
+                    for part in (self.path / "objects" / "pack").glob("tmp_*"):
+                        part.unlink(missing_ok=True)
+        os.utime(self.path)
+
     def repair(self, remote: RemoteRepository) -> Repair | None:
         """Mend what a crash or the disk has damaged; None where nothing is. For after a failure: reads everything."""
         if not self.path.is_dir() or is_sound(self.path, self._git):

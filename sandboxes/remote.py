@@ -24,9 +24,11 @@ from sandboxes import remote_scripts as scripts
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
 from sandboxes.bundle_script import NOTHING_TO_BUNDLE, branch_in, left_out_in
 from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
+from sandboxes.extras import CHANGED_SUBMODULES, LFS_EXPORT, PLACE_SUBMODULES, changed_submodules
 from sandboxes.git import GitSettings, TrustedGit, is_sha
 from sandboxes.git_texts import HOOK
 from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.remote_extras import LFS_LIMIT_BYTES, UNPACK_LFS, RemoteExtras
 from sandboxes.transfer import write_shallow_pack
 
 SMALL_SECONDS = 60.0
@@ -105,6 +107,7 @@ class RemoteSandbox:
 
     root = "/home/user"
     shares_host = False
+    lfs_limit_bytes: int | None = LFS_LIMIT_BYTES
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
@@ -114,6 +117,7 @@ class RemoteSandbox:
         self._holds_work: bool | None = None  # only the worker that was in there knows
         self.left_out = ""
         self.branch_at = ""
+        self.unplaced: tuple[str, ...] = ()
         self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
 
     # --- what differs between the backends ---
@@ -168,6 +172,7 @@ class RemoteSandbox:
                 self._own("hook"): HOOK.encode(),
                 self._own("home.tgz"): self._kept_home(),
                 self._own("trailers"): self._trailers_text(),
+                **self._extras.files(git, inbox),
             }
             names = [self.workspace, self._home, self._own("jobs"), spec.git_branch_name, spec.base_branch]
             names += [
@@ -177,11 +182,14 @@ class RemoteSandbox:
             ]
             with self._machine() as machine:
                 machine.put(files)
+                if self._extras.archive in files:
+                    machine.run(UNPACK_LFS, self._extras.archive, self._extras.known_lfs, seconds=BIG_SECONDS)
                 done = machine.run(
                     self._with_variables(scripts.SETUP), *names, *pack.boundary, seconds=BIG_SECONDS
                 )
-            if done.code:
-                raise SandboxError(f"The checkout in the sandbox failed: {done.words}")
+                if done.code:
+                    raise SandboxError(f"The checkout in the sandbox failed: {done.words}")
+                self._place_submodules(machine)
             self._change_marker = done.stdout.strip()[-100:]
             self._holds_work = True
         except (GitError, OSError) as error:
@@ -255,7 +263,8 @@ class RemoteSandbox:
         with self._machine() as machine:
             said = machine.run(self._with_variables(scripts.EXPORT), *names, seconds=BIG_SECONDS)
             if leftovers_message:
-                self.left_out = left_out_in(said.stderr)
+                found = (left_out_in(said.stderr), self._changed_submodules(machine))
+                self.left_out = "; ".join(words for words in found if words)
             if NOTHING_TO_BUNDLE.decode() in said.stderr:
                 self.branch_at = branch_in(said.stderr)
                 return False
@@ -265,6 +274,44 @@ class RemoteSandbox:
                 raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
             machine.fetch(inside, destination, limit_bytes=limit_bytes)
         return True
+
+    def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
+        if self.spec.extras.lfs_objects is None:
+            return False
+        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        extras, inside = self._extras, self._own("lfs.tar")
+        script = f'cd -- "$3" || exit 1\n({LFS_EXPORT}) > "$4" && stat -c %s "$4"'
+        names = (extras.own_lfs, extras.known_lfs, self.workspace, inside)
+        with self._machine() as machine:
+            said = machine.run(self._with_variables(script), *names, seconds=BIG_SECONDS)
+            if said.code or not said.stdout.strip().isdigit():
+                raise SandboxError(f"The LFS objects of the sandbox failed: {said.words}")
+            if int(said.stdout) > limit_bytes:
+                raise SandboxError(f"The LFS objects of the sandbox are over {limit_bytes} bytes.")
+            machine.fetch(inside, destination, limit_bytes=limit_bytes)
+        return True
+
+    @property
+    def _extras(self) -> RemoteExtras:
+        return RemoteExtras(self.spec.extras, self._own, self.workspace)
+
+    def _place_submodules(self, machine: Machine) -> None:
+        if not (submodules := self.spec.extras.submodules):
+            return
+        script = self._with_variables(f'cd -- "$1" || exit 1\nshift\n{PLACE_SUBMODULES}')
+        names = (self.workspace, f"{self.workspace}/.git", *self._extras.submodule_arguments())
+        said = machine.run(script, *names, seconds=BIG_SECONDS)
+        if said.code:
+            raise SandboxError(f"The submodules could not be filled: {said.words}")
+        self.unplaced = tuple(one.path for one in submodules if one.path in said.stdout.splitlines())
+
+    def _changed_submodules(self, machine: Machine) -> str:
+        paths = [one.path for one in self.spec.extras.submodules]
+        if not paths:
+            return ""
+        script = self._with_variables(f'cd -- "$1" || exit 1\nshift\n{CHANGED_SUBMODULES}')
+        said = machine.run(script, self.workspace, *paths).stdout
+        return changed_submodules(paths, said)
 
     def get_current_state(self) -> SandboxState:
         """The mark is as the last command, or the one that runs now, has left it."""
@@ -332,7 +379,8 @@ class RemoteSandbox:
         return {
             "HOME": self._home,
             "LANG": "C.UTF-8",
-            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_NOSYSTEM": "0",
+            "GIT_CONFIG_SYSTEM": self._own("gitconfig"),  # of submodules and LFS; there is none without them
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_AUTHOR_NAME": spec.committer_name,
             "GIT_AUTHOR_EMAIL": spec.committer_email,

@@ -247,6 +247,19 @@ class TestAgent:
         assert "127.0.0.1:9" in gateway.message
 
 
+def test_what_is_done_with_submodules_and_lfs(settings: LazySettings) -> None:
+    found = diagnosis.submodules_and_lfs()
+    assert found.mark is Mark.OK
+    assert "submodules on github.com, up to 1024 MB" in found.message
+    assert (
+        "Git LFS of the repository's own endpoint, up to 1024 MB; contents also from github-cloud."
+        in found.message
+    )
+    settings.WORKORDERS_SUBMODULES_MAX_BYTES = settings.WORKORDERS_LFS_MAX_BYTES = 0
+    words = diagnosis.submodules_and_lfs().message
+    assert "no submodule (WORKORDERS_SUBMODULES_MAX_MB=0); no Git LFS (WORKORDERS_LFS_MAX_MB=0)" in words
+
+
 class TestGitHub:
     @pytest.fixture
     def gh(self, tmp_path: Path) -> GhSettings:

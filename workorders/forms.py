@@ -14,6 +14,7 @@ from pydantic import ValidationError as RequestInvalid
 from github_app.models import Repository
 from github_app.protected_paths import parse_patterns
 from github_app.references import validate_branch_name
+from github_app.submodule_addresses import parse_allowed
 from sandboxes.kinds import SandboxType
 from workorders import services
 from workorders.errors import InvalidInput
@@ -154,6 +155,26 @@ class ProtectedPathsForm(forms.Form):
         text: str = self.cleaned_data["protected_paths"]
         try:
             parse_patterns(text)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+        return text
+
+
+class SubmodulesAllowedForm(forms.Form):
+    submodules_allowed = forms.CharField(
+        label="Submodules that may be private",
+        required=False,
+        help_text="One owner/name a line. Such a repository, when it is connected here, is fetched as a submodule with "
+        "this server's credential, and every agent of this repository can read it. Others are fetched without one: "
+        "only public ones come.",
+        max_length=20_000,
+        widget=forms.Textarea(attrs={**_MONO, "rows": 3}),
+    )
+
+    def clean_submodules_allowed(self) -> str:
+        text: str = self.cleaned_data["submodules_allowed"]
+        try:
+            parse_allowed(text)
         except ValueError as error:
             raise forms.ValidationError(str(error)) from error
         return text

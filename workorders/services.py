@@ -22,6 +22,7 @@ from django.utils import timezone
 from github_app.models import OpenIssue, Repository
 from github_app.protected_paths import parse_patterns
 from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
+from github_app.submodule_addresses import parse_allowed
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
 from workorders import github_limits, queue
@@ -409,6 +410,27 @@ def update_protected_paths(*, repository_pk: int, protected_paths: str, by: str)
         "github_repository_protected_paths_updated",
         repository_url=row.repository_url,
         protected_paths=list(patterns),
+        by=by,
+    )
+    return row
+
+
+def update_submodules_allowed(*, repository_pk: int, submodules_allowed: str, by: str) -> Repository:
+    """Which connected repositories this one's submodules may be read from with the server's credential; empty: none.
+
+    Raises `InvalidInput`.
+    """
+    try:
+        names = parse_allowed(submodules_allowed)
+    except ValueError as error:
+        raise InvalidInput("submodules_allowed", str(error)) from error
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        _change_repository(row, submodules_allowed="\n".join(names))
+    logger.info(
+        "github_repository_submodules_allowed_updated",
+        repository_url=row.repository_url,
+        submodules_allowed=list(names),
         by=by,
     )
     return row

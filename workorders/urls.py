@@ -27,6 +27,11 @@ urlpatterns = [
         repositories.protected_paths,
         name="repository-protected-paths",
     ),
+    path(
+        "repositories/<int:pk>/submodules-allowed/",
+        repositories.submodules_allowed,
+        name="repository-submodules-allowed",
+    ),
     path("repositories/<int:pk>/state/", repositories.state, name="repository-state"),
     path("repositories/<int:pk>/issues/", repositories.issues, name="repository-issues"),
     path("repositories/<int:pk>/verify/", repositories.verify, name="repository-verify"),

@@ -19,6 +19,7 @@ from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.host_places import HostPlaces
 from sandboxes.isolation import IsolationSettings
+from sandboxes.lfs_client import LfsSettings
 from workorders import redaction
 from workorders.errors import RepositoryRefused
 from workorders.github_limits import Database, SharedRateLimit
@@ -82,6 +83,10 @@ def isolation_settings() -> IsolationSettings:
         processes=settings.WORKORDERS_AGENT_PROCESSES,
         memory_bytes=settings.WORKORDERS_AGENT_MEMORY_MB * 1024 * 1024,
     )
+
+
+def lfs_settings() -> LfsSettings:
+    return LfsSettings(hosts=settings.WORKORDERS_LFS_HOSTS, max_bytes=settings.WORKORDERS_LFS_MAX_BYTES)
 
 
 def reference_of(repository_url: str) -> RepositoryReference:
@@ -164,6 +169,9 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
             disk_floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES,
             push_file_max_bytes=settings.WORKORDERS_PUSH_FILE_MAX_BYTES,
+            github_host=settings.WORKORDERS_GITHUB_HOST,
+            submodules_max_bytes=settings.WORKORDERS_SUBMODULES_MAX_BYTES,
+            lfs=lfs_settings(),
         ),
         git=git,
         repositories=GitHubRepositoryClient(gh),

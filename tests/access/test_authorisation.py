@@ -50,6 +50,7 @@ GET    /repositories/<pk>/state/                                login     in    
 GET    /repositories/<pk>/issues/                               login     in     in     login    login     in
 POST   /repositories/<pk>/verify/                               login     in     in     login    login     in
 POST   /repositories/<pk>/protected-paths/                      login     in     in     login    login     in
+POST   /repositories/<pk>/submodules-allowed/                   login     in     in     login    login     in
 GET    /account/                                                login     in     in     login    login     login
 GET    /account/login/                                          in        in     in     in       in        in
 POST   /account/login/                                          in        in     in     in       in        in

@@ -1,6 +1,7 @@
 """Bare repositories over smart HTTP on loopback, by the real `git http-backend`, behind a token.
 
-Records every request, refuses wrong and read-only tokens, fails on demand, also after an accepted push.
+Records every request, refuses wrong and read-only tokens, fails on demand, also after an accepted push. Repositories
+made public can be read without a token. Each has Git LFS (`tests/fakes/lfs.py`).
 """
 
 import base64
@@ -15,11 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from tests.fakes.lfs import FakeLfs
 from tests.fakes.lost_clients import ForgivesLostClients
 
 Access = Literal["write", "read"]
@@ -57,6 +60,9 @@ class _State:
     tokens: dict[str, Access] = field(default_factory=dict)
     requests: list[RecordedGitRequest] = field(default_factory=list)
     faults: list[GitFault] = field(default_factory=list)
+    public: set[str] = field(default_factory=set)
+    redirects: dict[str, str] = field(default_factory=dict)
+    lfs: FakeLfs = field(default_factory=FakeLfs)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_fault(self, path: str) -> GitFault | None:
@@ -98,6 +104,17 @@ class FakeGitServer:
     def requests(self) -> list[RecordedGitRequest]:
         with self._state.lock:
             return list(self._state.requests)
+
+    @property
+    def lfs(self) -> FakeLfs:
+        return self._state.lfs
+
+    def make_public(self, owner: str, name: str) -> None:
+        self._state.public.add(f"{owner}/{name}.git")
+
+    def redirect(self, owner: str, name: str, address: str) -> None:
+        """Requests for that repository are answered with 301 to the same path below `address`."""
+        self._state.redirects[f"/{owner}/{name}.git/"] = address
 
     def add_token(self, token: str, access: Access = "write") -> None:
         self._state.tokens[token] = access
@@ -196,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_POST = do_GET
+    do_POST = do_PUT = do_GET
 
     def _serve(self) -> None:
         assert isinstance(self.server, _Server)
@@ -204,6 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         service = "git-receive-pack" if "git-receive-pack" in self.path else "git-upload-pack"
         token = self._token()
+        if "/info/lfs/" in parts.path:
+            self._serve_lfs(state, parts.path, token)
+            return
         fault: GitFault | None = None
         refusal = self._refusal(state, parts.path, service, token)
         if refusal is None:
@@ -233,15 +253,35 @@ class _Handler(BaseHTTPRequestHandler):
     def _refusal(
         self, state: _State, path: str, service: str, token: str
     ) -> tuple[int, dict[str, str]] | None:
+        for start, address in state.redirects.items():
+            if path.startswith(start):
+                return 301, {"Location": f"{address}{self.path}"}
         access = state.tokens.get(token)
+        match = _PATH.fullmatch(path)
+        if access is None and match is not None and match["repository"] in state.public:
+            access = "read" if service == "git-upload-pack" else None
         if access is None:
             return 401, {"WWW-Authenticate": 'Basic realm="GitHub"'}
-        match = _PATH.fullmatch(path)
         if match is None or not (state.root / match["repository"]).is_dir():
             return 404, {}
         if service == "git-receive-pack" and access != "write":
             return 403, {}
         return None
+
+    def _serve_lfs(self, state: _State, path: str, token: str) -> None:
+        """With the same tokens as git; `FakeLfs` answers."""
+        body = b"".join(self._body())
+        repository = path.partition(".git/")[0].lstrip("/")
+        access = state.tokens.get(token)
+        if access is None:
+            answer = state.lfs.refused(401)
+        else:
+            own = f"http://{self.headers['Host']}"
+            answer = state.lfs.answer(repository, self.command, path, body, own, can_write=access == "write")
+        record = RecordedGitRequest(self.command, path, "lfs", token, answer.status)
+        with state.lock:
+            state.requests.append(record)
+        self._answer(answer.status, answer.headers, BytesIO(answer.body))
 
     def _token(self) -> str:
         kind, _, value = self.headers.get("Authorization", "").partition(" ")

@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 from django.test import RequestFactory
 from django.utils import timezone
 
-from github_app.admin import DEFAULTS
+from github_app.admin import DEFAULTS, EDITABLE
 from github_app.models import Repository
 from github_app.references import parse_repository_reference
 
@@ -70,4 +70,4 @@ def test_admin_changes_defaults_only() -> None:
     model_admin = admin.site.get_model_admin(Repository)
     assert not model_admin.has_add_permission(request)
     read_only = set(model_admin.get_readonly_fields(request))
-    assert {field.name for field in Repository._meta.fields} - read_only == {*DEFAULTS, "protected_paths"}
+    assert {field.name for field in Repository._meta.fields} - read_only == {*DEFAULTS, *EDITABLE}

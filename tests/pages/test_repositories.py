@@ -5,8 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
@@ -16,6 +18,7 @@ from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue, GitHubRepository
 from tests.factories import make_order, make_repository
 from workorders import services, tasks
+from workorders.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -289,3 +292,25 @@ def test_database_refuses(values: dict[str, int], constraint: str) -> None:
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         OpenIssue.objects.create(repository=row, position=1, title="", **values)
     assert str(OpenIssue(number=3, title="x")) == "#3 x"
+
+
+def test_submodules_that_may_be_private_are_set_on_the_page_and_in_the_admin(client: Client) -> None:
+    row = make_repository()
+    client.force_login(User.objects.create_superuser("root"))
+    address = reverse("repository-submodules-allowed", args=[row.pk])
+    refused = client.post(address, {"submodules_allowed": "https://github.com/a/b"})
+    assert refused.status_code == 422
+    assert "is not a repository as owner/name" in refused.content.decode()
+    assert (
+        client.post(address, {"submodules_allowed": "Acme/Lib\r\n\r\n# why\r\nacme/lib"}).status_code == 302
+    )
+    row.refresh_from_db()
+    assert row.submodules_allowed == "acme/lib"
+    assert "acme/lib</textarea>" in client.get(reverse("repository", args=[row.pk])).content.decode()
+    with pytest.raises(InvalidInput):
+        services.update_submodules_allowed(repository_pk=row.pk, submodules_allowed="*", by="ann")
+    admin = reverse("admin:github_app_repository_change", args=[row.pk])
+    assert "is not a repository" in client.post(admin, {"submodules_allowed": "*"}).content.decode()
+    client.post(admin, {"submodules_allowed": "acme/other"})
+    row.refresh_from_db()
+    assert row.submodules_allowed == "acme/other"

@@ -877,3 +877,21 @@ def test_what_the_helper_makes_is_what_git_reads(place: Place) -> None:
     place.upstream.commit("odd", after="base", files={"link": Entry("120000", b"/etc/passwd")})
     sha = place.upstream.write()["odd"]
     assert git("ls-tree", sha, "link", folder=place.upstream.path).startswith("120000 blob")
+
+
+def test_a_gitmodules_that_was_there_before_is_no_work_of_the_agents(place: Place) -> None:
+    """git looks at it again in every tree that keeps it; one that an agent changes is looked at as ever."""
+
+    def kept(url: str, parent: str) -> str:
+        odd = place.blob(f'[submodule "x"]\n\tpath = x\n\turl = {url}\n'.encode())
+        work = place.blob(url.encode() + parent.encode())
+        tree = raw_tree(place.sandbox, [(b"100644", b".gitmodules", odd), (b"100644", b"work", work)])
+        return place.commit(tree, parent)
+
+    base = kept("--upload-pack=touch /tmp/canary", place.base)
+    git("fetch", "--quiet", str(place.sandbox), f"{base}:refs/heads/odd", folder=place.mirror.path)
+    head = kept("--upload-pack=touch /tmp/canary", base)
+    assert place.accept(place.bundle(REF, f"^{base}"), since=base) == head
+    kept("--upload-pack=touch /tmp/other", base)
+    with pytest.raises(BundleRejected, match="gitmodulesUrl"):
+        place.accept(place.bundle(REF, f"^{base}"), since=base)

@@ -24,6 +24,7 @@ from sandboxes.checks import (
     check_data_folder,
     check_git,
     check_isolation,
+    check_submodules_and_lfs,
 )
 from sandboxes.errors import ExpectedError
 from sandboxes.findings import Finding, failed, ok, warning
@@ -72,6 +73,7 @@ def checks() -> tuple[Check, ...]:
         Check("database", database),
         Check("settings", settings_findings),
         Check("queue", queue_settings),
+        Check("submodules and LFS", submodules_and_lfs),
         Check("sandbox types", sandbox_types, in_background=True),
     )
 
@@ -115,6 +117,15 @@ def github() -> list[Finding]:
     )
     gh = wiring.gh_without_database(timeout_seconds=_GITHUB_SECONDS)
     return check_github(gh, search_path=settings.WORKORDERS_PATH, expected=expected)
+
+
+def submodules_and_lfs() -> Finding:
+    return check_submodules_and_lfs(
+        github_host=settings.WORKORDERS_GITHUB_HOST,
+        submodules_max_mb=settings.WORKORDERS_SUBMODULES_MAX_BYTES // 1_000_000,
+        lfs_max_mb=settings.WORKORDERS_LFS_MAX_BYTES // 1_000_000,
+        lfs_hosts=settings.WORKORDERS_LFS_HOSTS,
+    )
 
 
 def model_credential() -> Finding:

@@ -9,7 +9,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from github_app.models import Repository
 from workorders import services
 from workorders.errors import InvalidInput
-from workorders.forms import ConnectRepositoryForm, ProtectedPathsForm, RepositoryDefaultsForm
+from workorders.forms import (
+    ConnectRepositoryForm,
+    ProtectedPathsForm,
+    RepositoryDefaultsForm,
+    SubmodulesAllowedForm,
+)
 from workorders.pages.order_list import recent_orders
 from workorders.pages.repositories import open_issues, repository_state, repository_states
 from workorders.views.access import HtmxRequest, actor, page
@@ -45,8 +50,9 @@ def repository(request: HtmxRequest, pk: int) -> HttpResponseBase:
             return redirect("repository", pk=pk)
         except InvalidInput as error:
             form.add_error(error.field, str(error))
-    context = _context(row, form, ProtectedPathsForm(initial={"protected_paths": row.protected_paths}))
-    return render(request, "workorders/repository.html", context, status=422 if form.errors else 200)
+    return render(
+        request, "workorders/repository.html", _context(row, form=form), status=422 if form.errors else 200
+    )
 
 
 @require_POST
@@ -55,12 +61,25 @@ def protected_paths(request: HtmxRequest, pk: int) -> HttpResponseBase:
     row = get_object_or_404(Repository, pk=pk)
     form = ProtectedPathsForm(request.POST)
     if not form.is_valid():
-        context = _context(row, RepositoryDefaultsForm.of(row), form)
-        return render(request, "workorders/repository.html", context, status=422)
+        return render(request, "workorders/repository.html", _context(row, protected=form), status=422)
     services.update_protected_paths(
         repository_pk=pk, protected_paths=form.cleaned_data["protected_paths"], by=actor(request)
     )
     messages.success(request, "Work orders of this repository ask before they change these paths.")
+    return redirect("repository", pk=pk)
+
+
+@require_POST
+@page
+def submodules_allowed(request: HtmxRequest, pk: int) -> HttpResponseBase:
+    row = get_object_or_404(Repository, pk=pk)
+    form = SubmodulesAllowedForm(request.POST)
+    if not form.is_valid():
+        return render(request, "workorders/repository.html", _context(row, submodules=form), status=422)
+    services.update_submodules_allowed(
+        repository_pk=pk, submodules_allowed=form.cleaned_data["submodules_allowed"], by=actor(request)
+    )
+    messages.success(request, "Work orders of this repository fetch these submodules with the credential.")
     return redirect("repository", pk=pk)
 
 
@@ -96,13 +115,20 @@ def issues(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _context(
-    row: Repository, form: RepositoryDefaultsForm, protected: ProtectedPathsForm
+    row: Repository,
+    *,
+    form: RepositoryDefaultsForm | None = None,
+    protected: ProtectedPathsForm | None = None,
+    submodules: SubmodulesAllowedForm | None = None,
 ) -> dict[str, object]:
+    """The forms as they came, or else as the row has it."""
     return {
         "nav": "repositories",
         "repository": repository_state(row),
-        "form": form,
-        "protected": protected,
+        "form": form or RepositoryDefaultsForm.of(row),
+        "protected": protected or ProtectedPathsForm(initial={"protected_paths": row.protected_paths}),
+        "submodules": submodules
+        or SubmodulesAllowedForm(initial={"submodules_allowed": row.submodules_allowed}),
         "rows": recent_orders(row.pk),
     }
 

@@ -274,6 +274,7 @@ class AgentStep:
             follow_up=written.follow_up,
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
+            not_fetched=place.not_fetched,
         )
 
     def _environment(self) -> dict[str, str]:

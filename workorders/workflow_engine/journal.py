@@ -238,6 +238,15 @@ class StepJournal:
 
         self._transaction(write)
 
+    def is_connected(self, host: str, owner: str, name: str) -> bool:
+        """Whether a person has connected that repository here, and GitHub shows it to this server."""
+
+        def look() -> bool:
+            named = {"host__iexact": host, "owner__iexact": owner, "name__iexact": name}
+            return Repository.objects.filter(**named, is_accessible=True).exists()
+
+        return self._transaction(look)
+
     def record_statistics(
         self, phase: AgentWorkflowPhase, progress: GitProgress, patches: Sequence[str] | None = None
     ) -> None:

@@ -23,8 +23,7 @@ from workorders.workflow_engine.control import StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
-from workorders.workflow_engine.publishing import Accepted, Publisher
-from workorders.workflow_engine.push_gate import REFUSED_CONTENT
+from workorders.workflow_engine.publishing import FORGOTTEN, Accepted, Publisher
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.salvage import HURRIED_SECONDS
 from workorders.workflow_engine.space import became_full
@@ -209,7 +208,7 @@ class Orchestrator:
         """Push what is accepted; what is refused for its content is forgotten, and the next attempt hears why."""
         try:
             return self._publisher.push(place, inspector, accepted(), beside=self._remove_if_last)
-        except REFUSED_CONTENT:
+        except FORGOTTEN:
             self._publisher.forget(place, inspector)
             raise
 

@@ -12,6 +12,7 @@ from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
 from sandboxes.host_places import HostPlaces
 from sandboxes.isolation import IsolationSettings
+from sandboxes.lfs_client import LfsSettings
 from sandboxes.providers import ProviderSettings
 from workorders.model_gateway.access import ModelAccess
 from workorders.workflow_engine.crash_points import CrashPoints
@@ -23,7 +24,8 @@ class EngineSettings:
     """Times in seconds. `share` is how many steps one process runs side by side.
 
     Below `disk_floor_bytes` of free space in the data folder no agent is started. No file over `push_file_max_bytes`
-    is pushed (0: the remote decides).
+    is pushed (0: the remote decides). `submodules_max_bytes` is for all submodules of one checkout. `github_host` is
+    the one host whose repositories are fetched from.
     """
 
     data_dir: Path
@@ -41,6 +43,9 @@ class EngineSettings:
     agent_budget_usd: Decimal | None = None
     disk_floor_bytes: int = 0
     push_file_max_bytes: int = 0
+    github_host: str = "github.com"
+    submodules_max_bytes: int = 1024**3
+    lfs: LfsSettings = field(default_factory=LfsSettings)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from itertools import count
 
 _TAG = re.compile(
-    r"<[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt)\b",
+    r"<[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt|not_fetched)\b",
     re.IGNORECASE,
 )
 _ENDING_CHARACTERS = 8
 MAX_SECTION = 100_000
+_WITHOUT = (
+    "Folders of such submodules are empty, such files are pointers: work without them, and leave them be."
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class RequestTexts:
     follow_up: str = ""
     so_far: Sequence[str] = ()
     previous_failure: str = ""
+    not_fetched: Sequence[str] = ()
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -48,6 +52,8 @@ def _contents(texts: RequestTexts) -> Iterable[tuple[str, str]]:
         yield "so_far", f"Commits this work order already has on its branch:\n{done}"
     if texts.previous_failure:
         yield "earlier_attempt", f"An earlier attempt of this phase did not count: {texts.previous_failure}"
+    if texts.not_fetched:
+        yield "not_fetched", f"Not fetched: {'; '.join(texts.not_fetched)}. {_WITHOUT}"
     if texts.issue_number:
         body = f"\n\n{texts.issue_body}" if texts.issue_body else ""
         yield "github_issue", f"#{texts.issue_number}: {texts.issue_title}{body}"

@@ -6,14 +6,18 @@ from uuid import uuid4
 
 from github_app.protected_paths import parse_patterns
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
+from sandboxes.lfs_client import LfsUnavailable
+from sandboxes.lfs_pointers import LfsPointer
 from workorders import redaction
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
+from workorders.workflow_engine.extras import SubmoduleCommitMissing
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.leftover_commit import DroppedLeftovers, leftovers_in
+from workorders.workflow_engine.lfs_upload import LfsContentMissing, LfsUploader
 from workorders.workflow_engine.phase_tracker import REWRITTEN_SUBJECT, GitProgress
 from workorders.workflow_engine.push_gate import REFUSED_CONTENT, ProtectedChange, PushGate
 from workorders.workflow_engine.salvage import salvaged_ref
@@ -25,17 +29,20 @@ _OURS = (
     "Leave pushed commits "
     "as they are, and add new ones.)"
 )
+FORGOTTEN = (*REFUSED_CONTENT, LfsContentMissing, SubmoduleCommitMissing)
+"""What is wrong with the commits themselves: an attempt that started from them would fail for the same."""
 type Accepted = tuple[Inspection, tuple[ProtectedChange, ...]]
 """What the gate let pass, and what of it a person must approve."""
 
 
 class Publisher:
-    """Pushes for one claimed step. What is refused for its content (`REFUSED_CONTENT`) is the caller's to `forget`."""
+    """Pushes for one claimed step. What is refused for its content (`FORGOTTEN`) is the caller's to `forget`."""
 
     def __init__(self, step: ClaimedStep, workplace: Workplace) -> None:
         self._step = step
         self._workplace = workplace
         self._blocked_sha = ""
+        self._lfs_pointers: dict[LfsPointer, str] = {}
 
     def accept(self, place: Place, inspector: Inspector, head: str, progress: GitProgress) -> Accepted:
         """A step's evidence, in commits that passed the gate. Raises `EvidenceMissing` and what the gate raises."""
@@ -87,6 +94,12 @@ class Publisher:
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
+        try:
+            self._upload(place, head)
+        except LfsUnavailable:  # a later attempt goes on from here, without the agent
+            self._step.journal.plan_push(head)
+            self._step.journal.end_push(head, EffectState.PLANNED)
+            raise
         self._step.journal.plan_push(head)
         both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
         return found
@@ -108,6 +121,15 @@ class Publisher:
             self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
         self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
+    def _upload(self, place: Place, head: str) -> None:
+        """What the commits point to in submodules is there, and what in Git LFS is brought there before they are."""
+        try:
+            self._workplace.require_submodule_commits(place, head)
+            LfsUploader(self._step, self._workplace.reference).upload(place, head, self._lfs_pointers)
+        except FORGOTTEN as error:
+            self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
+            raise
+
     def push_unfinished(
         self, place: Place, inspector: Inspector, head: str, progress: GitProgress
     ) -> ExpectedError | None:
@@ -120,9 +142,10 @@ class Publisher:
         try:
             if self.examine(place, head, progress):
                 return None
+            self._upload(place, head)
             place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
             self._step.journal.update_order(head_sha=head)
-        except REFUSED_CONTENT as error:
+        except FORGOTTEN as error:
             self.forget(place, inspector)
             return error
         except ExpectedError:
@@ -151,6 +174,7 @@ class Publisher:
                 self._step.log.error("git_push_blocked", git_commit_sha=head, error=str(error))
             self._blocked_sha = head
             raise
+        self._lfs_pointers = gate.lfs_pointers
         return () if head == self._step.plan.order.approved_sha else changes
 
     def forget(self, place: Place, inspector: Inspector) -> None:

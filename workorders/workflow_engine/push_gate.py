@@ -12,6 +12,7 @@ from github_app.protected_paths import protected_among
 from sandboxes.errors import PushContentRefused, PushTooLarge
 from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Touched
+from sandboxes.lfs_pointers import LfsPointer, parse_pointer
 from sandboxes.outgoing import FileTooLarge, Outgoing, object_sizes, outgoing_among, read_objects
 from workorders.errors import WorkOrderError
 from workorders.redaction import Redactor, shapes_in
@@ -71,6 +72,8 @@ class PushGate:
         self._git_dir = git_dir
         self._redactor = redactor
         self._file_limit = file_limit_bytes
+        self.lfs_pointers: dict[LfsPointer, str] = {}
+        """What the new commits that were inspected point to in Git LFS, each with one of its paths."""
 
     def inspect(
         self,
@@ -115,6 +118,8 @@ class PushGate:
         ]
 
         def look(sha: str, data: bytes) -> None:
+            if (pointer := parse_pointer(data)) is not None:
+                self.lfs_pointers[pointer] = places[sha][0].path
             for name in self._redactor.find(data):
                 findings.extend(_Finding(f"{name} is", at.commit_sha, at.path) for at in places[sha])
             for name, token in shapes_in(data) if len(findings) < _MOST_FINDINGS else ():

@@ -142,7 +142,10 @@ class _Pass:
         if not (limit := self._before(self._retention.mirrors_days)):
             return
         used = self._repositories_in_use(limit)
-        for folder in ("mirrors",):  # a clone of release 0.1 goes once no place needs it, not by its age
+        for folder in (
+            "mirrors",
+            "lfs",
+        ):  # a clone of release 0.1 goes once no place needs it, not by its age
             root = self._data_dir / folder
             for path in sorted(root.glob("**/*.git")):
                 key = str(path.relative_to(root)).removesuffix(".git")
@@ -156,6 +159,8 @@ class _Pass:
                             f"mirrors/{key}.git: commits of {', '.join(unpushed)} are nowhere else"
                         )
                         continue
+                    if folder == "lfs" and (self._data_dir / "mirrors" / f"{key}.git").is_dir():
+                        continue  # kept for commits that are nowhere else: so are their contents
                     self._remove("repository", path)
 
     def _repositories_in_use(self, limit: datetime) -> set[str]:

@@ -91,12 +91,15 @@ RULES: dict[str, ErrorRule] = {
     "git_timeout": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "git_host_failed": ErrorRule(K.GIT, 5, (2.0, 10.0, 30.0, 120.0)),
     "push_content_refused": ErrorRule(K.AGENT, 3, (0.0,)),  # the agent hears the remote's words
+    "lfs_content_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears which files
+    "lfs_unavailable": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "push_rejected": ErrorRule(K.USER),
     "push_too_large": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears what is too large
     "repository_access_denied": ErrorRule(K.OPERATOR),
     "repository_busy": ErrorRule(K.GIT, 3, _TWICE_MORE),
     "repository_empty": ErrorRule(K.USER),
     "repository_not_found": ErrorRule(K.USER),
+    "submodule_commit_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears which
     # GitHub
     "gh_missing": ErrorRule(K.OPERATOR),
     "gh_not_logged_in": ErrorRule(K.OPERATOR),

@@ -16,6 +16,7 @@ from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError, WorkspaceBusy
 from sandboxes.host_lock import exclusive_lock
 from sandboxes.kinds import SandboxCondition, SandboxType
+from sandboxes.lfs_store import LfsStore
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror
 from sandboxes.process import bounded_by, finishing_within
 from sandboxes.registry import create_sandbox
@@ -88,6 +89,22 @@ def bring_out(
         bundle.unlink(missing_ok=True)
 
 
+def bring_out_lfs(
+    sandbox: AgentSandbox, data_dir: Path, *, agent_work_order_id: str, repository_key: str, limit_bytes: int
+) -> int:
+    """Contents of Git LFS that were made in the place, verified, to where this host keeps the repository's; how many.
+
+    Raises `SandboxError` where they are too much, or no archive.
+    """
+    archive = data_dir / "outbox" / f"{agent_work_order_id}-{uuid4().hex}.tar"
+    try:
+        if not limit_bytes or not sandbox.export_lfs(archive, limit_bytes=limit_bytes):
+            return 0
+        return len(LfsStore(data_dir, repository_key).take_archive(archive))
+    finally:
+        archive.unlink(missing_ok=True)
+
+
 class Salvage:
     """Empties the places of one order. `log` is the order's.
 
@@ -152,6 +169,14 @@ class Salvage:
         )
         if head is None:
             return
+        settings = self._parts.settings
+        bring_out_lfs(
+            sandbox,
+            settings.data_dir,
+            agent_work_order_id=order.agent_work_order_id,
+            repository_key=str(self._parts.parse_reference(order.repository.repository_url).key),
+            limit_bytes=settings.lfs.max_bytes,
+        )
         known = git.known_commits(path, [kept_ref(order.agent_work_order_id)])
         if all(
             git.is_ancestor(path, earlier, head) for earlier in (*known.values(), order.head_sha) if earlier

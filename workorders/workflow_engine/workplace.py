@@ -14,6 +14,7 @@ from github_app.repositories import require_push
 from github_app.types import GitHubIssue
 from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
+from sandboxes.extras import Extras
 from sandboxes.git import RemoteRepository
 from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import RepositoryMirror, StartingPoint
@@ -26,9 +27,16 @@ from workorders.redaction import current
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.extras import ExtrasFetcher, Fetched
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
-from workorders.workflow_engine.salvage import LEFTOVERS_MESSAGE, Salvage, bring_out, kept_ref
+from workorders.workflow_engine.salvage import (
+    LEFTOVERS_MESSAGE,
+    Salvage,
+    bring_out,
+    bring_out_lfs,
+    kept_ref,
+)
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _MAYBE_THE_MIRROR = frozenset({SandboxError.category, GitError.category, BundleRejected.category})
@@ -46,7 +54,10 @@ class AgentSession:
 
 @dataclass(frozen=True)
 class Place:
-    """An opened place. `upstream_sha` is the base branch's tip now, `base_sha` where the order left it."""
+    """An opened place. `upstream_sha` is the base branch's tip now, `base_sha` where the order left it.
+
+    `not_fetched` says what of its submodules and LFS contents is not in the checkout, a phrase each.
+    """
 
     sandbox: AgentSandbox
     mirror: RepositoryMirror
@@ -58,6 +69,7 @@ class Place:
     base_sha: str
     start_sha: str
     remote_sha: str
+    not_fetched: tuple[str, ...] = ()
 
 
 class Workplace:
@@ -159,7 +171,8 @@ class Workplace:
         )
         base_sha = order.base_sha or point.base_sha
         start_sha = self._start_sha(point, base_sha)
-        sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
+        fetched = self._fetch_extras(base_sha, start_sha)
+        sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id, fetched.extras)
         started = time.monotonic()
         attached = bool(order.sandbox_identifier) and sandbox.attach(
             order.sandbox_handle or order.sandbox_identifier
@@ -169,9 +182,14 @@ class Workplace:
             salvage.empty(sandbox)
             if salvage.head_sha:
                 start_sha = self._start_sha(point, base_sha)
+                fetched = self._fetch_extras(base_sha, start_sha)
             # a new one: what was salvaged may have begun elsewhere
-            sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id)
+            sandbox = self._sandbox(
+                point.base_branch, base_sha, start_sha, session.session_id, fetched.extras
+            )
             sandbox.setup()
+            fetched = fetched.without(sandbox.unplaced)
+            self._tell_fetched(fetched)
         self._opened = sandbox
         start_seconds = time.monotonic() - started
         self._step.crash_point("sandbox_opened")
@@ -211,7 +229,22 @@ class Workplace:
             base_sha=base_sha,
             start_sha=start_sha,
             remote_sha=point.branch_sha or "",
+            not_fetched=fetched.not_fetched,
         )
+
+    def _fetch_extras(self, base_sha: str, start_sha: str) -> Fetched:
+        fetcher = ExtrasFetcher(self._step, self.reference, self.mirror)
+        limit = self._any_sandbox().lfs_limit_bytes
+        return fetcher.fetch(base_sha=base_sha, start_sha=start_sha, lfs_limit_bytes=limit)
+
+    def require_submodule_commits(self, place: Place, head: str) -> None:
+        """Raises `SubmoduleCommitMissing`."""
+        fetcher = ExtrasFetcher(self._step, self.reference, self.mirror)
+        fetcher.require_commits(base_sha=place.base_sha, head=head)
+
+    def _tell_fetched(self, fetched: Fetched) -> None:
+        for level, event, fields in fetched.events():
+            (self._step.log.warning if level == "warning" else self._step.log.info)(event, **fields)
 
     @property
     def _sandbox_type(self) -> SandboxType:
@@ -241,7 +274,14 @@ class Workplace:
                 newest = candidate
         return newest
 
-    def _sandbox(self, base_branch: str, base_sha: str, start_sha: str, session_id: str) -> AgentSandbox:
+    def _sandbox(
+        self,
+        base_branch: str,
+        base_sha: str,
+        start_sha: str,
+        session_id: str,
+        extras: Extras = Extras(),  # noqa: B008  # frozen
+    ) -> AgentSandbox:
         order = self._order
         spec = SandboxSpec(
             sandbox_identifier=self._identifier,
@@ -256,6 +296,7 @@ class Workplace:
             isolation=self._step.parts.settings.isolation,
             providers=self._step.parts.settings.providers,
             attempt=self._step.journal.claim.epoch,
+            extras=extras,
         )
         return create_sandbox(self._sandbox_type, spec)
 
@@ -303,6 +344,8 @@ class Workplace:
             reached=self._step.crash_point if final else lambda _point: None,
         )
         if final:
+            if head is not None:
+                self._take_lfs(sandbox)
             sandbox.mark_taken()
             if sandbox.left_out:
                 self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
@@ -317,6 +360,19 @@ class Workplace:
             )
         order, phase = self._order, self._step.plan.phase
         return phase_tracker.rewritten_message(order.agent_work_order_id, phase, place.session.session_id)
+
+    def _take_lfs(self, sandbox: AgentSandbox) -> None:
+        """Where they cannot be taken the push says so, if a commit needs them."""
+        try:
+            bring_out_lfs(
+                sandbox,
+                self._data_dir,
+                agent_work_order_id=self._order.agent_work_order_id,
+                repository_key=str(self.reference.key),
+                limit_bytes=self._step.parts.settings.lfs.max_bytes,
+            )
+        except SandboxError as error:
+            self._step.log.warning("git_lfs_objects_not_taken", reason=str(error))
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
