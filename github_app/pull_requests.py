@@ -114,6 +114,7 @@ class GitHubPullRequestClient:
         draft: bool,
         head_sha: str = "",
         known_number: int | None = None,
+        replaces: int | None = None,
         asked_before: bool = False,
         about_to_post: Callable[[], None] = lambda: None,
     ) -> tuple[GitHubPullRequest, bool]:
@@ -121,14 +122,15 @@ class GitHubPullRequestClient:
 
         A merged or closed one counts, so that what a person has dealt with does not come up again; with
         `head_sha` a merged one counts only for that commit, so that a follow-up on the branch gets a new one.
-        `known_number`: the one seen earlier. `asked_before`: an earlier request's answer was lost, so that it is
-        looked for more than once. `about_to_post` is called just before the request that creates it, and may raise.
+        `known_number`: the one seen earlier. `replaces`: the number of a closed one that does not count.
+        `asked_before`: an earlier request's answer was lost, so that it is looked for more than once. `about_to_post` is called just before the request that creates it, and may raise.
         `draft` is dropped where the repository's plan has no drafts. Raises `GitHubError`; calling again after
         a retryable one is safe.
         """
 
         def look() -> GitHubPullRequest | None:
-            return self._adoptable(reference, head_branch, head_sha, known_number)
+            found = self._adoptable(reference, head_branch, head_sha, known_number)
+            return None if found is None or found.pull_request_number == replaces else found
 
         if found := look_again(look, self._look_again) if asked_before else look():
             return found, False

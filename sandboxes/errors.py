@@ -121,6 +121,11 @@ class BaseBranchMissing(GitError):
     retryable = False
     advice = "Choose an existing base branch, or set the repository's default branch on GitHub."
 
+    def __init__(self, message: str, *, advice: str | None = None, default_branch: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.default_branch = default_branch
+        """The remote's default branch, '' where it has none."""
+
 
 class PushRejected(GitError):
     """The remote refused the branch."""
@@ -128,6 +133,12 @@ class PushRejected(GitError):
     category = "push_rejected"
     retryable = False
     advice = "The message holds the remote's reason; check branch rules and the token's write permission."
+
+
+class BranchMoved(PushRejected):
+    """Somebody else moved or deleted the order's branch on the remote. Nothing of theirs is overwritten."""
+
+    advice = "Retry: the work goes on from what is on the remote now."
 
 
 class BundleRejected(ExpectedError):

@@ -18,20 +18,24 @@ from github_app.models import Repository
 from github_app.references import RepositoryReference
 from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import WorkOrderNotFound
-from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
 from workorders.models.clock import database_now
 from workorders.models.logs import order_context
+from workorders.redaction import redact
 from workorders.states import (
     NEEDS_DECISION,
     STEP_DONE,
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     PhaseRunStatus,
+    PromptDropped,
+    PromptStatus,
     WaitingReason,
 )
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind, steps_of
 
 WORKER_ALIVE_SECONDS = 15
+MOST_PROMPTS = 200
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _ORDER_ID = re.compile(r"wo-[a-z0-9]{8}", re.ASCII)
 _NOT_IN_LISTS = ("initial_prompt", "github_issue_body", "github_issue_title", "latest_commit_message")
@@ -123,10 +127,33 @@ class WorkOrderView(WorkOrderSummary):
         return f'W/"{self.agent_work_order_id}.{self.version}"'
 
 
+class PromptView(_Value):
+    """A follow-up prompt and what became of it. `done` means that its step has ended well."""
+
+    prompt_id: int
+    prompt_text: str
+    status: PromptStatus
+    dropped_because: Annotated[PromptDropped | None, Known] = Field(
+        description="null unless dropped; a retry does what was dropped as failed or cancelled"
+    )
+    note: Annotated[str | None, Known] = Field(
+        description="what became of it, in words, where that needs some"
+    )
+    by: str
+    created_at: datetime
+    ended_at: datetime | None = Field(description="when it was done, or dropped")
+
+
+class WorkOrderInFull(WorkOrderView):
+    """A work order with its follow-up prompts."""
+
+    prompts: tuple[PromptView, ...] = Field(description="oldest first; the newest 200")
+
+
 class WorkOrderAnswer(_Value):
     """A work order and where its log is."""
 
-    agent_work_order: WorkOrderView
+    agent_work_order: WorkOrderInFull
     logs_url: str
 
 
@@ -238,9 +265,30 @@ def work_order(agent_work_order_id: str) -> WorkOrderView:
 
 
 def answer_for(order: AgentWorkOrder | WorkOrderView) -> WorkOrderAnswer:
+    view = WorkOrderView.model_validate(order)
     return WorkOrderAnswer(
-        agent_work_order=WorkOrderView.model_validate(order),
+        agent_work_order=WorkOrderInFull(
+            **view.model_dump(), prompts=prompts_of(order.agent_work_order_id, limit=MOST_PROMPTS)
+        ),
         logs_url=reverse("api:logs", args=[order.agent_work_order_id]),
+    )
+
+
+def prompts_of(agent_work_order_id: str, *, limit: int) -> tuple[PromptView, ...]:
+    """The newest follow-up prompts of an order, oldest first."""
+    newest = AgentPrompt.objects.filter(agent_work_order__agent_work_order_id=agent_work_order_id)
+    return tuple(
+        PromptView(
+            prompt_id=row.pk,
+            prompt_text=redact(row.prompt_text),
+            status=PromptStatus(row.status),
+            dropped_because=PromptDropped(row.dropped_because) if row.dropped_because else None,
+            note=row.note or None,
+            by=row.by,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+        )
+        for row in reversed(newest.order_by("-pk")[:limit])
     )
 
 

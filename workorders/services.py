@@ -31,6 +31,7 @@ from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order
 from workorders.models.clock import database_now
 from workorders.models.effect import is_being_withdrawn, open_pull_requests
 from workorders.models.logs import record_order_event
+from workorders.models.prompt_moves import replace_prompts, requeue_prompts
 from workorders.progress import known_id
 from workorders.redaction import redact
 from workorders.states import (
@@ -148,10 +149,13 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
         order = _locked(agent_work_order_id)
         if order.cancel_requested_at and order.status in ACTIVE:
             raise ConflictError("The work order is being cancelled; it takes no more prompts.")
-        if order.status in RETRYABLE and not order.head_sha:
+        if order.status in RETRYABLE and not order.has_commits:
+            words = "was cancelled" if order.status == AgentWorkOrderStatus.CANCELLED else "failed"
             raise ConflictError(
-                f"The work order {order.status} before it had a commit to follow up on; retry it instead."
+                f"The work order {words} before it had a commit to follow up on; retry it instead."
             )
+        if order.status not in ACTIVE:
+            replace_prompts(order)
         prompt_text = redact(prompt_text)
         prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=prompt_text, by=by)
         record_order_event(order, "agent_prompt_queued", prompt_text=prompt_text[:2000], by=by)
@@ -201,7 +205,7 @@ def _is_held(order: AgentWorkOrder) -> bool:
 
 
 def retry_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrder:
-    """Continue a failed or cancelled order from its first unfinished phase. Raises `ConflictError`."""
+    """Continue a failed or cancelled order from what its end left undone: prompts, phases. Raises `ConflictError`."""
     with transaction.atomic():
         order = _locked(agent_work_order_id)
         if order.status not in RETRYABLE:
@@ -210,6 +214,7 @@ def retry_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrd
             )
         _reopen(order, by=by, reason="retry")
         record_order_event(order, "agent_work_order_retried", by=by)
+        requeue_prompts(order, by)
     return order
 
 

@@ -177,6 +177,7 @@ class AgentStep:
             follow_up=self._step.plan.follow_up.text if self._step.plan.follow_up else "",
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
+            branch_note=place.note,
         )
 
     def _environment(self) -> dict[str, str]:

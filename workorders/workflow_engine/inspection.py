@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sandboxes.git import TrustedGit
 from sandboxes.git_objects import Commit, Difference, FileChange
@@ -58,10 +59,13 @@ class Inspector:
         order_id = self._plan.order.agent_work_order_id
         return phase_tracker.track(commits, changed, agent_work_order_id=order_id, spans=spans)
 
-    @property
+    @cached_property
     def _since(self) -> str:
-        """Where the phase began, maybe in an earlier attempt."""
-        return self._plan.phase_start_sha or self._place.start_sha
+        """Where the phase began, maybe in an earlier attempt, if that is still in the branch's history."""
+        began, start = self._plan.phase_start_sha, self._place.start_sha
+        if began and began != start and not self._git.is_ancestor(self._path, began, start):
+            return start
+        return began or start
 
     def _commits(self, head_sha: str) -> tuple[Commit, ...]:
         place = self._place

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _TAG = re.compile(
-    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt)\b)",
+    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt|branch_now)\b)",
     re.IGNORECASE,
 )
 MAX_SECTION = 100_000
@@ -25,6 +25,7 @@ class RequestTexts:
     follow_up: str = ""
     so_far: Sequence[str] = ()
     previous_failure: str = ""
+    branch_note: str = ""
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -33,6 +34,8 @@ def compose_prompt(command_text: str, texts: RequestTexts) -> str:
     if texts.so_far:
         done = "\n".join(f"- {line}" for line in texts.so_far)
         sections.append(_section("so_far", f"Commits this work order already has on its branch:\n{done}"))
+    if texts.branch_note:
+        sections.append(_section("branch_now", texts.branch_note))
     if texts.previous_failure:
         words = f"An earlier attempt of this phase did not count: {texts.previous_failure}"
         sections.append(_section("earlier_attempt", words))

@@ -7,7 +7,9 @@ from github_app.protected_paths import parse_patterns
 from sandboxes.errors import ExpectedError, PushRejected
 from workorders import redaction
 from workorders.concurrency import both
-from workorders.states import EffectState, Wait, WaitingReason
+from workorders.models import AgentWorkOrder
+from workorders.models.clock import database_now
+from workorders.states import EffectKind, EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
 from workorders.workflow_engine.inspection import Inspection
@@ -43,35 +45,45 @@ class Publisher:
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
-        self._step.journal.plan_push(head)
-        both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
+        self._step.journal.plan_push(head, pushes=head != place.published_sha)
+        both(lambda: self._record_beside(place, found, beside), lambda: self._push(place, head))
 
-    def _record_beside(self, found: Inspection, beside: Callable[[], None]) -> None:
-        self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
+    def _record_beside(self, place: Place, found: Inspection, beside: Callable[[], None]) -> None:
+        if not place.is_untouched_line(found.head_sha):  # it would only say that the base branch has it all
+            self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
         beside()
 
     def _push(self, place: Place, head: str) -> None:
         order = self._step.plan.order
         branch = order.git_branch_name
-        if head != (place.remote_sha or place.base_sha):
+        if head != place.published_sha:
             try:
                 place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
             except ExpectedError as error:
                 refused = isinstance(error, PushRejected)
                 self._step.journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
                 raise
+            self._workplace.kept_sha = ""
             self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
         self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
     def push_unfinished(self, place: Place, head: str, progress: GitProgress) -> None:
         """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
-        if head == place.start_sha:
+        if head in {place.start_sha, place.published_sha}:
             return
         with contextlib.suppress(ExpectedError):
             if self.examine(place, head, progress):
                 return
-            place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
-            self._step.journal.update_order(head_sha=head)
+            branch = self._step.plan.order.git_branch_name
+            place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
+            self._step.journal.fenced(lambda order: self._record_push(order, head))
+            self._workplace.kept_sha = ""
+
+    def _record_push(self, order: AgentWorkOrder, head: str) -> None:
+        """Commits of a failed attempt are on the remote."""
+        seen = {"state": EffectState.CONFIRMED, "confirmed_at": database_now(), "settled": False}
+        order.effects.update_or_create(kind=EffectKind.PUSH, key=head, defaults=seen)
+        self._step.journal.claim.write(head_sha=head)
 
     def examine(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
         """What of the new commits a person must approve first, and has not. Raises `SecretInCommits`."""
@@ -79,7 +91,7 @@ class Publisher:
         try:
             changes = gate.inspect(
                 head=head,
-                known=(place.remote_sha, place.base_sha, place.upstream_sha),
+                known=(place.remote_sha, place.published_sha, place.base_sha, place.upstream_sha),
                 base_sha=place.base_sha,
                 patterns=parse_patterns(self._step.plan.repository.protected_paths),
                 net_paths=[change.path for change in progress.changes],

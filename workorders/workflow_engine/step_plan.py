@@ -4,9 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from github_app.models import Repository
-from workorders.models import AgentWorkOrder, PhaseRun, WorkOrderCommit
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.logs import order_context
-from workorders.states import STEP_DONE, PhaseRunStatus, PromptStatus, WaitingReason
+from workorders.states import (
+    PROMPT_TO_DO,
+    STEP_DONE,
+    EffectKind,
+    EffectState,
+    PhaseRunStatus,
+    PromptStatus,
+    WaitingReason,
+)
 from workorders.workflow_definitions import AgentWorkflowPhase, Step, StepKind, follow_up_phase, steps_of
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.phase_tracker import StepSpan
@@ -29,7 +37,7 @@ class StepPlan:
     where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt that may
     not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier claims
     that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
-    cancel opens no run.
+    cancel opens no run. `pushed_shas` the remote certainly had from us, `sent_shas` are those and what it may have.
     """
 
     order: AgentWorkOrder
@@ -52,11 +60,51 @@ class StepPlan:
     cancel_requested: bool
     cancels_lost: int
     runs: tuple[PhaseRun, ...]
+    pushed_shas: tuple[str, ...] = ()
+    sent_shas: frozenset[str] = frozenset()
+    has_unsettled_push: bool = False
 
     @property
     def precedes_delivery(self) -> bool:
         """Whether no agent follows on it, unless somebody asks for more."""
         return self.kind is StepKind.FOLLOW_UP or self.phase == steps_of(self.order.workflow_type)[-1].phase
+
+    @property
+    def delivered(self) -> bool:
+        """A delivery came to its end before."""
+        return self._last_delivery > 0
+
+    @property
+    def has_news(self) -> bool:
+        """Something was pushed that no delivery has seen yet."""
+        since = [run for run in self.runs if run.sequence > self._last_delivery]
+        return (
+            not self.delivered
+            or self.has_unsettled_push
+            or any(
+                run.status in STEP_DONE and run.kind != StepKind.DELIVERY and run.start_sha != run.end_sha
+                for run in since
+            )
+        )
+
+    @property
+    def _last_delivery(self) -> int:
+        ended = (
+            run.sequence for run in self.runs if run.kind == StepKind.DELIVERY and run.status in STEP_DONE
+        )
+        return max(ended, default=0)
+
+    @property
+    def is_settled(self) -> bool:
+        """The last run ended well: the remote then had all of it."""
+        return bool(self.runs) and self.runs[-1].status in STEP_DONE
+
+    @property
+    def failed_before(self) -> str:
+        """The category of the last run's failure; '' where it did not fail. Interruptions do not matter."""
+        ended = (run for run in reversed(self.runs) if run.status != PhaseRunStatus.INTERRUPTED)
+        last = next(ended, None)
+        return last.error_category if last is not None and last.status == PhaseRunStatus.FAILED else ""
 
     @property
     def tries(self) -> int:
@@ -67,11 +115,7 @@ class StepPlan:
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
     runs = tuple(order.phase_runs.order_by("sequence"))
-    prompt = (
-        order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk").first()
-        if order.head_sha or order.approval_sha
-        else None
-    )
+    prompt = _next_prompt(order)
     done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
     step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
     if prompt is not None:
@@ -93,6 +137,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     if failed is not None and failed.error_category == "agent_session_unusable":
         in_session = []
     last = in_session[-1] if in_session else None
+    pushes = _pushes(order) if runs else ()
     return StepPlan(
         order=order,
         repository=order.repository,
@@ -114,7 +159,27 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         cancel_requested=order.cancel_requested_at is not None,
         cancels_lost=order.cancel_claims,
         runs=runs,
+        pushed_shas=tuple(sha for sha, state, _settled in pushes if state == EffectState.CONFIRMED),
+        sent_shas=frozenset(sha for sha, state, _settled in pushes if state != EffectState.PLANNED),
+        has_unsettled_push=any(
+            state == EffectState.CONFIRMED and not settled for _sha, state, settled in pushes
+        ),
     )
+
+
+def _next_prompt(order: AgentWorkOrder) -> AgentPrompt | None:
+    """The oldest to be done, once there is a commit to follow up on; one asked for while a commit waits goes first."""
+    if not order.has_commits:
+        return None
+    to_do = list(order.prompts.filter(status__in=PROMPT_TO_DO).order_by("pk"))
+    if order.approval_sha and order.approval_sha != order.approved_sha:
+        to_do.sort(key=lambda prompt: (prompt.status != PromptStatus.QUEUED, prompt.pk))
+    return next(iter(to_do), None)
+
+
+def _pushes(order: AgentWorkOrder) -> tuple[tuple[str, str, bool], ...]:
+    rows = order.effects.filter(kind=EffectKind.PUSH)
+    return tuple(rows.values_list("key", "state", "settled"))
 
 
 def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:
