@@ -4,8 +4,9 @@ Runs on the process's database connection (`recorder.Database`); every method is
 `LeaseLost` when another process holds the order now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from django.db import transaction
@@ -287,11 +288,11 @@ class StepJournal:
         plan_path: str = "",
         plan_text: str = "",
         test_results: AgentTestResults | None = None,
-        **changes: Any,
+        order_changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """The step is in git and pushed: close its run and make the next step claimable, with a ticket.
 
-        `changes` are further columns of the order; among them `head_sha`, where that is not the step's own.
+        `order_changes` are further columns of the order; among them `head_sha`, where that is not the step's own.
         """
 
         def write(order: AgentWorkOrder) -> None:
@@ -311,7 +312,7 @@ class StepJournal:
             pushed: dict[str, Any] = NOTHING_TO_APPROVE if order.approval_sha else {}
             if order.kept_sha:
                 pushed = {**pushed, "kept_sha": "", "preferred_host": ""}
-            self._release(order, **{"head_sha": head_sha, **pushed, **changes})
+            self._release(order, **{"head_sha": head_sha, **pushed, **order_changes})
 
         columns = ("cancel_requested_at", "approval_sha", "kept_sha")
         self._end(write, *(() if plan.follow_up else columns))  # what a prompt's end logs needs all

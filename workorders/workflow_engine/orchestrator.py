@@ -189,7 +189,7 @@ class Orchestrator:
             plan_path=found.plan_path,
             plan_text=found.plan_text,
             test_results=found.test_results,
-            **self._line_ends(place, found.head_sha),
+            order_changes=self._line_ends(place, found.head_sha),
         )
         self._step.crash_point("recorded")
 
