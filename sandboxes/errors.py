@@ -119,7 +119,7 @@ class BaseBranchMissing(GitError):
 
     category = "base_branch_missing"
     retryable = False
-    advice = "Choose an existing base branch, or set the repository's default branch on GitHub."
+    advice = "Choose an existing base branch; where it was deleted after the order had begun, retry to use the default one."
 
     def __init__(self, message: str, *, advice: str | None = None, default_branch: str = "") -> None:
         super().__init__(message, advice=advice)
@@ -138,7 +138,7 @@ class PushRejected(GitError):
 class BranchMoved(PushRejected):
     """Somebody else moved or deleted the order's branch on the remote. Nothing of theirs is overwritten."""
 
-    advice = "Retry: the work goes on from what is on the remote now."
+    advice = "Retry to build on what is on the remote now."
 
 
 class BundleRejected(ExpectedError):

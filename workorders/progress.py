@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Annotated
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -259,17 +259,23 @@ def known_id(agent_work_order_id: str) -> str:
     return agent_work_order_id
 
 
-def work_order(agent_work_order_id: str) -> WorkOrderView:
+def work_order(agent_work_order_id: str) -> WorkOrderInFull:
     """Raises `WorkOrderNotFound`."""
-    return WorkOrderView.model_validate(_row(agent_work_order_id))
+    prompted = AgentPrompt.objects.filter(agent_work_order=OuterRef("pk"))
+    row = _row(agent_work_order_id, AgentWorkOrder.objects.annotate(is_prompted=Exists(prompted)))
+    return _in_full(row, is_prompted=row.is_prompted)  # type: ignore[attr-defined]  # annotated here
 
 
-def answer_for(order: AgentWorkOrder | WorkOrderView) -> WorkOrderAnswer:
-    view = WorkOrderView.model_validate(order)
+def _in_full(row: AgentWorkOrder, *, is_prompted: bool = True) -> WorkOrderInFull:
+    """Most orders have no prompts, and asking for them costs a query."""
+    view = WorkOrderView.model_validate(row)
+    prompts = prompts_of(row.agent_work_order_id, limit=MOST_PROMPTS) if is_prompted else ()
+    return WorkOrderInFull(**view.model_dump(), prompts=prompts)
+
+
+def answer_for(order: AgentWorkOrder | WorkOrderInFull) -> WorkOrderAnswer:
     return WorkOrderAnswer(
-        agent_work_order=WorkOrderInFull(
-            **view.model_dump(), prompts=prompts_of(order.agent_work_order_id, limit=MOST_PROMPTS)
-        ),
+        agent_work_order=order if isinstance(order, WorkOrderInFull) else _in_full(order),
         logs_url=reverse("api:logs", args=[order.agent_work_order_id]),
     )
 
@@ -395,8 +401,9 @@ def gateways_of(host: str) -> list[str]:
     return list(rows.values_list("gateway_url", flat=True))
 
 
-def _row(agent_work_order_id: str) -> AgentWorkOrder:
-    order = AgentWorkOrder.objects.filter(agent_work_order_id=known_id(agent_work_order_id)).first()
+def _row(agent_work_order_id: str, rows: QuerySet[AgentWorkOrder] | None = None) -> AgentWorkOrder:
+    rows = AgentWorkOrder.objects.all() if rows is None else rows
+    order = rows.filter(agent_work_order_id=known_id(agent_work_order_id)).first()
     if order is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
     return order

@@ -14,12 +14,11 @@ from django.conf import LazySettings
 from sandboxes.git import TrustedGit
 from tests.factories import make_order, make_run
 from tests.fakes.git_http import branches, git
-from tests.workflow_engine.engine import finished, running_engine, wait_until
+from tests.workflow_engine.engine import finished, local_order, running_engine, wait_until
 from tests.workflow_engine.life import (
     COMMIT,
     QUESTION,
     Life,
-    cancel,
     events,
     living,
     prompt,
@@ -30,6 +29,8 @@ from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType
 from workorders.workflow_engine.delivery import Delivery
+from workorders.workflow_engine.github_delivery import GitHubDelivery
+from workorders.workflow_engine.look_ahead import LookAhead
 from workorders.workflow_engine.salvage import kept_ref
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
@@ -267,6 +268,7 @@ def test_moved_before_the_delivery(life: Life, how: str, monkeypatch: pytest.Mon
         return deliver(self, *arguments)
 
     monkeypatch.setattr(Delivery, "deliver", deliver_later)
+    monkeypatch.setattr(LookAhead, "take", lambda *_: None)  # nobody has just looked
     prompt(order, COMMIT)
     run(order)
     assert (order.status, order.error_category) == ("failed", "push_rejected")
@@ -282,6 +284,26 @@ def test_moved_before_the_delivery(life: Life, how: str, monkeypatch: pytest.Mon
     assert life.lost() == []
     assert life.starts() == 1
     assert len(life.pull_requests(order)) == 1
+
+
+@pytest.mark.parametrize("how", [*MOVES, "deleted"])
+def test_moved_while_it_is_delivered(life: Life, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pull request shows what is there; the record says the same."""
+    order, shown = life.delivered(), GitHubDelivery.pull_request
+
+    def show_and_move(self: GitHubDelivery, **values: Any) -> Any:
+        found = shown(self, **values)
+        {**MOVES, "deleted": Life.delete}[how](life, order.git_branch_name)
+        return found
+
+    monkeypatch.setattr(GitHubDelivery, "pull_request", show_and_move)
+    prompt(order, COMMIT)
+    run(order)
+    found = life.sha(order.git_branch_name)
+    assert (order.status, order.error_message) == ("completed", None)
+    assert found in {"", order.head_sha}
+    assert (found == "") == (how == "deleted")
+    assert life.lost() == []
 
 
 def test_deleted_before_the_delivery_of_new_work(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,28 +378,7 @@ def squash_newest(life: Life, order: AgentWorkOrder) -> None:
     item.state, item.is_merged = "closed", True
 
 
-def test_a_cancel_takes_back_the_second_pull_request_and_not_the_first(life: Life) -> None:
-    order = life.delivered()
-    life.merge(order, "squash")
-    life.delete(order.git_branch_name)
-    life.github.fail("POST", r"/pulls$", execute=True, status=502)
-    prompt(order, COMMIT)
-    with running_engine():
-        wait_until(order, lambda row: len(life.pull_requests(row)) == 2)
-        life.github.fail("GET", r"/pulls", times=3, status=502)
-        wait_until(order, lambda row: not row.claim_owner)
-        cancel(order)
-        finished(order)
-    assert order.status == "cancelled"
-    wait_until(
-        order, lambda row: life.pull_requests(row)[-1].state == "closed" or row.error_category is not None
-    )
-    assert life.pull_requests(order)[-1].state == "closed"
-
-
 def test_a_local_branch_that_was_merged_by_hand_and_deleted(tmp_path: Path) -> None:
-    from tests.workflow_engine.engine import local_order
-
     order = local_order(tmp_path, workflow_type=AgentWorkflowType.BUILD)
     run(order)
     remote = tmp_path / "remote.git"

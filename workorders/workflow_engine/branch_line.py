@@ -182,7 +182,7 @@ class BranchLine:
         return Start(start, published, base, met, aside)
 
     def _is_unpushed(self, kept: str, published: str) -> bool:
-        """Whether they are new on top of that. What the remote once had and has no more, somebody dropped on purpose."""
+        """Whether they are new on top of that. What the remote once had, and has no more, a person dropped."""
         if not kept or kept == published or not self._is_ancestor(published, kept):
             return False
         once = [sha for sha in self._pushed if sha in self._here and sha != published]

@@ -78,7 +78,7 @@ class Delivery:
             )
             self._github.comment(order.github_issue_number, comment)
         if is_there:
-            self._look_once_more(remote)
+            self._look_once_more(upstream, mirror, remote)
         return outcome
 
     def _pull_request(
@@ -174,18 +174,22 @@ class Delivery:
             base_branch=point.base_branch,
         )
 
-    def _look_once_more(self, remote: RemoteRepository) -> None:
-        """Merged, deleted or moved while it was delivered: that is a person's doing, and said."""
+    def _look_once_more(self, upstream: Upstream, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
+        """Merged and deleted, or moved, while it was delivered: a person's doing, which the pull request shows."""
         order = self._step.plan.order
         refs = self._parts.git.remote_refs(remote, [order.git_branch_name])
         found = refs.branches.get(order.git_branch_name, "")
-        if found != order.head_sha:
+        if found == order.head_sha:
+            return
+        if not found:
             self._step.log.warning(
-                "git_branch_moved",
-                git_branch_name=order.git_branch_name,
-                found_sha=found,
-                expected_sha=order.head_sha,
+                "git_branch_gone", git_branch_name=order.git_branch_name, expected_sha=order.head_sha
             )
+            return
+        point = upstream.refresh()
+        if point.branch_sha:
+            line = BranchLine(self._parts.git, mirror.path, upstream.record(), point)
+            self._follow(mirror, line.start(), point)
 
     def _facts(self, plan: StepPlan, mirror: RepositoryMirror, tests: TestNumbers | None) -> PullRequestFacts:
         order, git = plan.order, self._parts.git
