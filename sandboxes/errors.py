@@ -119,7 +119,7 @@ class BaseBranchMissing(GitError):
 
     category = "base_branch_missing"
     retryable = False
-    advice = "Choose an existing base branch; where it was deleted after the order had begun, retry to use the default one."
+    advice = "Choose an existing base branch; if it was deleted after the order had begun, retry to use the default."
 
     def __init__(self, message: str, *, advice: str | None = None, default_branch: str = "") -> None:
         super().__init__(message, advice=advice)

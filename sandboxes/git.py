@@ -329,6 +329,12 @@ class TrustedGit:
         output = self.run("rev-list", *heads, f"^{without}", "--", git_dir=git_dir).stdout
         return frozenset(output.decode("ascii", "replace").split())
 
+    def adds_nothing(self, git_dir: Path, *, onto: str, head: str) -> bool:
+        """Whether merging `head` into `onto` would leave the files there as they are; False where it conflicts."""
+        merged = self.run("merge-tree", "--write-tree", onto, head, git_dir=git_dir, check=False)
+        tree = self.text("rev-parse", f"{onto}^{{tree}}", git_dir=git_dir)
+        return merged.exit_code == 0 and merged.stdout.decode("ascii", "replace").strip() == tree
+
     def join(self, git_dir: Path, *, onto: str, past: str, message: str) -> str:
         """A commit with the files of `onto` that descends from both; the same one for the same two. No ref moves."""
         tree, seconds = self.text("log", "-1", "--format=%T %ct", onto, "--", git_dir=git_dir).split(" ")

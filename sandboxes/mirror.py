@@ -255,8 +255,7 @@ class RepositoryMirror:
     def _require_descent(self, found: str, sha: str, git_branch_name: str) -> None:
         if not found or found == sha:
             return
-        known = self._git.has_commit(self.path, found)
-        if not (known and self._git.is_ancestor(self.path, found, sha)):
+        if not self._git.is_ancestor(self.path, found, sha):  # nor a commit that is not here
             raise _moved(git_branch_name, found, sha)
 
     def keep(self, ref: str, sha: str) -> None:

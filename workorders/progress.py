@@ -23,6 +23,7 @@ from workorders.models.clock import database_now
 from workorders.models.logs import order_context
 from workorders.redaction import redact
 from workorders.states import (
+    FINISHED,
     NEEDS_DECISION,
     STEP_DONE,
     AgentWorkOrderOutcome,
@@ -36,6 +37,7 @@ from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowTyp
 
 WORKER_ALIVE_SECONDS = 15
 MOST_PROMPTS = 200
+PROMPT_WAITS = "It was not done before the work order ended; Retry does it, and so does the next prompt."
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _ORDER_ID = re.compile(r"wo-[a-z0-9]{8}", re.ASCII)
 _NOT_IN_LISTS = ("initial_prompt", "github_issue_body", "github_issue_title", "latest_commit_message")
@@ -269,7 +271,7 @@ def work_order(agent_work_order_id: str) -> WorkOrderInFull:
 def _in_full(row: AgentWorkOrder, *, is_prompted: bool = True) -> WorkOrderInFull:
     """Most orders have no prompts, and asking for them costs a query."""
     view = WorkOrderView.model_validate(row)
-    prompts = prompts_of(row.agent_work_order_id, limit=MOST_PROMPTS) if is_prompted else ()
+    prompts = prompts_of(row, limit=MOST_PROMPTS) if is_prompted else ()
     return WorkOrderInFull(**view.model_dump(), prompts=prompts)
 
 
@@ -280,16 +282,17 @@ def answer_for(order: AgentWorkOrder | WorkOrderInFull) -> WorkOrderAnswer:
     )
 
 
-def prompts_of(agent_work_order_id: str, *, limit: int) -> tuple[PromptView, ...]:
+def prompts_of(order: AgentWorkOrder, *, limit: int) -> tuple[PromptView, ...]:
     """The newest follow-up prompts of an order, oldest first."""
-    newest = AgentPrompt.objects.filter(agent_work_order__agent_work_order_id=agent_work_order_id)
+    newest = AgentPrompt.objects.filter(agent_work_order=order.pk)
+    waits = PROMPT_WAITS if order.status in FINISHED else None
     return tuple(
         PromptView(
             prompt_id=row.pk,
             prompt_text=redact(row.prompt_text),
             status=PromptStatus(row.status),
             dropped_because=PromptDropped(row.dropped_because) if row.dropped_because else None,
-            note=row.note or None,
+            note=row.note or (waits if row.status == PromptStatus.QUEUED else None),
             by=row.by,
             created_at=row.created_at,
             ended_at=row.ended_at,

@@ -158,7 +158,12 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
             replace_prompts(order)
         prompt_text = redact(prompt_text)
         prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=prompt_text, by=by)
-        record_order_event(order, "agent_prompt_queued", prompt_text=prompt_text[:2000], by=by)
+        record_order_event(
+            order, "agent_prompt_queued", prompt_id=prompt.pk, prompt_text=prompt_text[:2000], by=by
+        )
+        AgentWorkOrder.objects.filter(pk=order.pk).update(  # its prompts are part of it
+            version=F("version") + 1, updated_at=timezone.now()
+        )
         if order.waiting_reason == WaitingReason.APPROVAL_REQUIRED:
             _end_wait(order)  # the agent goes on from the commit that waited; what comes of it is asked anew
         if order.status not in ACTIVE:

@@ -71,7 +71,7 @@ PROMPT_TO_DO = frozenset({PromptStatus.QUEUED, PromptStatus.RUNNING})
 # What a retry of the order does after all.
 RESUMED_BY_RETRY = frozenset({PromptDropped.FAILED, PromptDropped.CANCELLED})
 PROMPT_DROPPED_WORDS: dict[PromptDropped, str] = {
-    PromptDropped.FAILED: "The agent failed on it; Retry does it again.",
+    PromptDropped.FAILED: "Its step failed; Retry does it again.",
     PromptDropped.CANCELLED: "It was not done, as the work order was cancelled; Retry does it.",
     PromptDropped.REPLACED: "It was not done, and a later prompt was sent instead.",
 }

@@ -101,12 +101,13 @@ def scene(life: Life, cell: BranchCell, **values: Any) -> Scene:
     elif cell.pull_request == "retargeted":
         item.base_branch = "main"
         life.delete("develop")
-    {
-        "as_left": lambda: None,
-        "forwarded": lambda: life.commit(branch),
-        "rewritten": lambda: life.rewrite(branch),
-        "deleted": lambda: life.delete(branch),
-    }[cell.branch]()
+    match cell.branch:
+        case "forwarded":
+            life.commit(branch)
+        case "rewritten":
+            life.rewrite(branch)
+        case "deleted":
+            life.delete(branch)
     if cell.branch == "deleted":
         item.state = "closed"  # as GitHub does
     if cell.pull_request == "closed" and cell.branch in {"rewritten", "deleted"}:

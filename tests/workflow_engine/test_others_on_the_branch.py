@@ -142,7 +142,8 @@ def test_a_failing_attempt_pushes_nothing_over_it(life: Life, how: str) -> None:
 
 
 def test_moved_between_looking_and_pushing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    order, push, moved = life.delivered(), TrustedGit.push, []
+    order, push = life.delivered(), TrustedGit.push
+    moved: list[str] = []
 
     def push_later(self: TrustedGit, *arguments: Any, **named: Any) -> None:
         if not moved:
@@ -259,7 +260,8 @@ def test_a_deleted_branch_that_this_machine_does_not_have(life: Life, engine_set
 
 @pytest.mark.parametrize("how", MOVES)
 def test_moved_before_the_delivery(life: Life, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    order, deliver, moved = life.delivered(), Delivery.deliver, []
+    order, deliver = life.delivered(), Delivery.deliver
+    moved: list[str] = []
 
     def deliver_later(self: Delivery, *arguments: Any) -> Any:
         if not moved:
@@ -307,7 +309,8 @@ def test_moved_while_it_is_delivered(life: Life, how: str, monkeypatch: pytest.M
 
 
 def test_deleted_before_the_delivery_of_new_work(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    order, deliver, done = life.delivered(), Delivery.deliver, []
+    order, deliver = life.delivered(), Delivery.deliver
+    done: list[int] = []
 
     def deliver_later(self: Delivery, *arguments: Any) -> Any:
         if not done:
@@ -392,6 +395,21 @@ def test_a_local_branch_that_was_merged_by_hand_and_deleted(tmp_path: Path) -> N
     run(order)
     assert order.status == "completed"
     assert git("rev-list", "--count", f"{before}..{order.git_branch_name}", folder=remote) == "1"
+
+
+def test_a_local_branch_that_was_squashed_by_hand_and_deleted(tmp_path: Path) -> None:
+    order = local_order(tmp_path, workflow_type=AgentWorkflowType.BUILD)
+    run(order)
+    remote = tmp_path / "remote.git"
+    tree = git("rev-parse", f"{order.head_sha}^{{tree}}", folder=remote)
+    by = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
+    squashed = git(*by, "commit-tree", tree, "-p", "main", "-m", "All of it", folder=remote)
+    git("update-ref", "refs/heads/main", squashed, folder=remote)
+    git("update-ref", "-d", f"refs/heads/{order.git_branch_name}", folder=remote)
+    prompt(order, COMMIT)
+    run(order)
+    assert order.status == "completed"
+    assert git("rev-list", f"main..{order.git_branch_name}", folder=remote).split() == [order.head_sha]
 
 
 # --- the base branch ---

@@ -119,7 +119,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
         tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),
         plan=plan_of(row),
         tests=tests_of(row),
-        prompts=prompts_of(row.agent_work_order_id, limit=SHOWN_PROMPTS),
+        prompts=prompts_of(row, limit=SHOWN_PROMPTS),
         retry_at=_retry_at(row),
         approval=approval_of(row),
     )

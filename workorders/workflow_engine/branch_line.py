@@ -127,7 +127,13 @@ class BranchLine:
                 not self._remote and not record.has_news
             ):  # squashed with somebody's commits that never came here
                 return True
-        return self._tip != self._base and last != self._base and self._is_ancestor(last, self._tip)
+        if self._tip == self._base or last == self._base:
+            return False
+        if self._is_ancestor(last, self._tip):
+            return True
+        # squashed by hand, where no pull request says so; with the branch there, what it has is somebody's to decide
+        gone = not self._remote and not record.has_news and last in self._here
+        return gone and self._git.adds_nothing(self._path, onto=self._tip, head=last)
 
     def _met(self) -> Met:
         head, found = self._record.head_sha, self._remote

@@ -322,8 +322,9 @@ class Workplace:
             message=f"{self._step.plan.phase}: {LEFTOVERS_MESSAGE}" if final else "",
             reached=self._step.crash_point if final else lambda _point: None,
         )
+        if head or final:
+            self.kept_sha = head or (place.start_sha if place.start_sha != place.published_sha else "")
         if final:
-            self.kept_sha = head or ""
             sandbox.mark_taken()
             if sandbox.left_out:
                 self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
