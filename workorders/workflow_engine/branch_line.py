@@ -140,7 +140,8 @@ class BranchLine:
         if head == found:
             return Met.AS_LEFT
         forward = not head or self._is_ancestor(head, found)
-        if found in self._record.sent and forward:
+        ours = found in self._record.sent or found == self._here.get(self._record.kept_ref)
+        if forward and ours:
             return Met.AS_LEFT  # our own push, whose end nobody lived to record
         if forward:
             return Met.FORWARDED
