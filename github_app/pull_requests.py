@@ -80,8 +80,13 @@ class GitHubPullRequestClient:
         self._gh = gh
         self._look_again = look_again_seconds
 
-    def find_pull_request(self, reference: RepositoryReference, head_branch: str) -> GitHubPullRequest | None:
-        """The branch's pull request: the open one, else the newest merged one, else the newest closed one."""
+    def find_pull_request(
+        self, reference: RepositoryReference, head_branch: str, *, head_sha: str = ""
+    ) -> GitHubPullRequest | None:
+        """The branch's pull request: the open one, else the newest merged one, else the newest closed one.
+
+        With `head_sha` those do not count that were merged before that commit came, nor older ones.
+        """
         query = {
             "head": f"{reference.owner}:{head_branch}",
             "state": "all",
@@ -95,6 +100,8 @@ class GitHubPullRequestClient:
         own = [
             item.value() for item in found if item.head.ref == head_branch and item.is_from_same_repository
         ]
+        past = max((it.pull_request_number for it in own if _is_past(it, head_sha)), default=0)
+        own = [it for it in own if it.state == "open" or it.pull_request_number > past]
         return min(own, key=lambda it: (_PREFERENCE.index(it.state), -it.pull_request_number), default=None)
 
     def find_pull_request_again(
@@ -114,6 +121,7 @@ class GitHubPullRequestClient:
         draft: bool,
         head_sha: str = "",
         known_number: int | None = None,
+        replaces: int | None = None,
         asked_before: bool = False,
         about_to_post: Callable[[], None] = lambda: None,
     ) -> tuple[GitHubPullRequest, bool]:
@@ -121,14 +129,16 @@ class GitHubPullRequestClient:
 
         A merged or closed one counts, so that what a person has dealt with does not come up again; with
         `head_sha` a merged one counts only for that commit, so that a follow-up on the branch gets a new one.
-        `known_number`: the one seen earlier. `asked_before`: an earlier request's answer was lost, so that it is
-        looked for more than once. `about_to_post` is called just before the request that creates it, and may raise.
+        `known_number`: the one seen earlier. `replaces`: the number of a closed one that does not count.
+        `asked_before`: an earlier request's answer was lost, so that it is looked for more than once.
+        `about_to_post` is called just before the request that creates it, and may raise.
         `draft` is dropped where the repository's plan has no drafts. Raises `GitHubError`; calling again after
         a retryable one is safe.
         """
 
         def look() -> GitHubPullRequest | None:
-            return self._adoptable(reference, head_branch, head_sha, known_number)
+            found = self._adoptable(reference, head_branch, head_sha, known_number)
+            return None if found is None or found.pull_request_number == replaces else found
 
         if found := look_again(look, self._look_again) if asked_before else look():
             return found, False
@@ -183,7 +193,7 @@ class GitHubPullRequestClient:
         found = self.read_pull_request(reference, known_number) if known_number else None
         if found is None or found.head_branch != branch or _is_past(found, head_sha):
             try:
-                found = self.find_pull_request(reference, branch)
+                found = self.find_pull_request(reference, branch, head_sha=head_sha)
             except GitHubNotFound as error:
                 raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
         return None if found is None or _is_past(found, head_sha) else found

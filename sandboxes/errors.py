@@ -121,7 +121,12 @@ class BaseBranchMissing(GitError):
 
     category = "base_branch_missing"
     retryable = False
-    advice = "Choose an existing base branch, or set the repository's default branch on GitHub."
+    advice = "Choose an existing base branch; if it was deleted after the order had begun, retry to use the default."
+
+    def __init__(self, message: str, *, advice: str | None = None, default_branch: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.default_branch = default_branch
+        """The remote's default branch, '' where it has none."""
 
 
 class PushRejected(GitError):
@@ -164,6 +169,13 @@ class PushTooLarge(GitError):
         "what was pushed "
         "before."
     )
+
+
+class BranchMoved(PushRejected):
+    """Somebody else moved or deleted the order's branch on the remote. Nothing of theirs is overwritten."""
+
+    elsewhere = True
+    advice = "Retry to build on what is on the remote now."
 
 
 class BundleRejected(ExpectedError):

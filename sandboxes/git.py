@@ -41,6 +41,7 @@ from sandboxes.push_words import push_error
 
 # A credential helper that git runs through its shell; the token is in the environment of that one git call.
 _HELPER = """!printf 'username=x-access-token\\npassword=%s\\n' "$WORKORDERS_GIT_TOKEN"; :"""
+_SERVER = "Work Orders <server@work-orders.invalid>"
 LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
@@ -381,6 +382,29 @@ class TrustedGit:
     def merge_base(self, git_dir: Path, one: str, other: str) -> str | None:
         found = self.run("merge-base", one, other, git_dir=git_dir, check=False).stdout.decode().strip()
         return found or None
+
+    def new_shas(self, git_dir: Path, heads: Sequence[str], *, without: str) -> frozenset[str]:
+        """Commits reachable from any of `heads`, all of which are here, and not from `without`."""
+        if not heads:
+            return frozenset()
+        output = self.run("rev-list", *heads, f"^{without}", "--", git_dir=git_dir).stdout
+        return frozenset(output.decode("ascii", "replace").split())
+
+    def adds_nothing(self, git_dir: Path, *, onto: str, head: str) -> bool:
+        """Whether merging `head` into `onto` would leave the files there as they are; False where it conflicts."""
+        merged = self.run("merge-tree", "--write-tree", onto, head, git_dir=git_dir, check=False)
+        tree = self.text("rev-parse", f"{onto}^{{tree}}", git_dir=git_dir)
+        return merged.exit_code == 0 and merged.stdout.decode("ascii", "replace").strip() == tree
+
+    def join(self, git_dir: Path, *, onto: str, past: str, message: str) -> str:
+        """A commit with the files of `onto` that descends from both; the same one for the same two. No ref moves."""
+        tree, seconds = self.text("log", "-1", "--format=%T %ct", onto, "--", git_dir=git_dir).split(" ")
+        by = f"{_SERVER} {seconds} +0000"
+        text = f"tree {tree}\nparent {onto}\nparent {past}\nauthor {by}\ncommitter {by}\n\n{message}\n"
+        written = self.run(
+            "hash-object", "-t", "commit", "-w", "--stdin", git_dir=git_dir, stdin=text.encode()
+        )
+        return written.stdout.decode().strip()
 
     def commits(
         self,

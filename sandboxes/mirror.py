@@ -17,7 +17,13 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from sandboxes.bundle_inspection import Inspector
-from sandboxes.errors import BaseBranchMissing, BundleRejected, GitError, LockTimeout, PushRejected
+from sandboxes.errors import (
+    BaseBranchMissing,
+    BranchMoved,
+    BundleRejected,
+    GitError,
+    LockTimeout,
+)
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit, is_sha
 from sandboxes.host_lock import exclusive_lock
 from sandboxes.mirror_repair import TRACKING, Repair, has_frame, is_sound, make_frame, repair
@@ -87,7 +93,9 @@ class RepositoryMirror:
         default, refs = self._git.default_branch_refs(remote, wanted, seen=seen)
         base = base_branch or default
         if not base or base not in refs.branches:
-            raise BaseBranchMissing(f"The base branch {base or '(none)'} does not exist on the remote.")
+            raise BaseBranchMissing(
+                f"The base branch {base or '(none)'} does not exist on the remote.", default_branch=default
+            )
         point = StartingPoint(default, base, refs.branches[base], refs.branches.get(git_branch_name))
         wanted_here = {base: point.base_sha, git_branch_name: point.branch_sha or ""}
         named = {base: _tracking_ref(base), git_branch_name: kept_as}
@@ -267,12 +275,12 @@ class RepositoryMirror:
     ) -> None:
         """Bring the remote branch to `sha`; look again after a failure, and leave others' commits alone.
 
-        `seen` is where the branch was a moment ago ("" for: nowhere), an ancestor of `sha`; the push happens
-        only if it still is there. None: look first.
+        `seen` is where the branch was a moment ago ("" for: nowhere); the push happens only if it still is there, and
+        only where `sha` descends from it. None: look first. Raises `BranchMoved`.
         """
         if seen is None:
             seen = self._look(remote, git_branch_name)
-            self._require_descent(seen, sha, git_branch_name)
+        self._require_descent(seen, sha, git_branch_name)
         if seen == sha:
             return
         try:
@@ -282,10 +290,10 @@ class RepositoryMirror:
             if now == sha:
                 return
             self._require_descent(now, sha, git_branch_name)
-            if now == seen and "stale info" in str(
-                error
-            ):  # git's own look was cut, and so saw no branch at all
-                raise GitError(f"git push lost its connection: {error}", retryable=True) from error
+            if "stale info" in str(error):
+                if now == seen:  # git's own look was cut, and so saw no branch at all
+                    raise GitError(f"git push lost its connection: {error}", retryable=True) from error
+                raise _moved(git_branch_name, now, sha) from error
             raise
 
     def _look(self, remote: RemoteRepository, git_branch_name: str) -> str:
@@ -294,12 +302,8 @@ class RepositoryMirror:
     def _require_descent(self, found: str, sha: str, git_branch_name: str) -> None:
         if not found or found == sha:
             return
-        known = self._git.has_commit(self.path, found)
-        if not (known and self._git.is_ancestor(self.path, found, sha)):
-            raise PushRejected(
-                f"Somebody else moved {git_branch_name} on the remote to {found[:12]}.",
-                advice="Merge or remove those commits on the remote branch, then retry.",
-            )
+        if not self._git.is_ancestor(self.path, found, sha):  # nor a commit that is not here
+            raise _moved(git_branch_name, found, sha)
 
     def keep(self, ref: str, sha: str) -> None:
         """Put an order's ref at a commit that is here. Raises `GitError` while another process writes it."""
@@ -353,6 +357,19 @@ class RepositoryMirror:
                     lock.unlink()
                     cleared += 1
         return cleared
+
+
+def _moved(git_branch_name: str, found: str, ours: str) -> BranchMoved:
+    what = (
+        f"Somebody else moved {git_branch_name} on the remote to {found[:12]}"
+        if found
+        else f"Somebody else deleted {git_branch_name} on the remote"
+    )
+    return BranchMoved(
+        f"{what} while it was worked on; nothing there was overwritten.",
+        advice="Retry: the step goes on from what is on the remote now, and is done again where that is needed. "
+        f"What was made here stays in the server's copy of the repository as {ours[:12]}.",
+    )
 
 
 def _ref_is_locked(ref: str) -> GitError:

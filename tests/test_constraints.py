@@ -13,6 +13,7 @@ from github_app.models import GitHubRateLimit, OpenIssue, Repository
 from tests.factories import make_order, make_repository, make_run
 from workorders import api_keys
 from workorders.models import (
+    AgentPrompt,
     AgentWorkOrder,
     ApiKey,
     IdempotencyRecord,
@@ -173,6 +174,11 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "phase_run_ended_has_time": [
         lambda: make_run(make_order(), completed_at=None),
         lambda: make_run(make_order(), status=PhaseRunStatus.RUNNING, completed_at=NOW),
+    ],
+    "prompt_reason_only_where_dropped": [
+        lambda: AgentPrompt.objects.create(
+            agent_work_order=make_order(), prompt_text="x", by="ann", dropped_because="failed"
+        )
     ],
     "log_sequence_unique": [same_log_number],
     "commit_position": [same_commit_position],

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Annotated
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -18,20 +18,26 @@ from github_app.models import Repository
 from github_app.references import RepositoryReference
 from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders.errors import WorkOrderNotFound
-from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
 from workorders.models.clock import database_now
 from workorders.models.logs import order_context
+from workorders.redaction import redact
 from workorders.states import (
+    FINISHED,
     NEEDS_DECISION,
     STEP_DONE,
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     PhaseRunStatus,
+    PromptDropped,
+    PromptStatus,
     WaitingReason,
 )
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind, steps_of
 
 WORKER_ALIVE_SECONDS = 15
+MOST_PROMPTS = 200
+PROMPT_WAITS = "It was not done before the work order ended; Retry does it, and so does the next prompt."
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _ORDER_ID = re.compile(r"wo-[a-z0-9]{8}", re.ASCII)
 _NOT_IN_LISTS = ("initial_prompt", "github_issue_body", "github_issue_title", "latest_commit_message")
@@ -125,10 +131,33 @@ class WorkOrderView(WorkOrderSummary):
         return f'W/"{self.agent_work_order_id}.{self.version}"'
 
 
+class PromptView(_Value):
+    """A follow-up prompt and what became of it. `done` means that its step has ended well."""
+
+    prompt_id: int
+    prompt_text: str
+    status: PromptStatus
+    dropped_because: Annotated[PromptDropped | None, Known] = Field(
+        description="null unless dropped; a retry does what was dropped as failed or cancelled"
+    )
+    note: Annotated[str | None, Known] = Field(
+        description="what became of it, in words, where that needs some"
+    )
+    by: str
+    created_at: datetime
+    ended_at: datetime | None = Field(description="when it was done, or dropped")
+
+
+class WorkOrderInFull(WorkOrderView):
+    """A work order with its follow-up prompts."""
+
+    prompts: tuple[PromptView, ...] = Field(description="oldest first; the newest 200")
+
+
 class WorkOrderAnswer(_Value):
     """A work order and where its log is."""
 
-    agent_work_order: WorkOrderView
+    agent_work_order: WorkOrderInFull
     logs_url: str
 
 
@@ -234,15 +263,43 @@ def known_id(agent_work_order_id: str) -> str:
     return agent_work_order_id
 
 
-def work_order(agent_work_order_id: str) -> WorkOrderView:
+def work_order(agent_work_order_id: str) -> WorkOrderInFull:
     """Raises `WorkOrderNotFound`."""
-    return WorkOrderView.model_validate(_row(agent_work_order_id))
+    prompted = AgentPrompt.objects.filter(agent_work_order=OuterRef("pk"))
+    row = _row(agent_work_order_id, AgentWorkOrder.objects.annotate(is_prompted=Exists(prompted)))
+    return _in_full(row, is_prompted=row.is_prompted)  # type: ignore[attr-defined]  # annotated here
 
 
-def answer_for(order: AgentWorkOrder | WorkOrderView) -> WorkOrderAnswer:
+def _in_full(row: AgentWorkOrder, *, is_prompted: bool = True) -> WorkOrderInFull:
+    """Most orders have no prompts, and asking for them costs a query."""
+    view = WorkOrderView.model_validate(row)
+    prompts = prompts_of(row, limit=MOST_PROMPTS) if is_prompted else ()
+    return WorkOrderInFull(**view.model_dump(), prompts=prompts)
+
+
+def answer_for(order: AgentWorkOrder | WorkOrderInFull) -> WorkOrderAnswer:
     return WorkOrderAnswer(
-        agent_work_order=WorkOrderView.model_validate(order),
+        agent_work_order=order if isinstance(order, WorkOrderInFull) else _in_full(order),
         logs_url=reverse("api:logs", args=[order.agent_work_order_id]),
+    )
+
+
+def prompts_of(order: AgentWorkOrder, *, limit: int) -> tuple[PromptView, ...]:
+    """The newest follow-up prompts of an order, oldest first."""
+    newest = AgentPrompt.objects.filter(agent_work_order=order.pk)
+    waits = PROMPT_WAITS if order.status in FINISHED else None
+    return tuple(
+        PromptView(
+            prompt_id=row.pk,
+            prompt_text=redact(row.prompt_text),
+            status=PromptStatus(row.status),
+            dropped_because=PromptDropped(row.dropped_because) if row.dropped_because else None,
+            note=row.note or (waits if row.status == PromptStatus.QUEUED else None),
+            by=row.by,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+        )
+        for row in reversed(newest.order_by("-pk")[:limit])
     )
 
 
@@ -349,8 +406,9 @@ def gateways_of(host: str) -> list[str]:
     return list(rows.values_list("gateway_url", flat=True))
 
 
-def _row(agent_work_order_id: str) -> AgentWorkOrder:
-    order = AgentWorkOrder.objects.filter(agent_work_order_id=known_id(agent_work_order_id)).first()
+def _row(agent_work_order_id: str, rows: QuerySet[AgentWorkOrder] | None = None) -> AgentWorkOrder:
+    rows = AgentWorkOrder.objects.all() if rows is None else rows
+    order = rows.filter(agent_work_order_id=known_id(agent_work_order_id)).first()
     if order is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
     return order

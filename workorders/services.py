@@ -38,6 +38,7 @@ from workorders.models.agent_work_order import NOT_WAITING, new_agent_work_order
 from workorders.models.clock import database_now
 from workorders.models.effect import is_being_withdrawn, open_pull_requests
 from workorders.models.logs import record_order_event
+from workorders.models.prompt_moves import replace_prompts, requeue_prompts
 from workorders.models.written_text import TextPart, keep_written, shown
 from workorders.progress import known_id
 from workorders.redaction import redact
@@ -169,14 +170,22 @@ def prompt_agent_work_order(*, agent_work_order_id: str, prompt_text: str, by: s
         order = _locked(agent_work_order_id)
         if order.cancel_requested_at and order.status in ACTIVE:
             raise ConflictError("The work order is being cancelled; it takes no more prompts.")
-        if order.status in RETRYABLE and not order.head_sha and not _was_refused(order):
+        if order.status in RETRYABLE and not order.has_commits and not _was_refused(order):
+            words = "was cancelled" if order.status == AgentWorkOrderStatus.CANCELLED else "failed"
             raise ConflictError(
-                f"The work order {order.status} before it had a commit to follow up on; retry it instead."
+                f"The work order {words} before it had a commit to follow up on; retry it instead."
             )
+        if order.status not in ACTIVE:
+            replace_prompts(order)
         masked = shown(prompt_text)
         prompt = AgentPrompt.objects.create(agent_work_order=order, prompt_text=masked, by=by)
         keep_written(order.pk, TextPart.PROMPT_TEXT, prompt_text, prompt_pk=prompt.pk)
-        record_order_event(order, "agent_prompt_queued", prompt_text=masked[:2000], by=by)
+        record_order_event(
+            order, "agent_prompt_queued", prompt_id=prompt.pk, prompt_text=masked[:2000], by=by
+        )
+        AgentWorkOrder.objects.filter(pk=order.pk).update(  # its prompts are part of it
+            version=F("version") + 1, updated_at=timezone.now()
+        )
         if order.waiting_reason == WaitingReason.APPROVAL_REQUIRED:
             _end_wait(order)  # the agent goes on from the commit that waited; what comes of it is asked anew
         if order.status not in ACTIVE:
@@ -228,7 +237,7 @@ def _is_held(order: AgentWorkOrder) -> bool:
 
 
 def retry_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrder:
-    """Continue a failed or cancelled order from its first unfinished phase. Raises `ConflictError`."""
+    """Continue a failed or cancelled order from what its end left undone: prompts, phases. Raises `ConflictError`."""
     with transaction.atomic():
         order = _locked(agent_work_order_id)
         if order.status not in RETRYABLE:
@@ -237,6 +246,7 @@ def retry_agent_work_order(*, agent_work_order_id: str, by: str) -> AgentWorkOrd
             )
         _reopen(order, by=by, reason="retry")
         record_order_event(order, "agent_work_order_retried", by=by)
+        requeue_prompts(order, by)
     return order
 
 

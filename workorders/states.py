@@ -51,10 +51,30 @@ class UsageSource(StrEnum):
 
 
 class PromptStatus(StrEnum):
+    """`done` only once its step has ended well; `dropped` has a reason, and a retry may take it up again."""
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     DROPPED = "dropped"
+
+
+class PromptDropped(StrEnum):
+    """Why a prompt was not done; empty for one that was not dropped."""
+
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REPLACED = "replaced"
+
+
+PROMPT_TO_DO = frozenset({PromptStatus.QUEUED, PromptStatus.RUNNING})
+# What a retry of the order does after all.
+RESUMED_BY_RETRY = frozenset({PromptDropped.FAILED, PromptDropped.CANCELLED})
+PROMPT_DROPPED_WORDS: dict[PromptDropped, str] = {
+    PromptDropped.FAILED: "Its step failed; Retry does it again.",
+    PromptDropped.CANCELLED: "It was not done, as the work order was cancelled; Retry does it.",
+    PromptDropped.REPLACED: "It was not done, and a later prompt was sent instead.",
+}
 
 
 class WaitingReason(StrEnum):
@@ -134,6 +154,8 @@ STEP_DONE = frozenset({PhaseRunStatus.SUCCEEDED, PhaseRunStatus.NO_CHANGE_NEEDED
 
 if set(WAITING_WORDS) != set(WaitingReason):
     raise RuntimeError("workorders.states: every waiting reason needs its words")
+if set(PROMPT_DROPPED_WORDS) != set(PromptDropped):
+    raise RuntimeError("workorders.states: every reason for a dropped prompt needs its words")
 if set(LEGAL_MOVES) != set(S) or set(S) != ACTIVE | FINISHED or ACTIVE & FINISHED:
     raise RuntimeError("workorders.states: every status needs its moves and exactly one of ACTIVE, FINISHED")
 

@@ -186,6 +186,40 @@ def test_control_characters_are_dropped_from_a_prompt(api: Api) -> None:
     assert order["initial_prompt"] == "a[31m\tb\nc"
 
 
+def test_an_order_lists_its_prompts_and_what_became_of_them(api: Api) -> None:
+    order = make_order(head_sha=SHA)
+    path = f"/agent-work-orders/{order}"
+    assert api.get(path).json()["agent_work_order"]["prompts"] == []
+    seen = api.get(path)["ETag"]
+    for text in ("One", "Two"):
+        api.post(f"{path}/prompt", {"prompt_text": text})
+    assert api.get(path, headers={"If-None-Match": seen}).status_code == 200
+
+    def prompts() -> list[tuple[str, str, str | None]]:
+        shown = api.get(path).json()["agent_work_order"]["prompts"]
+        assert all(item["by"] == "api" and item["created_at"] for item in shown)
+        assert all(bool(item["note"]) == (item["status"] == "dropped") for item in shown)
+        return [(item["prompt_text"], item["status"], item["dropped_because"]) for item in shown]
+
+    assert prompts() == [("One", "queued", None), ("Two", "queued", None)]
+    answer = api.post(f"{path}/cancel").json()["agent_work_order"]
+    assert [item["status"] for item in answer["prompts"]] == ["dropped", "dropped"]
+    assert prompts() == [("One", "dropped", "cancelled"), ("Two", "dropped", "cancelled")]
+    api.post(f"{path}/retry")
+    assert prompts() == [("One", "queued", None), ("Two", "queued", None)]
+    api.post(f"{path}/cancel")
+    api.post(f"{path}/prompt", {"prompt_text": "Three"})
+    assert prompts() == [
+        ("One", "dropped", "replaced"),
+        ("Two", "dropped", "replaced"),
+        ("Three", "queued", None),
+    ]
+    names = [entry["event"] for entry in api.get(f"{path}/logs").json()["log_entries"]]
+    assert [names.count(f"agent_prompt_{end}") for end in ("queued", "dropped", "requeued")] == [3, 6, 2]
+    listed = api.get("/agent-work-orders").json()["agent_work_orders"]
+    assert "prompts" not in listed[0]
+
+
 def test_get_of_an_unknown_order_is_a_problem(api: Api) -> None:
     for path in ("", "/git-progress", "/logs"):
         for order_id in ("wo-aaaaaaaa", "nothing", "wo-AAAAAAAA"):

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tests.factories import SHA, make_log, make_order, make_run
 from tests.pages.order_rows import add_commits, add_files
+from workorders import services
 from workorders.agent_executor.base import AgentEventKind
 from workorders.errors import PullRequestLeftOpen
 from workorders.models import AgentPrompt, AgentWorkOrder
@@ -413,6 +414,16 @@ def test_a_prompt_is_queued_and_the_page_says_so(client: Client) -> None:
     assert "will get your prompt" in page
     assert "Do more" in page
     assert AgentPrompt.objects.get().by == "page"
+
+
+def test_a_dropped_prompt_is_said_to_be(client: Client) -> None:
+    order = make_order(head_sha=SHA)
+    client.post(url("work-order-prompt", order), {"prompt_text": "Do more"})
+    services.cancel_agent_work_order(agent_work_order_id=str(order), by="ann")
+    page = text_of(client, url("work-order", order))
+    assert "dropped" in page
+    assert "It was not done, as the work order was cancelled; Retry does it." in page
+    assert "Prompt dropped: Do more" in page
 
 
 def test_a_prompt_by_htmx_leaves_a_page_that_polls_where_it_is(client: Client) -> None:

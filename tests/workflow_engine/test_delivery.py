@@ -445,6 +445,26 @@ def test_a_cancel_after_a_lost_answer_takes_the_pull_request_back(world: World, 
     world.law(world.finish(order))
 
 
+def test_a_cancel_takes_the_second_pull_request_back_and_leaves_the_merged_one(world: World) -> None:
+    order = world.finish(world.order())
+    merged = world.law(order)
+    merged.state, merged.is_merged = "closed", True
+    world.follow_up(order)
+    world.github.fail("POST", PULLS, drop=True, execute=True)
+    world.gh.after["POST", "pulls"] = lambda: world.github.fail("GET", PULLS, status=503)
+    assert world.step(order).status == Status.RUNNING
+    cancel(order)
+    assert world.step(order).status == Status.CANCELLED
+    assert [(item.state, item.is_merged) for item in world.pull_requests] == [
+        ("closed", True),
+        ("closed", False),
+    ]
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+    world.finish(order)
+    assert [item.state for item in world.pull_requests] == ["closed", "open"]
+    assert order.github_pull_request_number == world.pull_requests[1].number
+
+
 def test_a_cancel_while_the_comment_waits_takes_the_pull_request_back(world: World) -> None:
     order = world.order()
     world.github.fail("POST", COMMENTS, status=429, headers={"Retry-After": "600"})

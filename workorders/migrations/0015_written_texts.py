@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
     """What people wrote, where it is not what may be shown. Orders from before have what was stored then."""
 
     dependencies = [
-        ('workorders', '0012_withdrawals'),
+        ('workorders', '0014_prompt_outcomes'),
     ]
 
     operations = [

@@ -13,10 +13,11 @@ from workorders.errors import ConflictError
 from workorders.models.fields import RedactedJSONField, RedactedTextField
 from workorders.models.history import WorkOrderTransition
 from workorders.models.logs import record_order_event
+from workorders.models.prompt_moves import drop_prompts
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
-    PromptStatus,
+    PromptDropped,
     WaitingReason,
     is_legal,
 )
@@ -100,6 +101,9 @@ class AgentWorkOrder(models.Model):
 
     base_sha = models.CharField(max_length=64, blank=True)
     head_sha = models.CharField(max_length=64, blank=True, help_text="last commit inspected and pushed")
+    kept_sha = models.CharField(
+        max_length=64, blank=True, help_text="newest commit that a worker's mirror has and nobody pushed"
+    )
     git_commit_count = models.PositiveIntegerField(default=0)
     git_files_changed = models.PositiveIntegerField(default=0)
     git_lines_added = models.PositiveIntegerField(default=0)
@@ -208,6 +212,11 @@ class AgentWorkOrder(models.Model):
         return self.agent_work_order_id
 
     @property
+    def has_commits(self) -> bool:
+        """Whether there is something to follow up on: pushed, waiting for an approval, or kept by a worker."""
+        return bool(self.head_sha or self.approval_sha or self.kept_sha)
+
+    @property
     def expected_sandbox_identifier(self) -> str:
         """The name of the order's place to work, also before one was made."""
         return f"{self.sandbox_type.replace('_', '-')}-{self.agent_work_order_id}"
@@ -250,9 +259,7 @@ class AgentWorkOrder(models.Model):
 
     def finish_cancelled(self, *, by: str, fence: Q | None = None) -> None:
         """The move to `cancelled`, once the agent is known to be gone; raises the epoch, so nobody writes after."""
-        self.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).update(
-            status=PromptStatus.DROPPED
-        )
+        drop_prompts(self, PromptDropped.CANCELLED)
         self.move(
             AgentWorkOrderStatus.CANCELLED,
             by=by,

@@ -27,6 +27,9 @@ _SENTENCES = {
     "agent_work_order_approved": "{by} approved commit {git_commit_sha:.10}",
     "agent_work_order_continued": "{by} ended the wait",
     "agent_prompt_queued": "Prompt from {by}: {prompt_text}",
+    "agent_prompt_completed": "Prompt done: {prompt_text:.200}",
+    "agent_prompt_dropped": "Prompt dropped: {prompt_text:.200} ({note})",
+    "agent_prompt_requeued": "Prompt queued again, as {by} retried: {prompt_text:.200}",
     "workflow_phase_transition": "From {from_phase} to {to_phase}",
     "workflow_phase_started": "Phase {phase} started, attempt {attempt}",
     "workflow_phase_completed": "Phase {phase} {status}: {commits} in {duration_seconds} s",
@@ -36,6 +39,12 @@ _SENTENCES = {
     "workflow_step_put_back": "The worker stopped; phase {phase} goes on elsewhere",
     "workflow_step_adopted": "Phase {phase} was found finished in git",
     "git_branch_created": "Branch {git_branch_name} from {base_branch}",
+    "git_branch_followed": "Somebody else moved {git_branch_name} to {found_sha:.10} ({how}); work goes on from there",
+    "git_branch_missed": "Somebody deleted {git_branch_name}; it comes back with the next commits on {start_sha:.10}",
+    "git_branch_renewed": "The work so far was merged; what follows starts from {base_branch} at {start_sha:.10}",
+    "git_branch_restored": "{git_branch_name} was deleted before it was delivered; it is back at {git_commit_sha:.10}",
+    "git_branch_gone": "Somebody deleted {git_branch_name} while it was delivered",
+    "git_base_branch_followed": "The base branch is {base_branch} now, no more {from_branch}",
     "git_commit_created": "Commit {git_commit_sha:.10}: {message}",
     "git_submodules_fetched": "Submodules fetched: {count}",
     "git_submodules_left_out": "Not fetched: {reason}",
@@ -56,6 +65,7 @@ _SENTENCES = {
     "github_pull_request_created": "Pull request opened: {pull_request_url}",
     "github_pull_request_updated": "Pull request updated: {pull_request_url}",
     "github_pull_request_reopened": "Pull request opened again: {pull_request_url}",
+    "github_pull_request_not_reopened": "{pull_request_url} cannot be opened again ({error}); another one is opened",
     "github_pull_request_left_closed": "Pull request left closed, as somebody closed it: {pull_request_url}",
     "github_pull_request_withdrawn": "Pull request closed, as the work order was cancelled: {pull_request_url}",
     "github_pull_request_not_withdrawn": "{error} {error_advice}",
@@ -137,4 +147,4 @@ def _sentence(event: str, fields: Mapping[str, Any]) -> str:
 def _said(name: str, value: Any) -> str:
     if name == "commits" and isinstance(value, int):
         return counted(value, "commit")
-    return str(value).replace("_", " ") if name in {"outcome", "status"} else str(value)
+    return str(value).replace("_", " ") if name in {"outcome", "status", "how"} else str(value)

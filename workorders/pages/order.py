@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from workorders.models import AgentPrompt, AgentWorkOrder
+from workorders.models import AgentWorkOrder
 from workorders.pages.approval import Approval, approval_of
 from workorders.pages.choices import workflow_name
 from workorders.pages.commits import CommitLine, commit_line
@@ -13,22 +13,13 @@ from workorders.pages.file_tree import TreeRow, file_tree
 from workorders.pages.naming import Links, links, order_title, status_word
 from workorders.pages.phases import PhaseLine, PlanText, TestSummary, phases_of, plan_of, tests_of
 from workorders.pages.rows import commits_of, files_of, glance, order_row
-from workorders.progress import WorkOrderView
-from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus, PromptStatus
+from workorders.progress import PromptView, WorkOrderView, prompts_of
+from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus
 from workorders.workflow_definitions import AgentWorkflowType
 
 SHOWN_COMMITS = 30
 SHOWN_FILES = 60
-SHOWN_PROMPTS = 10
-
-
-@dataclass(frozen=True)
-class PromptLine:
-    key: int
-    text: str
-    by: str
-    status: PromptStatus
-    created_at: datetime
+SHOWN_PROMPTS = 30
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class OrderState:
     tree: tuple[TreeRow, ...]
     plan: PlanText | None
     tests: TestSummary | None
-    prompts: tuple[PromptLine, ...]
+    prompts: tuple[PromptView, ...]
     retry_at: datetime | None = field(default=None)
     approval: Approval | None = None
 
@@ -128,7 +119,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
         tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),
         plan=plan_of(row),
         tests=tests_of(row),
-        prompts=_prompts(row),
+        prompts=prompts_of(row, limit=SHOWN_PROMPTS),
         retry_at=_retry_at(row),
         approval=approval_of(row),
     )
@@ -138,11 +129,3 @@ def _retry_at(row: AgentWorkOrder) -> datetime | None:
     """When the next attempt is due, while the order waits for it."""
     waits = row.status in ACTIVE and not row.claim_owner and not row.waiting_reason
     return row.claimable_at if waits and row.claimable_at and row.claimable_at > timezone.now() else None
-
-
-def _prompts(row: AgentWorkOrder) -> tuple[PromptLine, ...]:
-    newest = AgentPrompt.objects.filter(agent_work_order=row.pk).order_by("-pk")[:SHOWN_PROMPTS]
-    return tuple(
-        PromptLine(item.pk, item.prompt_text, item.by, PromptStatus(item.status), item.created_at)
-        for item in reversed(newest)
-    )

@@ -275,6 +275,7 @@ class AgentStep:
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
             not_fetched=place.not_fetched,
+            branch_note=place.note,
         )
 
     def _environment(self) -> dict[str, str]:

@@ -4,18 +4,17 @@ What is published, and how one of everything is kept, is `github_delivery`'s; he
 the order's outcome is.
 """
 
-from collections.abc import Callable
-
 from github_app.references import RepositoryReference
-from sandboxes.errors import PushRejected
-from sandboxes.git import RemoteRefs, RemoteRepository
-from sandboxes.mirror import RepositoryMirror
+from sandboxes.errors import BranchMoved, PushRejected
+from sandboxes.git import RemoteRepository
+from sandboxes.mirror import RepositoryMirror, StartingPoint
 from workorders.models import PhaseRun
 from workorders.states import STEP_DONE, AgentWorkOrderOutcome, PhaseRunStatus
 from workorders.workflow_definitions import StepKind, steps_of
+from workorders.workflow_engine.branch_line import BranchLine, Start
+from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.github_delivery import GitHubDelivery
-from workorders.workflow_engine.parts import EngineParts
-from workorders.workflow_engine.phase_tracker import says_no_change_needed
+from workorders.workflow_engine.phase_tracker import says_no_change_needed, track
 from workorders.workflow_engine.pull_request_text import (
     PhaseSummary,
     PullRequestFacts,
@@ -24,7 +23,9 @@ from workorders.workflow_engine.pull_request_text import (
     pull_request_body,
     pull_request_title,
 )
+from workorders.workflow_engine.salvage import kept_ref
 from workorders.workflow_engine.step_plan import StepPlan
+from workorders.workflow_engine.upstream import Upstream
 
 TEMPLATE_PATHS = (
     ".github/pull_request_template.md",
@@ -37,12 +38,12 @@ TEMPLATE_PATHS = (
 
 
 class Delivery:
-    """Delivers one order. `check` raises when the supervisor has ended the step."""
+    """Delivers one order."""
 
-    def __init__(self, parts: EngineParts, github: GitHubDelivery, check: Callable[[], None]) -> None:
-        self._parts = parts
+    def __init__(self, step: ClaimedStep, github: GitHubDelivery) -> None:
+        self._step = step
+        self._parts = step.parts
         self._github = github
-        self._check = check
 
     def deliver(
         self, plan: StepPlan, mirror: RepositoryMirror, remote: RemoteRepository
@@ -54,55 +55,141 @@ class Delivery:
         order = plan.order
         reference = self._parts.parse_reference(plan.repository.repository_url)
         tests = _tests(plan.runs)
-        outcome = _outcome(plan, reference, tests)
+        upstream = Upstream(self._step, reference, mirror, remote)
         seen = self._parts.look_ahead.take(order, remote)
         if reference.is_local:
-            self._require_pushed(plan, mirror, remote, seen)
-            return outcome
-        point = mirror.refresh(  # another host may have worked so far
-            remote, base_branch=order.base_branch or None, git_branch_name=order.git_branch_name, seen=seen
-        )
-        if point.branch_sha != order.head_sha:
-            self._require_pushed(plan, mirror, remote)
+            refs = seen or self._parts.git.remote_refs(remote, [order.git_branch_name])
+            found = refs.branches.get(order.git_branch_name, "")
+            if found != order.head_sha:
+                self._meet(upstream, mirror, remote)
+            return _outcome(plan, reference, tests)
+        point = upstream.refresh(seen)  # another host may have worked so far
+        if point.base_branch != order.base_branch:
+            order.base_branch = point.base_branch
+            self._step.journal.update_order(base_branch=point.base_branch)
+        is_there = point.branch_sha == order.head_sha or self._meet(upstream, mirror, remote, point)
         facts = self._facts(plan, mirror, tests)
-        self._check()
-        url = self._pull_request(facts, tests) if _has_something_to_review(plan) else ""
+        self._step.control.check()
+        url = self._pull_request(upstream, facts, tests, is_there=is_there)
+        outcome = _outcome(plan, reference, tests)
         if order.github_issue_number:
             comment = issue_comment(
                 pull_request_url=url, outcome=outcome, tests=tests, reason=facts.no_change_reason
             )
             self._github.comment(order.github_issue_number, comment)
-        self._require_pushed(plan, mirror, remote)
+        if is_there:
+            self._look_once_more(upstream, mirror, remote)
         return outcome
 
-    def _pull_request(self, facts: PullRequestFacts, tests: TestNumbers | None) -> str:
+    def _pull_request(
+        self, upstream: Upstream, facts: PullRequestFacts, tests: TestNumbers | None, *, is_there: bool
+    ) -> str:
+        """Its address, '' where there is none: then there is nothing to review."""
+        plan, before = self._step.plan, upstream.pull_request
+        past = before is not None and before.state == "merged" and before.head_sha != plan.order.head_sha
+        if before is not None and (not is_there or (past and not plan.has_news)):
+            self._step.log.info(
+                "github_pull_request_found",
+                pull_request_url=before.pull_request_url,
+                pull_request_number=before.pull_request_number,
+                state=before.state,
+                draft=before.is_draft,
+            )
+            return before.pull_request_url
+        if not is_there or not _has_something_to_review(plan):
+            return ""
         found = self._github.pull_request(
             title=pull_request_title(facts),
             body=pull_request_body(facts),
             draft=bool(tests and tests.failed),
+            after=before.pull_request_number if before is not None and past else None,
         )
         return found.pull_request_url
 
-    def _require_pushed(
+    def _meet(
         self,
-        plan: StepPlan,
+        upstream: Upstream,
         mirror: RepositoryMirror,
         remote: RemoteRepository,
-        seen: RemoteRefs | None = None,
-    ) -> None:
-        """The remote branch is at the inspected commit; pushed again from this host's mirror where it is not."""
-        order, git = plan.order, self._parts.git
-        refs = seen or git.remote_refs(remote, [order.git_branch_name])
-        found = refs.branches.get(order.git_branch_name)
-        if found == order.head_sha:
-            return
-        if not git.has_commit(mirror.path, order.head_sha):
+        point: StartingPoint | None = None,
+    ) -> bool:
+        """The remote branch is not where we left it; whether it is there in the end, with the order's work.
+
+        Deleted: it stays away where nothing is to be delivered, and else comes back. Moved by somebody else: the step
+        fails and says so; after a retry it is delivered as it is. Nothing is pushed over it.
+        """
+        order, plan = self._step.plan.order, self._step.plan
+        point = point or upstream.refresh()
+        line = BranchLine(self._parts.git, mirror.path, upstream.record(), point)
+        found = point.branch_sha or ""
+        if not found:
+            if not plan.has_news or line.is_merged:
+                return False
+            self._restore(mirror, remote)
+            return True
+        if plan.failed_before != PushRejected.category:
+            raise BranchMoved(
+                f"Somebody else moved {order.git_branch_name} on the remote to {found[:12]}; nothing there was "
+                "overwritten.",
+                advice="Retry to deliver the branch as it is on the remote now, or put it back first. What was made "
+                f"here stays in the server's copy of the repository as {order.head_sha[:12]}.",
+            )
+        self._follow(mirror, line.start(), point)
+        return True
+
+    def _restore(self, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
+        order = self._step.plan.order
+        if not self._parts.git.has_commit(mirror.path, order.head_sha):
             raise PushRejected(
-                f"The remote branch {order.git_branch_name} is at {(found or 'nothing')[:12]}, not at the "
+                f"The remote branch {order.git_branch_name} is gone, and this worker's machine does not have the "
                 f"inspected commit {order.head_sha[:12]}.",
                 advice="Restore the branch on the remote, then retry.",
             )
-        mirror.push(remote, sha=order.head_sha, git_branch_name=order.git_branch_name)
+        mirror.push(remote, sha=order.head_sha, git_branch_name=order.git_branch_name, seen="")
+        self._step.log.warning(
+            "git_branch_restored", git_branch_name=order.git_branch_name, git_commit_sha=order.head_sha
+        )
+
+    def _follow(self, mirror: RepositoryMirror, start: Start, point: StartingPoint) -> None:
+        """What the remote has is the order's work from now on."""
+        order, plan, git, path = self._step.plan.order, self._step.plan, self._parts.git, mirror.path
+        head, before = point.branch_sha or "", order.head_sha
+        order.base_sha, order.head_sha = start.base_sha, head
+        commits = git.commits(path, base=start.base_sha, head=head, without=(point.base_sha,))
+        base = git.merge_base(path, point.base_sha, head) or start.base_sha
+        changes, patches = git.difference(path, base=base, head=head)
+        progress = track(commits, changes, agent_work_order_id=order.agent_work_order_id, spans=plan.spans)
+        order.git_files_changed = progress.files_changed
+        order.git_lines_added, order.git_lines_removed = progress.lines_added, progress.lines_removed
+        mirror.keep(kept_ref(order.agent_work_order_id), head)
+        self._step.journal.record_statistics(plan.phase, progress, patches)
+        self._step.journal.update_order(head_sha=head, base_sha=start.base_sha)
+        self._step.log.warning(
+            "git_branch_followed",
+            git_branch_name=order.git_branch_name,
+            how=start.met,
+            found_sha=head,
+            expected_sha=before,
+            start_sha=head,
+            base_branch=point.base_branch,
+        )
+
+    def _look_once_more(self, upstream: Upstream, mirror: RepositoryMirror, remote: RemoteRepository) -> None:
+        """Merged and deleted, or moved, while it was delivered: a person's doing, which the pull request shows."""
+        order = self._step.plan.order
+        refs = self._parts.git.remote_refs(remote, [order.git_branch_name])
+        found = refs.branches.get(order.git_branch_name, "")
+        if found == order.head_sha:
+            return
+        if not found:
+            self._step.log.warning(
+                "git_branch_gone", git_branch_name=order.git_branch_name, expected_sha=order.head_sha
+            )
+            return
+        point = upstream.refresh()
+        if point.branch_sha:
+            line = BranchLine(self._parts.git, mirror.path, upstream.record(), point)
+            self._follow(mirror, line.start(), point)
 
     def _facts(self, plan: StepPlan, mirror: RepositoryMirror, tests: TestNumbers | None) -> PullRequestFacts:
         order, git = plan.order, self._parts.git

@@ -58,6 +58,24 @@ class EffectLedger:
 
         return self._journal.fenced(write)
 
+    def plan_pull_request(self, branch: str, *, number: int | None, after: int | None) -> Effect:
+        """The row of the order's present pull request; another one after each that was merged, or stays closed.
+
+        `number`: GitHub's of the present one, where it is known. `after`: that of the one that takes no more.
+        """
+
+        def write(order: AgentWorkOrder) -> Effect:
+            rows = OutsideEffect.objects.filter(agent_work_order=order, kind=EffectKind.PULL_REQUEST)
+            row = None if after or not number else rows.filter(number=number).order_by("-pk").first()
+            if row is None:
+                key = f"{branch} after #{after}" if after else branch
+                row, _created = OutsideEffect.objects.get_or_create(
+                    agent_work_order=order, kind=EffectKind.PULL_REQUEST, key=key
+                )
+            return _value(row)
+
+        return self._journal.fenced(write)
+
     def send(self, effect: Effect) -> bool:
         """Note that it is being asked for; False where a cancel was acknowledged first, so that it must not be."""
 

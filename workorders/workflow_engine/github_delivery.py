@@ -5,8 +5,9 @@ request counts: merged or closed ones are left alone, and their words in its tex
 """
 
 import hashlib
+from dataclasses import dataclass
 
-from github_app.errors import GitHubError
+from github_app.errors import GitHubError, GitHubRejected
 from github_app.references import RepositoryReference
 from github_app.types import GitHubPullRequest
 from sandboxes.errors import ExpectedError
@@ -17,6 +18,15 @@ from workorders.workflow_engine.effects import Effect, EffectLedger, asking
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
 from workorders.workflow_engine.retries import decide
 from workorders.workflow_engine.withdrawals import take_back
+
+
+@dataclass(frozen=True)
+class PullRequestTexts:
+    """What a pull request is opened with."""
+
+    title: str
+    body: str
+    draft: bool
 
 
 class GitHubDelivery:
@@ -39,10 +49,27 @@ class GitHubDelivery:
 
     # --- the pull request ---
 
-    def pull_request(self, *, title: str, body: str, draft: bool) -> GitHubPullRequest:
-        """The order's one pull request, seen on GitHub, with this text. Raises `GitHubError`."""
+    def pull_request(
+        self, *, title: str, body: str, draft: bool, after: int | None = None
+    ) -> GitHubPullRequest:
+        """The order's one pull request, seen on GitHub, with this text. Raises `GitHubError`.
+
+        `after`: the number of the one before, which was merged and takes no more.
+        """
+        texts = PullRequestTexts(title, body, draft)
+        effect, found, created = self._ensure(texts, after=after)
+        if created:
+            return found
+        text = renewed_body(found.pull_request_body, body, still_draft=found.is_draft and not draft)
+        return self._bring_up_to_date(effect, found, text, texts)
+
+    def _ensure(
+        self, texts: PullRequestTexts, *, after: int | None, replaces: int | None = None
+    ) -> tuple[Effect, GitHubPullRequest, bool]:
+        """The row, the pull request, and whether it was created here. `replaces`: one that cannot be opened again."""
         order = self._order
-        effect = self._ledger.plan(EffectKind.PULL_REQUEST, order.git_branch_name)
+        number = order.github_pull_request_number
+        effect = self._ledger.plan_pull_request(order.git_branch_name, number=number, after=after or replaces)
         found, created = asking(
             self._ledger,
             effect,
@@ -50,11 +77,12 @@ class GitHubDelivery:
                 self._reference,
                 head_branch=order.git_branch_name,
                 base_branch=order.base_branch,
-                title=title,
-                body=body,
-                draft=draft,
+                title=texts.title,
+                body=texts.body,
+                draft=texts.draft,
                 head_sha=order.head_sha,
-                known_number=effect.number or order.github_pull_request_number,
+                known_number=effect.number or number,
+                replaces=replaces,
                 asked_before=effect.was_asked_for,
                 about_to_post=lambda: self._send(effect),
             ),
@@ -69,10 +97,7 @@ class GitHubDelivery:
             state=found.state,
             draft=found.is_draft,
         )
-        if created:
-            return found
-        text = renewed_body(found.pull_request_body, body, still_draft=found.is_draft and not draft)
-        return self._bring_up_to_date(effect, found, text)
+        return effect, found, created
 
     def _confirm(self, effect: Effect, found: GitHubPullRequest) -> None:
         self._ledger.confirm(
@@ -83,18 +108,35 @@ class GitHubDelivery:
             github_pull_request_url=found.pull_request_url,
         )
 
-    def _bring_up_to_date(self, effect: Effect, found: GitHubPullRequest, text: str) -> GitHubPullRequest:
+    def _bring_up_to_date(
+        self, effect: Effect, found: GitHubPullRequest, text: str, texts: PullRequestTexts
+    ) -> GitHubPullRequest:
         if found.state == "merged":
             return found
         if found.state == "closed":
-            if not effect.was_cancelled and found.head_sha == self._order.head_sha:
-                # a person closed it and nothing is new
+            has_news = self._step.plan.has_news and found.head_sha != self._order.head_sha
+            if not effect.was_cancelled and not has_news:
+                # a person closed it and nothing of ours is new
                 self._step.log.warning(
                     "github_pull_request_left_closed", pull_request_url=found.pull_request_url
                 )
                 return found
-            return self._reopen(effect, found, text)
+            try:
+                return self._reopen(effect, found, text)
+            except GitHubRejected as error:
+                return self._replace(found, texts, error)
         return self._update(found, text) if text != _same_lines(found.pull_request_body) else found
+
+    def _replace(
+        self, found: GitHubPullRequest, texts: PullRequestTexts, error: GitHubRejected
+    ) -> GitHubPullRequest:
+        """GitHub opens none again whose branch was rewritten or made anew, or whose base branch is gone."""
+        self._step.log.warning(
+            "github_pull_request_not_reopened",
+            pull_request_url=found.pull_request_url,
+            error=str(error)[:500],
+        )
+        return self._ensure(texts, after=None, replaces=found.pull_request_number)[1]
 
     def _reopen(self, effect: Effect, found: GitHubPullRequest, text: str) -> GitHubPullRequest:
         """Closed before the work that is to be seen in it; there must not be a second one."""

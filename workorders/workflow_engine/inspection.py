@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sandboxes.errors import PushTooLarge
 from sandboxes.git import MOST_COMMITS, TrustedGit
@@ -81,10 +82,13 @@ class Inspector:
             step_count=count(place.upstream_sha, self._since),
         )
 
-    @property
+    @cached_property
     def _since(self) -> str:
-        """Where the phase began, maybe in an earlier attempt."""
-        return self._plan.phase_start_sha or self._place.start_sha
+        """Where the phase began, maybe in an earlier attempt, if that is still in the branch's history."""
+        began, start = self._plan.phase_start_sha, self._place.start_sha
+        if began and began != start and not self._git.is_ancestor(self._path, began, start):
+            return start
+        return began or start
 
     def _commits(self, head_sha: str) -> tuple[Commit, ...]:
         place = self._place

@@ -4,8 +4,9 @@ Runs on the process's database connection (`recorder.Database`); every method is
 `LeaseLost` when another process holds the order now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from django.db import transaction
@@ -25,12 +26,14 @@ from workorders.models.effect import open_pull_requests
 from workorders.models.logs import LogEvent, append_log_events, record_order_event, storable
 from workorders.models.model_access import new_step_token
 from workorders.models.phase_run import WORKER_LOST, WORKER_REPLACED
+from workorders.models.prompt_moves import drop_prompts, finish_prompt
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     EffectKind,
     EffectState,
     PhaseRunStatus,
+    PromptDropped,
     PromptStatus,
     Wait,
 )
@@ -175,12 +178,17 @@ class StepJournal:
 
         self._transaction(write)
 
-    def plan_push(self, head_sha: str) -> None:
-        """The inspected commit that is about to be pushed: what a later worker adopts, should this one die."""
+    def plan_push(self, head_sha: str, *, pushes: bool = True) -> None:
+        """The inspected commit that is about to be pushed: what a later worker adopts, should this one die.
+
+        `pushes` False: there is nothing in it that the remote has not.
+        """
 
         def write() -> None:
             self.claim.hold()
             self._run_rows().update(planned_sha=head_sha)
+            if not pushes:
+                return
             which = {"agent_work_order_id": self.claim.pk, "kind": EffectKind.PUSH, "key": head_sha}
             sent = {"state": EffectState.SENT, "sent_at": database_now()}
             if not OutsideEffect.objects.filter(**which).update(**sent, requests=F("requests") + 1):
@@ -309,8 +317,12 @@ class StepJournal:
         plan_path: str = "",
         plan_text: str = "",
         test_results: AgentTestResults | None = None,
+        order_changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """The step is in git and pushed: close its run and make the next step claimable, with a ticket."""
+        """The step is in git and pushed: close its run and make the next step claimable, with a ticket.
+
+        `order_changes` are further columns of the order; among them `head_sha`, where that is not the step's own.
+        """
 
         def write(order: AgentWorkOrder) -> None:
             self._run_rows().update(
@@ -322,14 +334,17 @@ class StepJournal:
                 **_test_columns(test_results),
             )
             if plan.follow_up:
-                AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DONE)
+                finish_prompt(order, plan.follow_up.pk)
             order.effects.filter(kind=EffectKind.PUSH, key=head_sha).update(
-                state=EffectState.CONFIRMED, confirmed_at=database_now(), settled=True
+                state=EffectState.CONFIRMED, confirmed_at=database_now()
             )
-            pushed = NOTHING_TO_APPROVE if order.approval_sha else {}
-            self._release(order, head_sha=head_sha, **pushed)
+            pushed: dict[str, Any] = NOTHING_TO_APPROVE if order.approval_sha else {}
+            if order.kept_sha:
+                pushed = {**pushed, "kept_sha": "", "preferred_host": ""}
+            self._release(order, **{"head_sha": head_sha, **pushed, **order_changes})
 
-        self._end(write, "cancel_requested_at", "approval_sha")
+        columns = ("cancel_requested_at", "approval_sha", "kept_sha")
+        self._end(write, *(() if plan.follow_up else columns))  # what a prompt's end logs needs all
 
     def finish_order(self, outcome: AgentWorkOrderOutcome) -> bool:
         """`completed`: the remote has the commits and, on GitHub, the pull request was found.
@@ -407,7 +422,7 @@ class StepJournal:
                 self._release(order, delay_seconds=decision.seconds)
                 return
             if plan.follow_up:
-                AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.DROPPED)
+                drop_prompts(order, PromptDropped.FAILED, only=[plan.follow_up.pk])
             order.move(
                 AgentWorkOrderStatus.FAILED,
                 by=self.claim.owner,

@@ -18,11 +18,13 @@ from workorders.errors import EvidenceMissing, WorkersLost
 from workorders.states import Wait
 from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
+from workorders.workflow_engine.branch_line import Met
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
+from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.publishing import FORGOTTEN, Accepted, Publisher
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.salvage import HURRIED_SECONDS
@@ -85,6 +87,7 @@ class Orchestrator:
         match self._step.control.cause:
             case StopCause.CANCEL:
                 both(self._withdraw, self._remove_place)
+                self._note_kept()
                 self._step.journal.finish_cancelled(leave_place=self._is_deadly)
             case StopCause.DRAIN:
                 self._step.log.info("workflow_step_put_back", phase=self._step.plan.phase)
@@ -93,6 +96,13 @@ class Orchestrator:
                 self._step.journal.put_back(
                     "The worker was out of touch with the database; the step goes on elsewhere."
                 )
+
+    def _note_kept(self) -> None:
+        """What only this host has can be followed up on; pushed or told apart from that by the next step."""
+        kept = self._workplace.kept_sha
+        if kept and kept != self._step.plan.order.head_sha:
+            host = host_of(self._step.journal.claim.owner)
+            self._step.journal.update_order(kept_sha=kept, preferred_host=host)
 
     def _withdraw(self) -> None:
         if self._is_deadly:
@@ -123,6 +133,7 @@ class Orchestrator:
         self._workplace.mend_mirror(error)
         if decision is None:
             self._remove_place()
+            self._note_kept()
         self._step.journal.fail_step(self._step.plan, error)
 
     def _remove_place(self) -> None:
@@ -131,7 +142,7 @@ class Orchestrator:
             self._workplace.remove()
 
     def _deliver(self) -> None:
-        delivery = Delivery(self._step.parts, self._github, self._step.control.check)
+        delivery = Delivery(self._step, self._github)
         mirror, remote = self._workplace.mirror, self._workplace.remote
         # the mirror has all of the work: nothing is delivered from the place
         try:
@@ -188,6 +199,7 @@ class Orchestrator:
             plan_path=found.plan_path,
             plan_text=found.plan_text,
             test_results=found.test_results,
+            order_changes=self._line_ends(place, found.head_sha),
         )
         self._step.crash_point("recorded")
 
@@ -198,6 +210,12 @@ class Orchestrator:
             return self._step.parts.starts.one(control.check, left=control.note_start)
         control.note_start()
         return nullcontext(lambda: None)
+
+    def _line_ends(self, place: Place, head_sha: str) -> dict[str, str]:
+        """Further columns where a new line was begun on merged work: it counts once there is a commit on it."""
+        if place.is_untouched_line(head_sha):
+            return {"head_sha": self._step.plan.order.head_sha}
+        return {"base_sha": place.base_sha} if place.met is Met.MERGED else {}
 
     def _remove_if_last(self) -> None:
         """Once the mirror has all of its commits nothing more is needed from the last agent's place."""

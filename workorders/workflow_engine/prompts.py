@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 
 _TAG = re.compile(
-    r"<[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt|not_fetched)\b",
+    r"<[\s/\u200b-\u200f\u2060\ufeff]*"
+    r"(request|github_issue|follow_up|so_far|earlier_attempt|not_fetched|branch_now)\b",
     re.IGNORECASE,
 )
 _ENDING_CHARACTERS = 8
@@ -33,6 +34,7 @@ class RequestTexts:
     so_far: Sequence[str] = ()
     previous_failure: str = ""
     not_fetched: Sequence[str] = ()
+    branch_note: str = ""
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -50,6 +52,8 @@ def _contents(texts: RequestTexts) -> Iterable[tuple[str, str]]:
     if texts.so_far:
         done = "\n".join(f"- {line}" for line in texts.so_far)
         yield "so_far", f"Commits this work order already has on its branch:\n{done}"
+    if texts.branch_note:
+        yield "branch_now", texts.branch_note
     if texts.previous_failure:
         yield "earlier_attempt", f"An earlier attempt of this phase did not count: {texts.previous_failure}"
     if texts.not_fetched:

@@ -11,7 +11,9 @@ from sandboxes.lfs_pointers import LfsPointer
 from workorders import redaction
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
-from workorders.states import EffectState, Wait, WaitingReason
+from workorders.models import AgentWorkOrder
+from workorders.models.clock import database_now
+from workorders.states import EffectKind, EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepWaits
 from workorders.workflow_engine.extras import SubmoduleCommitMissing
@@ -94,30 +96,33 @@ class Publisher:
         if changes:
             self._ask(head, changes, found)
         self._step.control.check()
+        pushes = head != place.published_sha
         try:
             self._upload(place, head)
         except LfsUnavailable:  # a later attempt goes on from here, without the agent
-            self._step.journal.plan_push(head)
+            self._step.journal.plan_push(head, pushes=pushes)
             self._step.journal.end_push(head, EffectState.PLANNED)
             raise
-        self._step.journal.plan_push(head)
-        both(lambda: self._record_beside(found, beside), lambda: self._push(place, head))
+        self._step.journal.plan_push(head, pushes=pushes)
+        both(lambda: self._record_beside(place, found, beside), lambda: self._push(place, head))
         return found
 
-    def _record_beside(self, found: Inspection, beside: Callable[[], None]) -> None:
-        self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
+    def _record_beside(self, place: Place, found: Inspection, beside: Callable[[], None]) -> None:
+        if not place.is_untouched_line(found.head_sha):  # it would only say that the base branch has it all
+            self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
         beside()
 
     def _push(self, place: Place, head: str) -> None:
         order = self._step.plan.order
         branch = order.git_branch_name
-        if head != (place.remote_sha or place.base_sha):
+        if head != place.published_sha:
             try:
                 place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
             except ExpectedError as error:
                 refused = isinstance(error, PushRejected)
                 self._step.journal.end_push(head, EffectState.PLANNED if refused else EffectState.UNKNOWN)
                 raise
+            self._workplace.kept_sha = ""
             self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
         self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
 
@@ -137,20 +142,28 @@ class Publisher:
 
         Where they are refused for their content they are forgotten, and the refusal is returned.
         """
-        if head == place.start_sha:
+        if head in {place.start_sha, place.published_sha}:
             return None
         try:
             if self.examine(place, head, progress):
                 return None
             self._upload(place, head)
-            place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
-            self._step.journal.update_order(head_sha=head)
+            branch = self._step.plan.order.git_branch_name
+            place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
+            self._step.journal.fenced(lambda order: self._record_push(order, head))
+            self._workplace.kept_sha = ""
         except FORGOTTEN as error:
             self.forget(place, inspector)
             return error
         except ExpectedError:
             pass
         return None
+
+    def _record_push(self, order: AgentWorkOrder, head: str) -> None:
+        """Commits of a failed attempt are on the remote."""
+        seen = {"state": EffectState.CONFIRMED, "confirmed_at": database_now(), "settled": False}
+        order.effects.update_or_create(kind=EffectKind.PUSH, key=head, defaults=seen)
+        self._step.journal.claim.write(head_sha=head)
 
     def examine(self, place: Place, head: str, progress: GitProgress) -> tuple[ProtectedChange, ...]:
         """What of the new commits a person must approve first, and has not. Raises `REFUSED_CONTENT`."""
@@ -163,7 +176,7 @@ class Publisher:
         try:
             changes = gate.inspect(
                 head=head,
-                known=(place.remote_sha, place.base_sha, place.upstream_sha),
+                known=(place.remote_sha, place.published_sha, place.base_sha, place.upstream_sha),
                 base_sha=place.base_sha,
                 patterns=parse_patterns(self._step.plan.repository.protected_paths),
                 net_paths=[change.path for change in progress.changes],
@@ -180,7 +193,7 @@ class Publisher:
     def forget(self, place: Place, inspector: Inspector) -> None:
         """Go back to what the remote has, in mirror and rows: or the next attempt would start from the rest."""
         self._workplace.forget_unpushed(place)
-        pushed = place.remote_sha or place.base_sha
+        pushed = place.published_sha
         found = inspector.with_patches(Inspection(pushed, inspector.progress(pushed)))
         self._step.journal.record_statistics(self._step.plan.phase, found.progress, found.patches)
 

@@ -22,6 +22,8 @@ from sandboxes.process import bounded_by, finishing_within
 from sandboxes.registry import create_sandbox
 from workorders.models import AgentWorkOrder
 from workorders.models.logs import record_order_event
+from workorders.states import FINISHED
+from workorders.workflow_engine.lease import this_host
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import rewritten_message
 
@@ -221,9 +223,12 @@ def may_remove(
             SandboxType(order.sandbox_type), _spec(parts, order, str(reference.key), mirror)
         )
         with exclusive_lock(parts.settings.data_dir / "locks" / "salvage.lock", timeout_seconds=0):
-            return not is_stopped() and Salvage(parts, order, mirror, _StoredLog(order), is_stopped).empty(
-                sandbox
-            )
+            if is_stopped():
+                return False
+            salvage = Salvage(parts, order, mirror, _StoredLog(order), is_stopped)
+            is_empty = salvage.empty(sandbox)
+            _note_kept(order, salvage.head_sha)
+            return is_empty
     except (ExpectedError, OSError) as error:
         logger.warning(
             "sandbox_not_emptied",
@@ -232,6 +237,13 @@ def may_remove(
             error=str(error)[:500],
         )
         return False
+
+
+def _note_kept(order: AgentWorkOrder, head_sha: str | None) -> None:
+    """A follow-up may go on from it, on this host."""
+    if head_sha and head_sha != order.head_sha:
+        ended = AgentWorkOrder.objects.filter(pk=order.pk, status__in=sorted(FINISHED))
+        ended.update(kept_sha=head_sha, preferred_host=this_host())
 
 
 def _spec(

@@ -9,8 +9,11 @@ from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCo
 from workorders.models.logs import order_context
 from workorders.states import (
     CONTENT_REFUSED,
+    PROMPT_TO_DO,
     PUSH_REFUSED,
     STEP_DONE,
+    EffectKind,
+    EffectState,
     PhaseRunStatus,
     PromptStatus,
     WaitingReason,
@@ -42,7 +45,7 @@ class StepPlan:
     where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt that may
     not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier claims
     that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
-    cancel opens no run.
+    cancel opens no run. `pushed_shas` the remote certainly had from us, `sent_shas` are those and what it may have.
     """
 
     order: AgentWorkOrder
@@ -65,11 +68,51 @@ class StepPlan:
     cancel_requested: bool
     cancels_lost: int
     runs: tuple[PhaseRun, ...]
+    pushed_shas: tuple[str, ...] = ()
+    sent_shas: frozenset[str] = frozenset()
+    has_unsettled_push: bool = False
 
     @property
     def precedes_delivery(self) -> bool:
         """Whether no agent follows on it, unless somebody asks for more."""
         return self.kind is StepKind.FOLLOW_UP or self.phase == steps_of(self.order.workflow_type)[-1].phase
+
+    @property
+    def delivered(self) -> bool:
+        """A delivery came to its end before."""
+        return self._last_delivery > 0
+
+    @property
+    def has_news(self) -> bool:
+        """Something was pushed that no delivery has seen yet."""
+        since = [run for run in self.runs if run.sequence > self._last_delivery]
+        return (
+            not self.delivered
+            or self.has_unsettled_push
+            or any(
+                run.status in STEP_DONE and run.kind != StepKind.DELIVERY and run.start_sha != run.end_sha
+                for run in since
+            )
+        )
+
+    @property
+    def _last_delivery(self) -> int:
+        ended = (
+            run.sequence for run in self.runs if run.kind == StepKind.DELIVERY and run.status in STEP_DONE
+        )
+        return max(ended, default=0)
+
+    @property
+    def is_settled(self) -> bool:
+        """The last run ended well: the remote then had all of it."""
+        return bool(self.runs) and self.runs[-1].status in STEP_DONE
+
+    @property
+    def failed_before(self) -> str:
+        """The category of the last run's failure; '' where it did not fail. Interruptions do not matter."""
+        ended = (run for run in reversed(self.runs) if run.status != PhaseRunStatus.INTERRUPTED)
+        last = next(ended, None)
+        return last.error_category if last is not None and last.status == PhaseRunStatus.FAILED else ""
 
     @property
     def tries(self) -> int:
@@ -80,9 +123,8 @@ class StepPlan:
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
     runs = tuple(order.phase_runs.order_by("sequence"))
-    asked = list(order.prompts.filter(status__in=[PromptStatus.QUEUED, PromptStatus.RUNNING]).order_by("pk"))
-    follows = bool(order.head_sha or order.approval_sha) or _holds_unpushed(runs)
-    prompt = asked[0] if asked and follows else None
+    asked = _prompts_to_do(order)
+    prompt = asked[0] if asked and (order.has_commits or _holds_unpushed(runs)) else None
     done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
     step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
     if prompt is not None:
@@ -104,6 +146,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     if failed is not None and failed.error_category == "agent_session_unusable":
         in_session = []
     last = in_session[-1] if in_session else None
+    pushes = _pushes(order) if runs else ()
     return StepPlan(
         order=order,
         repository=order.repository,
@@ -125,6 +168,11 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         cancel_requested=order.cancel_requested_at is not None,
         cancels_lost=order.cancel_claims,
         runs=runs,
+        pushed_shas=tuple(sha for sha, state, _settled in pushes if state == EffectState.CONFIRMED),
+        sent_shas=frozenset(sha for sha, state, _settled in pushes if state != EffectState.PLANNED),
+        has_unsettled_push=any(
+            state == EffectState.CONFIRMED and not settled for _sha, state, settled in pushes
+        ),
     )
 
 
@@ -142,6 +190,19 @@ def _told(failed: PhaseRun | None, asked: Sequence[AgentPrompt]) -> str:
         words.append(_GONE)
         words += [f"Since then somebody asked: {prompt.prompt_text}" for prompt in asked]
     return "\n\n".join(words)
+
+
+def _prompts_to_do(order: AgentWorkOrder) -> list[AgentPrompt]:
+    """The oldest first; one that was asked for while a commit waits goes before those."""
+    to_do = list(order.prompts.filter(status__in=PROMPT_TO_DO).order_by("pk"))
+    if order.approval_sha and order.approval_sha != order.approved_sha:
+        to_do.sort(key=lambda prompt: (prompt.status != PromptStatus.QUEUED, prompt.pk))
+    return to_do
+
+
+def _pushes(order: AgentWorkOrder) -> tuple[tuple[str, str, bool], ...]:
+    rows = order.effects.filter(kind=EffectKind.PUSH)
+    return tuple(rows.values_list("key", "state", "settled"))
 
 
 def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:

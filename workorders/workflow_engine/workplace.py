@@ -24,8 +24,8 @@ from workorders.model_gateway.access import AgentCredential
 from workorders.models import AgentWorkOrder
 from workorders.models.written_text import keep_issue, shown
 from workorders.redaction import current
-from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
+from workorders.workflow_engine.branch_line import FOLLOWED, FOUND_EVENTS, NOTES, BranchLine, Met, Start
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.extras import ExtrasFetcher, Fetched
 from workorders.workflow_engine.lease import host_of
@@ -36,7 +36,9 @@ from workorders.workflow_engine.salvage import (
     bring_out,
     bring_out_lfs,
     kept_ref,
+    salvaged_ref,
 )
+from workorders.workflow_engine.upstream import Upstream
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _MAYBE_THE_MIRROR = frozenset({SandboxError.category, GitError.category, BundleRejected.category})
@@ -56,6 +58,7 @@ class AgentSession:
 class Place:
     """An opened place. `upstream_sha` is the base branch's tip now, `base_sha` where the order left it.
 
+    `remote_sha` is where the order's branch was seen, '' for nowhere; `published_sha` as in `branch_line.Start`.
     `not_fetched` says what of its submodules and LFS contents is not in the checkout, a phrase each.
     """
 
@@ -69,7 +72,15 @@ class Place:
     base_sha: str
     start_sha: str
     remote_sha: str
+    published_sha: str
+    met: Met
+    note: str = ""
+    """What an agent that was here before must know, in words: what others did to the branch."""
     not_fetched: tuple[str, ...] = ()
+
+    def is_untouched_line(self, head_sha: str) -> bool:
+        """Whether a new line was begun on the merged work, and there is nothing on it."""
+        return self.met is Met.MERGED and head_sha == self.published_sha
 
 
 class Workplace:
@@ -81,6 +92,8 @@ class Workplace:
         self._order = step.plan.order
         self._opened: AgentSandbox | None = None
         self._joined = False  # the order's newest commit is the server's, and not in the place
+        self.kept_sha = ""
+        """The newest commit that came into the mirror here, pushed or not."""
 
     @cached_property
     def reference(self) -> RepositoryReference:
@@ -162,15 +175,10 @@ class Workplace:
         What an attempt left that nobody could finish is brought into the mirror first; its commits are the newest then.
         """
         order, session = self._order, self._session()
-        point = self.mirror.refresh(
-            self.remote,
-            base_branch=order.base_branch or None,
-            git_branch_name=order.git_branch_name,
-            kept_as=self._kept_ref,
-            seen=self._step.parts.look_ahead.take(order, self.remote),
-        )
-        base_sha = order.base_sha or point.base_sha
-        start_sha = self._start_sha(point, base_sha)
+        upstream = Upstream(self._step, self.reference, self.mirror, self.remote)
+        point = upstream.refresh(self._step.parts.look_ahead.take(order, self.remote))
+        start = self._start(upstream, point)
+        base_sha, start_sha = start.base_sha, start.start_sha
         fetched = self._fetch_extras(base_sha, start_sha)
         sandbox = self._sandbox(point.base_branch, base_sha, start_sha, session.session_id, fetched.extras)
         started = time.monotonic()
@@ -181,7 +189,7 @@ class Workplace:
             salvage = self._salvage()
             salvage.empty(sandbox)
             if salvage.head_sha:
-                start_sha = self._start_sha(point, base_sha)
+                start_sha = self._line(upstream, point).start().start_sha
                 fetched = self._fetch_extras(base_sha, start_sha)
             # a new one: what was salvaged may have begun elsewhere
             sandbox = self._sandbox(
@@ -194,8 +202,8 @@ class Workplace:
         start_seconds = time.monotonic() - started
         self._step.crash_point("sandbox_opened")
         token = self._step.journal.record_place(
-            base_sha=base_sha,
             base_branch=point.base_branch,
+            **self._line_columns(start, point),
             sandbox_identifier=sandbox.sandbox_identifier,
             start_sha=start_sha,
             session_id=session.session_id,
@@ -229,6 +237,9 @@ class Workplace:
             base_sha=base_sha,
             start_sha=start_sha,
             remote_sha=point.branch_sha or "",
+            published_sha=start.published_sha,
+            met=start.met,
+            note=self._note(start, point),
             not_fetched=fetched.not_fetched,
         )
 
@@ -259,20 +270,46 @@ class Workplace:
             lifetime_seconds=settings.agent_timeout_seconds + _TOKEN_GRACE_SECONDS,
         )
 
-    def _start_sha(self, point: StartingPoint, base_sha: str) -> str:
-        """The newest of the order's commits: the remote branch, what this host's mirror kept, else the base."""
-        git, path, head = self._step.parts.git, self.mirror.path, self._order.head_sha
-        if not self._step.plan.runs and not point.branch_sha:
-            return base_sha  # nobody has worked yet
-        if head and head == point.branch_sha and self._step.plan.runs[-1].status in STEP_DONE:
-            return head  # the last step ended well and all of it is pushed
-        here = git.known_commits(path, [head, self._kept_ref])
-        newest = here.get(head) or base_sha  # or pushed elsewhere, and gone from the remote
-        for candidate in (point.branch_sha, here.get(self._kept_ref)):
-            # a step's own push or a person's commit on the branch; then what no push has reached yet
-            if candidate and candidate != newest and git.is_ancestor(path, newest, candidate):
-                newest = candidate
-        return newest
+    def _line(self, upstream: Upstream, point: StartingPoint) -> BranchLine:
+        return BranchLine(self._step.parts.git, self.mirror.path, upstream.record(), point)
+
+    def _start(self, upstream: Upstream, point: StartingPoint) -> Start:
+        """Where the step starts. What others did to the branch is said, and what it no longer has of ours is kept."""
+        start = self._line(upstream, point).start()
+        if start.met is Met.AS_LEFT:
+            return start
+        if start.aside_sha:
+            name = f"{self._order.agent_work_order_id}-{start.aside_sha[:12]}"
+            self.mirror.keep(salvaged_ref(name), start.aside_sha)
+        self.mirror.keep(self._kept_ref, start.start_sha)  # or the next attempt would take that for newer
+        event, level = FOUND_EVENTS[start.met]
+        getattr(self._step.log, level)(
+            event,
+            git_branch_name=self._order.git_branch_name,
+            how=start.met,
+            found_sha=point.branch_sha or "",
+            expected_sha=self._order.head_sha,
+            start_sha=start.start_sha,
+            base_branch=point.base_branch,
+            kept_sha=start.aside_sha,
+        )
+        return start
+
+    def _line_columns(self, start: Start, point: StartingPoint) -> dict[str, Any]:
+        """Where the order's line stands now. A new line counts from its first commit on (`finish`)."""
+        if start.met is Met.MERGED:
+            return {}
+        if start.met in FOLLOWED and point.branch_sha:
+            return {"base_sha": start.base_sha, "head_sha": point.branch_sha}
+        return {"base_sha": start.base_sha}
+
+    @staticmethod
+    def _note(start: Start, point: StartingPoint) -> str:
+        return NOTES[start.met].format(
+            base_branch=point.base_branch,
+            branch_sha=(point.branch_sha or "")[:12],
+            start_sha=start.start_sha[:12],
+        )
 
     def _sandbox(
         self,
@@ -343,6 +380,8 @@ class Workplace:
             joined_by=lambda agent_head: self._join(place, agent_head, final=final),
             reached=self._step.crash_point if final else lambda _point: None,
         )
+        if head or final:
+            self.kept_sha = head or (place.start_sha if place.start_sha != place.published_sha else "")
         if final:
             if head is not None:
                 self._take_lfs(sandbox)
@@ -389,7 +428,8 @@ class Workplace:
 
     def forget_unpushed(self, place: Place, *, keep_sha: str = "") -> None:
         """Go back to what the remote has, or to the given commit: none after it is worked on, nor its place."""
-        place.mirror.keep(self._kept_ref, keep_sha or place.remote_sha or place.base_sha)
+        place.mirror.keep(self._kept_ref, keep_sha or place.published_sha)
+        self.kept_sha = ""
         self.remove()
 
     def _salvage(self) -> Salvage:
@@ -405,7 +445,10 @@ class Workplace:
         """
         try:
             sandbox = self._any_sandbox()  # raises where the settings refuse it by now
-            if not self._salvage().empty(self._opened or sandbox):
+            salvage = self._salvage()
+            is_there = salvage.empty(self._opened or sandbox)
+            self.kept_sha = salvage.head_sha or self.kept_sha
+            if not is_there:
                 return
             if sandbox.get_current_state().exists:
                 self._step.crash_point("cleaning")
