@@ -10,6 +10,8 @@ import time
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from tests.fakes.github import FakeGitHub
 from tests.support import require_program
 from workorders.management import diagnosis
 from workorders.management.diagnosis import Check, examine
+from workorders.model_gateway.prices import load_prices
 from workorders.models import WorkerProcess
 from workorders.workflow_engine.workers import record_beat
 
@@ -57,6 +60,11 @@ def only(found: list[Finding], name: str) -> Finding:
     matching = [finding for finding in found if finding.name == name]
     assert len(matching) == 1, found
     return matching[0]
+
+
+def stop_clock(patch: pytest.MonkeyPatch, day: date) -> None:
+    """At noon of that day."""
+    patch.setattr(timezone, "now", lambda: datetime.combine(day, clock_time(12), UTC))
 
 
 class TestGit:
@@ -236,8 +244,31 @@ class TestAgent:
         assert not other or "LiteLLM" in found.hint
 
     @pytest.mark.django_db
-    def test_model_gateway(self, settings: LazySettings, tmp_path: Path) -> None:
-        assert [finding.mark for finding in diagnosis.model_gateway()] == [Mark.OK, Mark.OK]
+    @pytest.mark.parametrize(
+        ("days", "mark"), [(-1, Mark.OK), (0, Mark.OK), (120, Mark.OK), (121, Mark.WARNING)]
+    )
+    def test_the_age_of_the_price_list(
+        self, settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, mark: Mark
+    ) -> None:
+        """Told to who runs the server, and by a clock of the test: an old checkout is no failure of its tests."""
+        settings.WORKORDERS_MODEL_PRICES = tmp_path / "own.json"
+        settings.WORKORDERS_MODEL_PRICES.write_text('{"models": {"mine": {"input": 1, "output": 2}}}')
+        made = load_prices().listed.generated
+        stop_clock(monkeypatch, made + timedelta(days=days))
+        found = only(diagnosis.model_gateway(), "model prices")
+        assert found.mark is mark
+        for words in ("genai-prices", str(made), "1 of your own", "own.json"):
+            assert words in found.message
+        assert ("121 days old" in found.message) is (mark is Mark.WARNING)
+        assert ("WORKORDERS_MODEL_PRICES" in found.hint) is (mark is Mark.WARNING)
+
+    @pytest.mark.django_db
+    def test_model_gateway(
+        self, settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            stop_clock(patch, load_prices().listed.generated)
+            assert [finding.mark for finding in diagnosis.model_gateway()] == [Mark.OK, Mark.OK]
         record_beat(
             "me", share=1, running=0, started_at=timezone.now(), gateway=("http://127.0.0.1:9", "down")
         )

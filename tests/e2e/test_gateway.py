@@ -21,7 +21,7 @@ from tests.support import require_program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gateway")]
 AGENT = Path(__file__).with_name("scripted_agent.py")
-COST = Decimal("0.000621")  # of one scripted answer, by the shipped prices
+COST = Decimal("0.000414")  # of one scripted answer, by the shipped prices
 BUDGET = COST * 3
 HOUR = 3600
 

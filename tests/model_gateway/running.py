@@ -40,8 +40,12 @@ class MemoryLedger:
             return Denial("this is no token of a step", known=False)
         if isinstance(self.answer, Denial):
             return self.answer
-        spent = sum((item.cost_usd or Decimal(0) for item in self.spendings), self.answer.spent_usd)
-        return replace(self.answer, spent_usd=spent)
+        return self.grant_now(self.answer)
+
+    def grant_now(self, grant: Grant) -> Grant:
+        """With what was spent so far."""
+        spent = sum((item.cost_usd or Decimal(0) for item in self.spendings), grant.spent_usd)
+        return replace(grant, spent_usd=spent)
 
     def record(self, _grant: Grant, spending: Spending) -> None:
         if self.failures:

@@ -26,7 +26,7 @@ from workorders.model_gateway.usage import Usage
 BODY = {"model": "claude-sonnet-5", "messages": [], "max_tokens": 10, "tools": [{}], "stream": True}
 HEADERS = {"x-api-key": TOKEN, "anthropic-version": "2023-06-01"}
 USAGE = Usage(input=100, output=20, cache_read=7, cache_write=5)
-COST = Decimal("0.000621")
+COST = Decimal("0.000414")
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_step_that_used_up_its_budget_is_refused(api: MessagesApi) -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 402]
     error = answers[2].json()["error"]
     assert error["type"] == "billing_error"
-    assert error["message"] == "Work Orders: the step's budget of 0.001242 USD is used up (0.0012 USD spent)."
+    assert error["message"] == "Work Orders: the step's budget of 0.000828 USD is used up (0.0008 USD spent)."
     assert (len(api.requests), ledger.refused) == (2, 1)
 
 

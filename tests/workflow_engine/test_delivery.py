@@ -305,6 +305,20 @@ def test_a_comment_that_is_not_allowed_undoes_nothing(world: World) -> None:
     assert "github_issue_comment_failed" in world.events.names
 
 
+def test_a_workers_death_is_no_try_of_the_comment(world: World) -> None:
+    """As for the step itself: of the tries a comment has, the one whose worker died is not counted."""
+    order = world.order()
+    for _ in range(RULES["github_unavailable"].attempts - 2):
+        world.github.fail("POST", COMMENTS, status=502)
+        world.step(order)
+    with pytest.raises(Crashed):
+        world.step(order, crash_at="pull_request_stored")
+    world.github.fail("POST", COMMENTS, status=502)
+    assert world.step(order).status == Status.RUNNING
+    assert "github_issue_comment_failed" not in world.events.names
+    world.law(world.finish(order))
+
+
 def test_another_host_delivers(world: World, settings: Any, tmp_path: Path) -> None:
     """It has no mirror yet."""
     order = world.order()

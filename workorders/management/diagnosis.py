@@ -16,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.checks import WARNING, CheckMessage, run_checks
 from django.db import DatabaseError, InterfaceError, connection
+from django.utils import timezone
 
 from github_app.checks import check_github
 from sandboxes.checks import (
@@ -37,6 +38,7 @@ from workorders.management.gateway import DOWN, gateway_state
 
 TOTAL_SECONDS = 60.0
 _GITHUB_SECONDS = 10.0
+_PRICES_GET_OLD_DAYS = 120
 # isolation, permissions, SQLite
 _ASKED_HERE = frozenset({"workorders.W001", "workorders.W002", "workorders.W010"})
 
@@ -152,10 +154,7 @@ def model_credential() -> Finding:
 
 def model_gateway() -> list[Finding]:
     """Whether this machine's gateways answer, and the prices they count with can be read."""
-    try:
-        prices = ok("model prices", f"{len(wiring.model_prices().models)} models have a known price")
-    except ExpectedError as error:
-        prices = failed("model prices", str(error), error.advice)
+    prices = _model_prices()
     try:
         urls = progress.gateways_of(socket.gethostname())
     except (DatabaseError, InterfaceError):
@@ -166,6 +165,24 @@ def model_gateway() -> list[Finding]:
         return [failed("model gateway", f"No answer from {', '.join(silent)}.", hint), prices]
     words = f"answers at {', '.join(urls)}" if urls else "none runs here now; `serve` or `qcluster` starts it"
     return [ok("model gateway", words), prices]
+
+
+def _model_prices() -> Finding:
+    """An old list is no fault of the machine, but its figures may be wrong and new models are not in it."""
+    try:
+        table = wiring.model_prices()
+    except ExpectedError as error:
+        return failed("model prices", str(error), error.advice)
+    listed = table.listed
+    source = f"{listed.source.package} {listed.source.version}"
+    words = f"{len(listed.models)} models by {source}, list prices of {listed.generated}"
+    if table.own:
+        words += f"; {len(table.own)} of your own in {settings.WORKORDERS_MODEL_PRICES}"
+    age = listed.age_days(timezone.now().date())
+    if age <= _PRICES_GET_OLD_DAYS:
+        return ok("model prices", words)
+    hint = "Update Work Orders, or name today's prices in the file of WORKORDERS_MODEL_PRICES (docs/operations.md)."
+    return warning("model prices", f"{words}: {age} days old, so costs and budgets may be off.", hint)
 
 
 def database() -> list[Finding]:

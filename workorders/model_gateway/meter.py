@@ -26,12 +26,13 @@ _AWAY = (DatabaseError, InterfaceError)
 
 @dataclass(eq=False)
 class Meter:
-    """One request's account. `written` is what the books hold of it already."""
+    """One request's account. `written` and `charged` (US dollars) are what the books hold of it already."""
 
     grant: Grant
     model: str
     reader: UsageReader | None = None
     written: Usage = field(default_factory=Usage)
+    charged: Decimal = Decimal(0)
     counted: bool = False
 
     def unwritten(self) -> Usage:
@@ -68,39 +69,41 @@ class Account:
     def spent(self, grant: Grant) -> Decimal:
         """What the books hold, what waits to be written, and what is under way."""
         running = (
-            self._cost(meter, meter.unwritten()) or Decimal(0)
-            for meter in self._meters
-            if meter.grant.run_pk == grant.run_pk
+            self._owed(meter) or Decimal(0) for meter in self._meters if meter.grant.run_pk == grant.run_pk
         )
         return grant.spent_usd + self._waiting.get(grant.run_pk, Decimal(0)) + sum(running, Decimal(0))
 
-    def _cost(self, meter: Meter, usage: Usage) -> Decimal | None:
-        fast = meter.reader.fast if meter.reader else False
-        model = (meter.reader.model if meter.reader else "") or meter.model
-        price = self._prices.price_of(model, fast=fast)
-        return price.of(usage) if price else None
+    def _owed(self, meter: Meter) -> Decimal | None:
+        """What the answer costs so far less what the books hold of it; None where its model has no known price.
+
+        Of the whole answer, for its prompt's size sets the price of every token, also of those that come later.
+        """
+        reader = meter.reader
+        if reader is None:
+            return Decimal(0)
+        price = self._prices.price_of(reader.model or meter.model, fast=reader.fast)
+        return max(Decimal(0), price.of(reader.usage) - meter.charged) if price else None
 
     async def write_down(self, meter: Meter) -> None:
         """Bring the books up to this answer's state; returns when it is written, or after `WRITE_SECONDS`."""
         reader = meter.reader
-        usage = meter.unwritten()
-        if reader is None or usage == Usage():
+        usage, cost = meter.unwritten(), self._owed(meter)
+        if reader is None or (usage == Usage() and not cost):
             return
         spending = Spending(
             model=reader.model or meter.model,
             usage=usage,
-            cost_usd=self._cost(meter, usage),
+            cost_usd=cost,
             estimated=reader.estimated,
             requests=0 if meter.counted else 1,
         )
         meter.written, meter.counted = meter.written + usage, True
-        await self._patiently(
-            meter.grant, spending.cost_usd, lambda: self._ledger.record(meter.grant, spending)
-        )
+        meter.charged += cost or Decimal(0)
+        await self._patiently(meter.grant, cost, lambda: self._ledger.record(meter.grant, spending))
 
     def close(self, meter: Meter) -> None:
         """The answer is over; what is left of it is written in the background."""
-        if meter.unwritten() != Usage():
+        if meter.unwritten() != Usage() or self._owed(meter):
             self._keep(asyncio.create_task(self.write_down(meter)))
         self._meters.discard(meter)
 

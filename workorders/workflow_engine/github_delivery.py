@@ -191,7 +191,7 @@ class GitHubDelivery:
                 ),
             )
         except GitHubError as error:
-            if decide(error, attempt=self._step.plan.attempt, waited=self._step.plan.waited) is not None:
+            if decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited) is not None:
                 raise
             self._step.log.warning("github_issue_comment_failed", issue_number=issue_number, error=str(error))
             return
