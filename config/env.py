@@ -90,6 +90,7 @@ class Environment(BaseSettings):
     )
     model_prices: Path | None = Field(None, alias="WORKORDERS_MODEL_PRICES", examples=["/etc/prices.json"])
     disk_floor_mb: int = Field(1024, alias="WORKORDERS_DISK_FLOOR_MB", ge=0, le=10_000_000)
+    leftover_file_max_mb: int = Field(10, alias="WORKORDERS_LEFTOVER_FILE_MAX_MB", ge=1, le=100)
     keep_homes_days: int = Field(30, alias="WORKORDERS_KEEP_HOMES_DAYS", ge=0, le=36500)
     keep_mirrors_days: int = Field(90, alias="WORKORDERS_KEEP_MIRRORS_DAYS", ge=0, le=36500)
     keep_logs_days: int = Field(90, alias="WORKORDERS_KEEP_LOGS_DAYS", ge=0, le=36500)

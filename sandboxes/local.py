@@ -14,13 +14,15 @@ from uuid import uuid4
 
 from sandboxes import process
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, left_out_in
+from sandboxes.bundle_script import BUNDLE_SCRIPT
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
+from sandboxes.exporting import ScriptRun, export
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.place_note import PlaceNote, read_note
-from sandboxes.process import ProcessControl, ProcessLimits
+from sandboxes.process import ExitReason, ProcessControl, ProcessLimits
+from sandboxes.sweep import Exported, LeftOut, work_in
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
 AGENT_NICENESS = 10
@@ -78,7 +80,8 @@ class LocalSandbox:
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
         self.sandbox_identifier = spec.sandbox_identifier
-        self.left_out = ""
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.last_export = Exported(False)
         self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
         self._workspace = self._root / spec.sandbox_identifier
         self._note = self._root / "trusted" / "note.json"
@@ -150,11 +153,11 @@ class LocalSandbox:
 
     def mark_idle(self, head_sha: str) -> None:
         if self._lock.is_ours():
-            PlaceNote(head_sha=head_sha, left_out=self.left_out).write(self._note)
+            PlaceNote(head_sha=head_sha, left_out=work_in(self.left_out)).write(self._note)
 
     def mark_taken(self) -> None:
         if self._lock.is_ours():
-            PlaceNote(left_out=self.left_out).write(self._note)
+            PlaceNote(left_out=work_in(self.left_out)).write(self._note)
 
     def reclaim(self, handle: str) -> Remains | None:  # noqa: ARG002  # there is but one place of that name
         note = read_note(self._note)
@@ -206,21 +209,34 @@ class LocalSandbox:
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message)
-        result = self._run(
-            ("sh", "-c", BUNDLE_SCRIPT, "sh", *names),
-            stdout_path=destination,
-            environment={**_OWN_COMMANDS, "LC_ALL": "C"},
-            limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
+
+        def run(arguments: Sequence[str], stdin: bytes) -> ScriptRun:
+            result = self._run(
+                ("sh", "-c", BUNDLE_SCRIPT, "sh", *arguments),
+                stdin=stdin,
+                stdout_path=destination,
+                environment={**_OWN_COMMANDS, "LC_ALL": "C", **self._borrowed_objects()},
+                limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
+            )
+            ended = result.reason is ExitReason.EXITED
+            reason = "" if ended else f"it did not end by itself ({result.reason})"
+            said = result.stderr.decode("utf-8", "replace")
+            return ScriptRun(result.exit_code, said, reason, too_long=result.truncated)
+
+        exported = export(
+            run,
+            destination,
+            spec=self.spec,
+            limit_bytes=limit_bytes,
+            leftovers_message=leftovers_message,
         )
         if leftovers_message:
-            self.left_out = left_out_in(result.stderr.decode("utf-8", "replace"))
-        if NOTHING_TO_BUNDLE in result.stderr:
-            return False
-        if not result.ok or result.truncated:
-            reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
-            raise SandboxError(f"The bundle of the sandbox's commits {reason}.")
-        return True
+            self.left_out, self.last_export = exported.left_out, exported
+        return exported.has_commits
+
+    def _borrowed_objects(self) -> dict[str, str]:
+        """For a git folder whose own note of them an agent has changed."""
+        return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.spec.mirror_path / "objects")}
 
     def get_current_state(self) -> SandboxState:
         """HEAD's log grows by a line whenever HEAD moves; its size and time are read without following links."""

@@ -22,11 +22,13 @@ from uuid import uuid4
 
 from sandboxes import remote_scripts as scripts
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import NOTHING_TO_BUNDLE, left_out_in
+from sandboxes.bundle_script import LOOK_AGAIN
 from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
+from sandboxes.exporting import ScriptRun, export
 from sandboxes.git import GitSettings, TrustedGit, is_sha
 from sandboxes.local import HOOK
 from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.sweep import Exported, LeftOut, work_in
 from sandboxes.transfer import write_shallow_pack
 
 SMALL_SECONDS = 60.0
@@ -112,7 +114,8 @@ class RemoteSandbox:
         self._change_marker = ""
         self._running = False
         self._holds_work: bool | None = None  # only the worker that was in there knows
-        self.left_out = ""
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.last_export = Exported(False)
         self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
 
     # --- what differs between the backends ---
@@ -216,8 +219,8 @@ class RemoteSandbox:
         self._holds_work = False
 
     def reclaim(self, handle: str) -> Remains | None:
-        if self._holds_work or self.left_out:
-            return Remains(self.spec.start_sha, self.left_out)
+        if self._holds_work or work_in(self.left_out):
+            return Remains(self.spec.start_sha, work_in(self.left_out))
         try:
             if self._holds_work is not None or not handle or not self._connect(handle):
                 return None
@@ -249,20 +252,32 @@ class RemoteSandbox:
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inside = self._own("out.bundle")
-        names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message, self.workspace, inside)
+        inside, paths = self._own("out.bundle"), self._own("paths")
         with self._machine() as machine:
-            said = machine.run(self._with_variables(scripts.EXPORT), *names, seconds=BIG_SECONDS)
-            if leftovers_message:
-                self.left_out = left_out_in(said.stderr)
-            if NOTHING_TO_BUNDLE.decode() in said.stderr:
-                return False
-            if said.code or not said.stdout.strip().isdigit():
-                raise SandboxError(f"The bundle of the sandbox's commits failed: {said.words}")
-            if int(said.stdout) > limit_bytes:
-                raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
-            machine.fetch(inside, destination, limit_bytes=limit_bytes)
-        return True
+
+            def run(arguments: Sequence[str], stdin: bytes) -> ScriptRun:
+                if stdin:
+                    machine.put({paths: stdin})
+                places = (self.workspace, inside, paths if stdin else "/dev/null")
+                script = self._with_variables(scripts.EXPORT)
+                said = machine.run(script, *arguments, *places, seconds=BIG_SECONDS)
+                if said.code not in (0, LOOK_AGAIN) or not said.stdout.strip().isdigit():
+                    return ScriptRun(said.code or 1, said.stderr)
+                too_long = int(said.stdout) > limit_bytes
+                if not too_long:
+                    machine.fetch(inside, destination, limit_bytes=limit_bytes)
+                return ScriptRun(said.code, said.stderr, too_long=too_long)
+
+            exported = export(
+                run,
+                destination,
+                spec=self.spec,
+                limit_bytes=limit_bytes,
+                leftovers_message=leftovers_message,
+            )
+        if leftovers_message:
+            self.left_out, self.last_export = exported.left_out, exported
+        return exported.has_commits
 
     def get_current_state(self) -> SandboxState:
         """The mark is as the last command, or the one that runs now, has left it."""

@@ -162,6 +162,7 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             model_access=model_access(),
             agent_budget_usd=_decimal(settings.WORKORDERS_AGENT_BUDGET_USD),
             disk_floor_bytes=settings.WORKORDERS_DISK_FLOOR_BYTES,
+            leftover_file_bytes=settings.WORKORDERS_LEFTOVER_FILE_MAX_BYTES,
         ),
         git=git,
         repositories=GitHubRepositoryClient(gh),

@@ -368,7 +368,7 @@ class TestLeftovers:
         )
         head = yard.take(sandbox, leftovers="planning: keep")
         assert head is not None
-        assert sandbox.left_out == ""
+        assert sandbox.left_out == ()
         assert yard.git.read_file(yard.mirror.path, head, "new", limit_bytes=9) == b"new\n"
         commit(sandbox)
 
@@ -380,16 +380,21 @@ class TestLeftovers:
             "chmod 755 $hook; git config core.hooksPath .hooks",
         )
         assert yard.take(sandbox, leftovers="planning: keep")
-        assert sandbox.left_out == ""
+        assert sandbox.left_out == ()
 
     @pytest.mark.parametrize(
         ("what", "script"),
         [
-            ("git add refused", "git init -q nested; echo x > nested/x"),
-            ("git commit refused", "git config commit.gpgSign true; git config gpg.program false"),
-            ("git status cannot see", 'echo words > "$(git rev-parse --git-dir)/index"'),
-            ("do not follow", "git checkout -q --orphan x; git commit -q -m X"),
-            ("too many", "mkdir g; for i in $(seq 501); do echo $i > g/$i; done"),
+            ("nested_repository", "git init -q nested; echo x > nested/x"),
+            ("refused", "echo x > closed; chmod 000 closed"),
+            ("commits_elsewhere", "git checkout -q --orphan x; git commit -q -m X"),
+            ("too_many_files", "mkdir g; for i in $(seq 501); do echo $i > g/$i; done"),
+            ("too_large", "truncate -s 11M large"),
+            ("cache", "mkdir -p a/__pycache__ node_modules/x; touch a/__pycache__/x.pyc node_modules/x/y"),
+            (
+                "unfinished_operation",
+                'cp "$(git rev-parse --git-dir)/HEAD" "$(git rev-parse --git-dir)/MERGE_HEAD"',
+            ),
         ],
     )
     def test_what_git_does_not_take_is_told_and_the_commits_come(
@@ -401,8 +406,8 @@ class TestLeftovers:
         taken = yard.take(sandbox, leftovers="planning: keep")
         assert taken is not None
         assert yard.git.is_ancestor(yard.mirror.path, head, taken)
-        assert what in sandbox.left_out
-        if what in {"git add refused", "too many"}:
+        assert what in [item.rule for item in sandbox.left_out]
+        if what not in {"commits_elsewhere", "unfinished_operation"}:
             read = yard.git.read_file(yard.mirror.path, taken, "README.md", limit_bytes=20)
             assert read == b"changed\n", "the rest is committed"
 

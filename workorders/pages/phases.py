@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from sandboxes.sweep import LeftOut, sentences
 from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.pages.naming import status_word
@@ -22,7 +23,8 @@ class PhaseLine:
 
     An interrupted run of an order that waits is called `waiting`: it goes on afterwards.
 
-    From the first run's start to the last one's end, retries between them included; `error`: why the last failed.
+    From the first run's start to the last one's end, retries between them included; `error`: why the last failed;
+    `left_out`: what its agents left uncommitted and nobody committed for them, in words.
     """
 
     key: str
@@ -34,6 +36,7 @@ class PhaseLine:
     attempts: int = 0
     error: str = ""
     model_credential: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -80,6 +83,8 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
         "error_message",
         "sandbox_start_seconds",
         "model_credential",
+        "planned_sha",
+        "left_out",
     )
     runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
     agent_runs = [run for run in runs if run.kind in AGENT_RUNS]
@@ -112,6 +117,7 @@ def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun, row: AgentWorkO
         attempts=entry.attempts,
         model_credential=last.model_credential,
         error=last.error_message if entry.status == "failed" else "",
+        left_out=sentences(tuple(LeftOut(item.rule, item.path, item.detail) for item in entry.left_out)),
     )
 
 

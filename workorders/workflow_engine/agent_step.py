@@ -14,6 +14,7 @@ from sandboxes.errors import ExpectedError
 from sandboxes.git import TrustedGit
 from sandboxes.isolation import program_folders
 from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.sweep import in_one_line
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.executor import execute_agent_command
 from workorders.agent_executor.failures import budget_failure, explained_by_model
@@ -177,7 +178,13 @@ class AgentStep:
             follow_up=self._step.plan.follow_up.text if self._step.plan.follow_up else "",
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
+            previous_left_out=self._previous_left_out(),
         )
+
+    def _previous_left_out(self) -> str:
+        """Where the failure's own words do not say it."""
+        words = in_one_line(self._step.plan.previous_left_out)
+        return "" if words in self._step.plan.previous_failure else words
 
     def _environment(self) -> dict[str, str]:
         environment = {

@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError
 from sandboxes.process import finishing_within
+from sandboxes.rewriting import GITLINK
+from sandboxes.sweep import advice_for, in_one_line, merged
 from workorders.agent_executor.base import AgentRunResult
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing, WorkersLost
@@ -21,6 +23,7 @@ from workorders.workflow_engine.control import StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
+from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.publishing import Publisher
 from workorders.workflow_engine.push_gate import ProtectedChange
 from workorders.workflow_engine.retries import RULES, decide
@@ -194,21 +197,54 @@ class Orchestrator:
         With the evidence comes what of the commits a person must approve.
         """
         head, result = both(lambda: self._take_all(place), lambda: agent.record(result))
-        progress = inspector.progress(head, at_end=True)
+        head, progress = self._progress(place, inspector, head)
         for commit in progress.since(place.start_sha):
             self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
         self._step.control.check()
         try:
             if result.failure is not None:
                 raise AgentRunFailed(result)
+            self._require_no_conflicts(place, inspector, head)
             return both(
-                lambda: inspector.evidence(progress, head),
+                lambda: self._evidence(place, inspector, progress, head),
                 lambda: self._publisher.examine(place, head, progress),
             )
         except (AgentRunFailed, EvidenceMissing):
             self._step.journal.record_statistics(self._step.plan.phase, progress)
             self._publisher.push_unfinished(place, head, progress)
             raise
+
+    def _progress(self, place: Place, inspector: Inspector, head: str) -> tuple[str, GitProgress]:
+        """What git shows, once links that nobody can follow are out of it; and the head that is then the order's."""
+        progress = inspector.progress(head, at_end=True)
+        if any(change.mode == GITLINK for change in progress.changes):
+            clean = self._workplace.without_gitlinks(place, head, inspector.compared_with(head))
+            if clean != head:
+                return clean, inspector.progress(clean, at_end=True)
+        return head, progress
+
+    def _evidence(self, place: Place, inspector: Inspector, progress: GitProgress, head: str) -> Inspection:
+        """With what was left out in the words of what is missing: it may be there, and not in git."""
+        try:
+            return inspector.evidence(progress, head)
+        except EvidenceMissing as error:
+            if not (left_out := place.sandbox.left_out):
+                raise
+            message = f"{error} Left out of git: {in_one_line(left_out)}."
+            raise EvidenceMissing(message, advice=advice_for(left_out) or None) from error
+
+    def _require_no_conflicts(self, place: Place, inspector: Inspector, head: str) -> None:
+        """A merge that was committed unresolved is not done: the agent gets another try, the last one a draft."""
+        if not (found := inspector.conflicts(head)):
+            return
+        words = in_one_line(found)
+        error = EvidenceMissing(
+            f"The commits hold an unresolved merge: {words}. Resolve it and take the markers out.",
+            advice=advice_for(found),
+        )
+        if decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited) is not None:
+            raise error
+        self._workplace.note_left_out(merged(place.sandbox.left_out, found))
 
     def _take_all(self, place: Place) -> str:
         """The head of what the agent left. Raises `StepStopped` where another worker may be at it by now."""

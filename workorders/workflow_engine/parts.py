@@ -12,6 +12,7 @@ from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
 from sandboxes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
+from sandboxes.sweep import FILE_LIMIT_BYTES
 from workorders.model_gateway.access import ModelAccess
 from workorders.workflow_engine.crash_points import CrashPoints
 from workorders.workflow_engine.look_ahead import LookAhead
@@ -21,7 +22,8 @@ from workorders.workflow_engine.look_ahead import LookAhead
 class EngineSettings:
     """Times in seconds. `share` is how many steps one process runs side by side.
 
-    Below `disk_floor_bytes` of free space in the data folder no agent is started.
+    Below `disk_floor_bytes` of free space in the data folder no agent is started. A file above `leftover_file_bytes`
+    is never committed unasked.
     """
 
     data_dir: Path
@@ -38,6 +40,7 @@ class EngineSettings:
     model_access: ModelAccess = field(default_factory=ModelAccess)
     agent_budget_usd: Decimal | None = None
     disk_floor_bytes: int = 0
+    leftover_file_bytes: int = FILE_LIMIT_BYTES
 
 
 @dataclass(frozen=True)

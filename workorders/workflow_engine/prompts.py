@@ -25,6 +25,7 @@ class RequestTexts:
     follow_up: str = ""
     so_far: Sequence[str] = ()
     previous_failure: str = ""
+    previous_left_out: str = ""
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -35,6 +36,8 @@ def compose_prompt(command_text: str, texts: RequestTexts) -> str:
         sections.append(_section("so_far", f"Commits this work order already has on its branch:\n{done}"))
     if texts.previous_failure:
         words = f"An earlier attempt of this phase did not count: {texts.previous_failure}"
+        if texts.previous_left_out:
+            words += f"\nWhat it left uncommitted and is not in git: {texts.previous_left_out}."
         sections.append(_section("earlier_attempt", words))
     if texts.issue_number:
         body = f"#{texts.issue_number}: {texts.issue_title}\n\n{texts.issue_body}"

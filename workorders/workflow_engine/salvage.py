@@ -5,6 +5,7 @@ no git. Used by a step, for what an earlier attempt or its own agent left, and b
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -19,14 +20,16 @@ from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror
 from sandboxes.process import bounded_by, finishing_within
 from sandboxes.registry import create_sandbox
+from sandboxes.sweep import LEFTOVERS_SUBJECT, SweepLimits, merged, work_in
+from workorders import redaction
 from workorders.models import AgentWorkOrder
 from workorders.models.logs import record_order_event
 from workorders.workflow_engine.parts import EngineParts
+from workorders.workflow_engine.sweep_gate import SweepGate
 
 logger = structlog.get_logger("workorders")
 _SALVAGE_SECONDS = 120.0
 HURRIED_SECONDS = 5.0  # for the work of an agent that was stopped
-LEFTOVERS_MESSAGE = "keep changes the agent left uncommitted"
 
 
 class OrderLog(Protocol):
@@ -54,15 +57,17 @@ def bring_out(
     *,
     start_sha: str,
     keep_as: str,
-    message: str = "",
+    sweep: SweepGate | None = None,
     reached: Callable[[str], None] = lambda _point: None,
 ) -> str | None:
     """The branch's commits after `start_sha` by bundle into the mirror: the accepted head, or None without commits.
 
-    With `message` leftovers are committed first. `reached` hears "committed" and "fetched". Raises `ExpectedError`.
+    With `sweep` leftovers are committed first, and judged by it; what was left out is in `sandbox.left_out`. `reached`
+    hears "committed" and "fetched". Raises `ExpectedError`.
     """
     bundle = data_dir / "outbox" / f"{order.agent_work_order_id}-{uuid4().hex}.bundle"
     try:
+        message = LEFTOVERS_SUBJECT if sweep else ""
         if not sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message):
             return None
         reached("committed")
@@ -70,9 +75,28 @@ def bring_out(
             bundle, git_branch_name=order.git_branch_name, descends_from=start_sha, keep_as=keep_as
         )
         reached("fetched")
-        return head
+        if sweep and sandbox.last_export.swept:
+            head = _judged(sandbox, mirror, sweep, head, start_sha, keep_as)
+        return head if head != start_sha else None
     finally:
         bundle.unlink(missing_ok=True)
+
+
+def _judged(
+    sandbox: AgentSandbox, mirror: RepositoryMirror, sweep: SweepGate, head: str, start_sha: str, keep_as: str
+) -> str:
+    """The head without what may not be committed unasked; the place it came from then is no longer at the head."""
+    judged = sweep.judge(head, start=start_sha)
+    if judged.head != head:
+        mirror.keep(keep_as, judged.head)
+        sandbox.left_out = merged(sandbox.left_out, judged.left_out)
+        sandbox.last_export = replace(sandbox.last_export, settled=False)
+    return judged.head
+
+
+def sweep_gate(parts: EngineParts, mirror: RepositoryMirror) -> SweepGate:
+    limits = SweepLimits(file_bytes=parts.settings.leftover_file_bytes)
+    return SweepGate(parts.git, mirror.path, redactor=redaction.current(), limits=limits)
 
 
 class Salvage:
@@ -121,7 +145,7 @@ class Salvage:
                 reason = str(error)
             else:
                 sandbox.mark_taken()
-                reason = sandbox.left_out
+                reason = work_in(sandbox.left_out)
         return not reason or self._set_aside(sandbox, reason)
 
     def _take(self, sandbox: AgentSandbox, remains: Remains) -> None:
@@ -134,7 +158,7 @@ class Salvage:
             self._parts.settings.data_dir,
             start_sha=remains.start_sha,
             keep_as=salvaged_ref(f"{order.agent_work_order_id}-{uuid4().hex[:8]}"),
-            message=f"{order.current_phase or 'work'}: {LEFTOVERS_MESSAGE}",
+            sweep=sweep_gate(self._parts, self._mirror),
         )
         if head is None:
             return
@@ -207,6 +231,7 @@ def _spec(
         trailers=(),  # those of the attempt that worked there are in the place
         isolation=parts.settings.isolation,
         providers=parts.settings.providers,
+        leftover_file_bytes=parts.settings.leftover_file_bytes,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from github_app.models import Repository
+from sandboxes.sweep import LeftOut, from_json
 from workorders.models import AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.logs import order_context
 from workorders.states import STEP_DONE, PhaseRunStatus, PromptStatus, WaitingReason
@@ -45,6 +46,7 @@ class StepPlan:
     previous_session_id: str
     session_host: str
     previous_failure: str
+    previous_left_out: tuple[LeftOut, ...]
     planned_sha: str
     spans: tuple[StepSpan, ...]
     phase_start_sha: str
@@ -107,6 +109,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         previous_session_id=last.agent_session_id if last else "",
         session_host=host_of(last.worker) if last and last.status in STEP_DONE else "",
         previous_failure=failed.error_message if failed is not None else "",
+        previous_left_out=from_json(failed.left_out) if failed is not None else (),
         planned_sha=_planned_sha(same),
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),

@@ -1,7 +1,8 @@
 """Where a step works: its mirror, the commit it starts from, the sandbox opened there, and the way out by bundle."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -18,13 +19,15 @@ from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
+from sandboxes.rewriting import Signature
+from sandboxes.sweep import SWEEP_TRAILER, LeftOut, in_one_line, merged, work_in
 from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
-from workorders.workflow_engine.salvage import LEFTOVERS_MESSAGE, Salvage, bring_out, kept_ref
+from workorders.workflow_engine.salvage import Salvage, bring_out, kept_ref, sweep_gate
 
 _REMOVE_SECONDS = 8.0  # recovery removes what takes longer
 _MAYBE_THE_MIRROR = frozenset({SandboxError.category, GitError.category, BundleRejected.category})
@@ -236,6 +239,7 @@ class Workplace:
             isolation=self._step.parts.settings.isolation,
             providers=self._step.parts.settings.providers,
             attempt=self._step.journal.claim.epoch,
+            leftover_file_bytes=self._step.parts.settings.leftover_file_bytes,
         )
         return create_sandbox(self._sandbox_type, spec)
 
@@ -257,7 +261,10 @@ class Workplace:
         }
 
     def leave(self, place: Place, head_sha: str) -> None:
-        """A step ended well here at `head_sha`; the next may go on in the same place."""
+        """A step ended well here at `head_sha`; the next may go on in the same place, if that is there."""
+        if not place.sandbox.last_export.settled:
+            self.remove()
+            return
         place.sandbox.mark_idle(head_sha)
         if changes := self._as_columns(place.sandbox, SandboxCondition.IDLE):
             self._step.journal.update_order(**changes)
@@ -275,14 +282,40 @@ class Workplace:
             self._data_dir,
             start_sha=place.start_sha,
             keep_as=self._kept_ref,
-            message=f"{self._step.plan.phase}: {LEFTOVERS_MESSAGE}" if final else "",
+            sweep=sweep_gate(self._step.parts, place.mirror) if final else None,
             reached=self._step.crash_point if final else lambda _point: None,
         )
         if final:
             sandbox.mark_taken()
-            if sandbox.left_out:
-                self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
+            self.note_left_out(sandbox.left_out)
         return head
+
+    def note_left_out(self, left_out: Sequence[LeftOut]) -> None:
+        """To the order's log, and to the run's row."""
+        if not left_out:
+            return
+        listed = [item.as_json() for item in left_out]
+        log = self._step.log.warning if work_in(left_out) else self._step.log.info
+        log("sandbox_work_left_out", reason=in_one_line(left_out), left_out=listed)
+        self._step.journal.update_run(left_out=listed)
+
+    def without_gitlinks(self, place: Place, head: str, base_sha: str) -> str:
+        """The head without links to repositories that its agent committed and nobody else can reach."""
+        spec = self._sandbox(
+            place.base_branch, place.base_sha, place.start_sha, place.session.session_id
+        ).spec
+        by = Signature(
+            spec.committer_name, spec.committer_email, (*spec.trailers, f"{SWEEP_TRAILER}: gitlinks")
+        )
+        judged = sweep_gate(self._step.parts, place.mirror).without_gitlinks(head, base=base_sha, by=by)
+        if judged.head != head:
+            place.mirror.keep(self._kept_ref, judged.head)
+            sandbox = place.sandbox
+            sandbox.left_out = merged(sandbox.left_out, judged.left_out)
+            sandbox.last_export = replace(sandbox.last_export, settled=False)
+            sandbox.mark_taken()
+            self.note_left_out(sandbox.left_out)
+        return judged.head
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
