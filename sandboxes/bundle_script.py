@@ -1,9 +1,10 @@
 """The shell script by which commits leave a sandbox, and what it says. It runs inside; its word is never a fact.
 
 $1 branch · $2 the commit after which to begin · $3 subject of a commit for what is uncommitted, '' to leave that
-alone ·
-$4 '' to look at what was left, `take` to commit what was decided · $5 with `take`: the commit the branch is to be at,
-'' where it is. Standard input with `take`: the paths to commit, each with a NUL behind it.
+alone · $4 '' to look at what was left, `take` to commit what was decided · $5 with `take`: the commit the branch is to
+be at, '' where it is. Standard input with `take`: the paths to commit, each with a NUL behind it. On a server's own
+host `$WORKORDERS_BORROWING` is a folder made for the script, `$WORKORDERS_GIT_FOLDER` the checkout's git folder and
+`$WORKORDERS_COMMON_FOLDER` that with its refs and objects; elsewhere it finds and makes them itself.
 
 Its first pass ends with a bundle where nothing was left, else with `LOOK_AGAIN` and a survey of what was, which
 `sweep_survey` reads. Then `sweep` decides, on the trusted side, and the second pass does it.
@@ -15,11 +16,15 @@ NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 LOOK_AGAIN = 75
 NEW_FILES_LISTED = 100_000  # names; far more than is ever committed unasked
 TAKE = "take"
-# Unset, the last two would be files in the agent's HOME.
-_CONFIG = (
-    "[core]\\n\\trepositoryformatversion = 0\\n\\tfilemode = true\\n\\tbare = false\\n"
-    "\\texcludesFile = /dev/null\\n\\tattributesFile = /dev/null\\n"
-)
+# Of the folder that borrows. Unset, the last two would be files in the agent's HOME.
+BORROWING_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = false
+\texcludesFile = /dev/null
+\tattributesFile = /dev/null
+"""
+BORROWED = ("refs", "packed-refs", "shallow")
 _OPERATIONS = "MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge rebase-apply sequencer BISECT_LOG"
 _BUILD_FILES = " ".join(f"':(top,glob)**/{name}'" for name in sorted(neighbours()))
 _QUOTED_EXCLUDES = as_git_excludes().replace("'", "'\\''")
@@ -27,22 +32,25 @@ _QUOTED_EXCLUDES = as_git_excludes().replace("'", "'\\''")
 # A git folder of our own that borrows the place's objects, refs and index, and nothing that was set in it: no
 # configuration, hook, attribute, exclude, graft or replacement of an agent's has a say in what follows, however broken.
 _BORROW = f"""
-branch="refs/heads/$1" git_dir=.git newline='
+own="$WORKORDERS_BORROWING" git_dir="$WORKORDERS_GIT_FOLDER" common="$WORKORDERS_COMMON_FOLDER" newline='
 '
-if [ -f .git ]; then IFS=' ' read -r _ git_dir < .git; fi
-case "$git_dir" in /*) ;; *) git_dir="$PWD/$git_dir" ;; esac
-common="$git_dir"
-if [ -f "$git_dir/commondir" ]; then
-  IFS= read -r common < "$git_dir/commondir"
-  case "$common" in /*) ;; *) common="$git_dir/$common" ;; esac
+if [ -z "$own" ]; then
+  git_dir=.git
+  if [ -f .git ]; then IFS=' ' read -r _ git_dir < .git; fi
+  case "$git_dir" in /*) ;; *) git_dir="$PWD/$git_dir" ;; esac
+  common="$git_dir"
+  if [ -f "$git_dir/commondir" ]; then
+    IFS= read -r common < "$git_dir/commondir"
+    case "$common" in /*) ;; *) common="$git_dir/$common" ;; esac
+  fi
+  own="$(mktemp -d)" || exit 1
+  trap 'rm -rf -- "$own"' EXIT
+  for name in {" ".join(BORROWED)}; do ln -s -- "$common/$name" "$own/"; done
+  printf '%s' '{BORROWING_CONFIG}' > "$own/config"
 fi
 head=
 [ ! -f "$git_dir/HEAD" ] || IFS= read -r head < "$git_dir/HEAD"
 [ -n "$head" ] || {{ echo "The checkout's git folder has no HEAD any more." >&2; exit 1; }}
-own="$(mktemp -d)" || exit 1
-trap 'rm -rf -- "$own"' EXIT
-ln -s -- "$common/refs" "$common/packed-refs" "$common/shallow" "$git_dir"/sharedindex.* "$own/"
-printf '{_CONFIG}' > "$own/config"
 printf '%s\\n' "$head" > "$own/HEAD"
 export GIT_DIR="$own" GIT_WORK_TREE="$PWD" GIT_OBJECT_DIRECTORY="$common/objects" GIT_INDEX_FILE="$git_dir/index"
 export GIT_NO_REPLACE_OBJECTS=1 LC_ALL=C
@@ -59,7 +67,8 @@ _UNLOCK = """
 
 # The quick look: one `git status`, one list of branches. Where all is committed on the order's own branch, that is all.
 _LOOK = f"""
-    operations= held= inner=
+    operations= held= inner= stash=
+    [ ! -e "$common/refs/stash" ] || stash=1
     for name in {_OPERATIONS}; do [ ! -e "$git_dir/$name" ] || operations="$operations $name"; done
     for file in "$common"/worktrees/*/gitdir; do
       [ -f "$file" ] && [ -f "${{file%gitdir}}HEAD" ] || continue
@@ -95,6 +104,7 @@ _SURVEY = f"""
       sha() {{ git rev-parse --quiet --verify "$1^{{commit}}"; }}
       [ -z "$unreadable" ] || say "unreadable 1"
       for name in $operations; do say "operation $name"; done
+      [ -z "$stash" ] || say "stash $(git rev-parse --quiet --verify refs/stash)"
       tip="$(sha "$branch")" || tip="$2"
       at="$(sha HEAD)" || at=
       how=apart
@@ -208,10 +218,10 @@ _TAKE = """
 
 SWEEP_TRAILER = "Work-Order-Sweep"
 LEFTOVERS = "leftovers"
-BUNDLE_SCRIPT = f"""{_BORROW}
-if [ -n "$3" ]; then
+BUNDLE_SCRIPT = f"""branch="refs/heads/$1"
+if [ -n "$3" ]; then{_BORROW}
   if [ -z "$4" ]; then{_UNLOCK}{_LOOK}
-    if [ -z "$clean" ] || [ -n "$operations$inner$others$unreadable" ]; then
+    if [ -z "$clean" ] || [ -n "$operations$inner$others$stash$unreadable" ]; then
       # an output of its own: what is said on the way is not part of it
       (
 {_SURVEY}{_DIRT}

@@ -51,6 +51,10 @@ RULES: Mapping[str, SweepRule] = {
         "{detail} on {path}, not on the order's branch, and so not delivered",
         "Take them from the place that was kept, or ask for them to be made on the order's branch.",
     ),
+    "stash": SweepRule(
+        "changes that were put away with `git stash` ({detail})",
+        "Take them from the place that was kept, or ask for what they were to be committed.",
+    ),
     "older_commit": SweepRule(
         "changes that were made on another commit than the branch's newest: {detail}",
         "Take them from the place that was kept, or ask for them to be made on the order's branch.",
@@ -235,6 +239,8 @@ def decide(survey: Survey, *, start: str, limits: SweepLimits) -> Decision:
     found: list[LeftOut] = []
     tip = _tip(survey, start)
     found += _commits_elsewhere(survey, tip)
+    if survey.stash:
+        found.append(LeftOut("stash", "", survey.stash[:12]))
     if survey.unreadable:
         return Decision(tip, (), merged([LeftOut("unreadable")], found), settled=False)
     unmerged = [entry.path for entry in survey.entries if entry.kind == "u"]

@@ -64,6 +64,7 @@ class Survey:
 
     unreadable: bool = False
     operations: list[str] = field(default_factory=list)
+    stash: str = ""
     head: str = ""
     tip: str = ""
     how: str = "ahead"
@@ -149,6 +150,8 @@ def _read(survey: Survey, word: str, rest: str, record: str = "") -> None:
             setattr(survey, word, rest)
         case "how" if rest in {"ahead", "behind", "apart", "unborn"}:
             survey.how = rest
+        case "stash" if _SHA.match(rest):
+            survey.stash = rest
         case "name":
             survey.name = rest
         case "branch":

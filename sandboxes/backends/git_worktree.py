@@ -108,6 +108,9 @@ class GitWorktreeSandbox(LocalSandbox):
     def _git_dir(self) -> Path:
         return self._shared_git_dir / "worktrees" / self.sandbox_identifier
 
+    def _common_dir(self) -> Path:
+        return self._shared_git_dir
+
     def _forget_checkout(self) -> None:
         if not self._shared_git_dir.is_dir():
             return

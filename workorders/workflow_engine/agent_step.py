@@ -179,6 +179,7 @@ class AgentStep:
             so_far=so_far,
             previous_failure=self._step.plan.previous_failure,
             previous_left_out=self._previous_left_out(),
+            left_undone=in_one_line(self._step.plan.left_undone),
         )
 
     def _previous_left_out(self) -> str:

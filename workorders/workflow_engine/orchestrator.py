@@ -217,7 +217,7 @@ class Orchestrator:
     def _progress(self, place: Place, inspector: Inspector, head: str) -> tuple[str, GitProgress]:
         """What git shows, once links that nobody can follow are out of it; and the head that is then the order's."""
         progress = inspector.progress(head, at_end=True)
-        if any(change.mode == GITLINK for change in progress.changes):
+        if any(change.mode == GITLINK and change.status != "M" for change in progress.changes):
             clean = self._workplace.without_gitlinks(place, head, inspector.compared_with(head))
             if clean != head:
                 return clean, inspector.progress(clean, at_end=True)
@@ -237,12 +237,14 @@ class Orchestrator:
         """A merge that was committed unresolved is not done: the agent gets another try, the last one a draft."""
         if not (found := inspector.conflicts(head)):
             return
-        words = in_one_line(found)
+        known = {item.path for item in self._step.plan.left_undone if item.rule == "conflict_markers"}
+        new = [item for item in found if item.path not in known]  # who got another try for the rest had it
+        words = in_one_line(new)
         error = EvidenceMissing(
             f"The commits hold an unresolved merge: {words}. Resolve it and take the markers out.",
-            advice=advice_for(found),
+            advice=advice_for(new) or None,
         )
-        if decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited) is not None:
+        if new and decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited) is not None:
             raise error
         self._workplace.note_left_out(merged(place.sandbox.left_out, found))
 

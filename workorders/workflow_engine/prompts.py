@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _TAG = re.compile(
-    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|earlier_attempt)\b)",
+    r"<(?=[\s/\u200b-\u200f\u2060\ufeff]*(request|github_issue|follow_up|so_far|left_undone|earlier_attempt)\b)",
     re.IGNORECASE,
 )
 MAX_SECTION = 100_000
@@ -26,6 +26,7 @@ class RequestTexts:
     so_far: Sequence[str] = ()
     previous_failure: str = ""
     previous_left_out: str = ""
+    left_undone: str = ""
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -34,6 +35,11 @@ def compose_prompt(command_text: str, texts: RequestTexts) -> str:
     if texts.so_far:
         done = "\n".join(f"- {line}" for line in texts.so_far)
         sections.append(_section("so_far", f"Commits this work order already has on its branch:\n{done}"))
+    if texts.left_undone:
+        words = (
+            f"The step before this one left the following, which is not on the branch: {texts.left_undone}."
+        )
+        sections.append(_section("left_undone", words))
     if texts.previous_failure:
         words = f"An earlier attempt of this phase did not count: {texts.previous_failure}"
         if texts.previous_left_out:
