@@ -6,17 +6,17 @@ path inside.
 """
 
 import os
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from sandboxes import process
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import BORROWED, BORROWING_CONFIG, BUNDLE_SCRIPT
+from sandboxes.borrowing import NOTHING_BORROWED, Borrowed, borrowing
+from sandboxes.bundle_script import BUNDLE_SCRIPT
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.exporting import ScriptRun, export
@@ -217,14 +217,14 @@ class LocalSandbox:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         def run(arguments: Sequence[str], stdin: bytes) -> ScriptRun:
-            with self._borrowing() if leftovers_message else nullcontext() as own:
+            with self._borrowing() if leftovers_message else nullcontext(NOTHING_BORROWED) as borrowed:
                 result = self._run(
                     ("sh", "-c", BUNDLE_SCRIPT, "sh", *arguments),
                     stdin=stdin,
                     stdout_path=destination,
-                    environment={**_OWN_COMMANDS, "LC_ALL": "C", **self._borrowing_variables(own)},
+                    environment={**_OWN_COMMANDS, "LC_ALL": "C", **borrowed.variables},
                     limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
-                    more_writable=(own,) if own else (),
+                    more_writable=borrowed.folders,
                 )
             ended = result.reason is ExitReason.EXITED
             reason = "" if ended else f"it did not end by itself ({result.reason})"
@@ -242,32 +242,13 @@ class LocalSandbox:
             self.left_out, self.last_export = exported.left_out, exported
         return exported.has_commits
 
-    @contextmanager
-    def _borrowing(self) -> Iterator[Path]:
-        """The bundle script's folder, which no agent ever sees; made here, for a process costs more."""
-        own = self._root / f"sweep-{uuid4().hex}"
-        try:
-            try:
-                own.mkdir(mode=0o700)
-                (own / "config").write_text(BORROWING_CONFIG)
-                for name in BORROWED:
-                    (own / name).symlink_to(self._common_dir() / name)
-            except OSError as error:
-                raise SandboxError(f"The place's commits cannot be looked at: {error}.") from error
-            yield own
-        finally:
-            shutil.rmtree(own, ignore_errors=True)
-
-    def _borrowing_variables(self, own: Path | None) -> dict[str, str]:
-        """With the mirror's objects, for a git folder whose own note of them an agent has changed."""
-        if own is None:
-            return {}
-        return {
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.spec.mirror_path / "objects"),
-            "WORKORDERS_BORROWING": str(own),
-            "WORKORDERS_GIT_FOLDER": str(self._git_dir()),
-            "WORKORDERS_COMMON_FOLDER": str(self._common_dir()),
-        }
+    def _borrowing(self) -> AbstractContextManager[Borrowed]:
+        return borrowing(
+            self._root,
+            git_dir=self._git_dir(),
+            common_dir=self._common_dir(),
+            objects=self.spec.mirror_path / "objects",
+        )
 
     def get_current_state(self) -> SandboxState:
         """HEAD's log grows by a line whenever HEAD moves; its size and time are read without following links."""

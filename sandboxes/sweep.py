@@ -88,7 +88,7 @@ RULES: Mapping[str, SweepRule] = {
         "Take it from the place that was kept.",
     ),
     "cache": SweepRule(
-        "{path}{detail}: made by a program, and not committed unasked",
+        "{path} is a program's own or of one machine only, and was not committed unasked",
         "Nothing, or add it to the repository's .gitignore.",
         is_work=False,
     ),

@@ -413,6 +413,37 @@ class TestLeftovers:
 
 
 @EVERYWHERE
+def test_the_sweep_is_the_same_everywhere(yard: Yard) -> None:
+    sandbox = yard.ready()
+    script = (
+        "git checkout -q -b feature; echo w > work; git add work; git commit -q -m W; git config commit.gpgsign true; "
+        "git config core.excludesFile /nowhere; echo '[broken' >> \"$(git rev-parse --git-path config)\"; "
+        "mkdir -p node_modules vendor/x; touch node_modules/a; truncate -s 11M large; echo l > 'left \u00e4'"
+    )
+    said(sandbox, f"git init -q vendor/y; {script}")
+    head = yard.take(sandbox, leftovers="chore: keep")
+    assert head is not None
+    listed = yard.git.run(
+        "ls-tree", "-r", "-z", "--name-only", head, git_dir=yard.mirror.path
+    ).stdout.decode()
+    assert set(listed.split("\0")) - {""} == {
+        "README.md",
+        "left \u00e4",
+        "link",
+        "run.sh",
+        "src/app.py",
+        "work",
+    }
+    assert {item.rule for item in sandbox.left_out} == {"cache", "nested_repository", "too_large"}
+    assert sandbox.last_export.swept
+    assert sandbox.last_export.settled
+    [newest] = yard.git.commits(yard.mirror.path, base=yard.base, head=head, limit=1)
+    assert newest.subject == "chore: keep"
+    assert newest.trailer("Work-Order-Sweep") == "leftovers"
+    assert newest.trailer("Work-Order") == "wo-00000001"
+
+
+@EVERYWHERE
 class TestReclaim:
     def test_by_the_attempt_that_worked_there(self, yard: Yard) -> None:
         sandbox = yard.ready()

@@ -301,11 +301,13 @@ class Workplace:
 
     def without_gitlinks(self, place: Place, head: str, base_sha: str) -> str:
         """The head without links to repositories that its agent committed and nobody else can reach."""
-        spec = self._sandbox(
-            place.base_branch, place.base_sha, place.start_sha, place.session.session_id
-        ).spec
+        trailers = phase_tracker.trailers_for(
+            self._order.agent_work_order_id, self._step.plan.phase, place.session.session_id
+        )
         by = Signature(
-            spec.committer_name, spec.committer_email, (*spec.trailers, f"{SWEEP_TRAILER}: gitlinks")
+            SandboxSpec.committer_name,
+            SandboxSpec.committer_email,
+            (*trailers, f"{SWEEP_TRAILER}: gitlinks"),
         )
         judged = sweep_gate(self._step.parts, place.mirror).without_gitlinks(head, base=base_sha, by=by)
         if judged.head != head:
