@@ -76,7 +76,12 @@ _LOOK = f"""
       IFS= read -r at < "${{file%gitdir}}HEAD"
       [ "$path" != "$PWD/.git" ] || continue
       held="$held ${{at#ref: }} "
-      case "$path" in "$PWD"/*) inner="$inner$at	$path$newline" ;; esac
+      # A place of the release before shares its git folder with those of other orders, which lie beside it.
+      case "${{WORKORDERS_BORROWING:+local}} $path" in
+        "local $PWD"/*) ;;
+        "local ${{PWD%/*/*}}"/*) continue ;;
+      esac
+      inner="$inner$at	$path$newline"
     done
     look() {{ git status --porcelain=v2 --branch --untracked-files=normal --ignore-submodules=dirty; }}
     unreadable=
@@ -114,17 +119,20 @@ _SURVEY = f"""
       fi
       say "head $at" "tip $tip" "how $how" "name ${{head#ref: refs/heads/}}"
       [ "$how" != apart ] || say "count $at $(git rev-list --count "$at" "^$tip" "^$2")"
+      settled="$tip"
+      [ "$how" != ahead ] || settled="$at"
       printf '%s' "$inner" | while IFS= read -r line; do
         say "inner $line"
         name="${{line%%	*}}"
-        shown="$(sha "${{name#ref: }}")" && say "count $shown $(git rev-list --count "$shown" "^$tip" "^$2")"
+        shown="$(sha "${{name#ref: }}")" && say "count $shown $(git rev-list --count "$shown" "^$settled" "^$2")"
       done
-      git for-each-ref --no-merged="$tip" --format='%(objectname) %(refname)' refs/heads | head -n 50 > "$own/others"
+      git for-each-ref --no-merged="$settled" --format='%(objectname) %(refname)' refs/heads |
+        head -n 50 > "$own/others"
       free=
       while read -r commit ref; do
         case "$held" in *" $ref "*) continue ;; esac
         [ "$ref" != "$branch" ] || continue
-        say "branch $commit ${{ref#refs/heads/}}" "count $commit $(git rev-list --count "$commit" "^$tip" "^$2")"
+        say "branch $commit ${{ref#refs/heads/}}" "count $commit $(git rev-list --count "$commit" "^$settled" "^$2")"
         ! git merge-base --is-ancestor "$2" "$commit" || free="$free $commit"
       done < "$own/others"
       [ -z "$free" ] || say "newest $(git merge-base --independent $free | tr '\\n' ' ')"

@@ -275,6 +275,16 @@ def _commits_elsewhere(survey: Survey, tip: str) -> Iterable[LeftOut]:
         told.add(survey.head)
         name = f"branch {shown(survey.name)}" if survey.is_on_branch else "no branch"
         yield LeftOut("commits_elsewhere", name, _commits(count, survey.head))
+    for worktree in survey.worktrees:
+        count = survey.counts.get(worktree.sha, 0)
+        if (
+            count
+            and not any(worktree.is_at(path) for path in survey.repositories)
+            and worktree.sha not in told
+        ):
+            told.add(worktree.sha)
+            name = f"branch {shown(worktree.branch)}" if worktree.branch else "no branch"
+            yield LeftOut("commits_elsewhere", f"{name} of another worktree", _commits(count, worktree.sha))
     for branch in survey.branches:
         count = survey.counts.get(branch.sha, 0)
         ahead = survey.how == "ahead" and branch.sha == survey.head

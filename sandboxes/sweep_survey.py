@@ -47,11 +47,14 @@ class Branch:
 
 @dataclass(frozen=True)
 class Worktree:
-    """A linked worktree of the same repository below the checkout. `branch` is '' where none is checked out."""
+    """Another linked worktree of the same repository, most often below the checkout. `branch`: '' for none."""
 
     path: str
     branch: str
     sha: str
+
+    def is_at(self, path: str) -> bool:
+        return self.path.endswith(f"/{path}/.git")
 
 
 @dataclass
@@ -100,8 +103,13 @@ class Survey:
         return ""
 
     def worktree_at(self, path: str) -> Worktree | None:
-        ends = f"/{path}/.git"
-        return next((item for item in self.worktrees if item.path.endswith(ends)), None)
+        return next((item for item in self.worktrees if item.is_at(path)), None)
+
+    @property
+    def repositories(self) -> frozenset[str]:
+        """Those inside the checkout that would be found by what they left there."""
+        found = frozenset(filter(None, map(self.nested_in, self.entries)))
+        return found if not (self.operations or self.unreadable) else frozenset()
 
 
 def read_survey(data: bytes) -> Survey:

@@ -189,6 +189,23 @@ def test_a_worktree_inside_is_left_out_and_its_commits_are_named(sandbox_type: s
     assert kept_files(tmp_path / "data", ".claude/worktrees/agent-1/x")
 
 
+@EVERYWHERE
+@pytest.mark.parametrize("how", ["committed", "ignored", "outside"])
+def test_commits_of_a_worktree_are_named_wherever_it_is(how: str, sandbox_type: str, tmp_path: Path) -> None:
+    where = str(tmp_path / "outside") if how == "outside" else ".claude/agent-1"
+    inner = (
+        f"git worktree add -q {where} -b agent-1; (cd {where}; echo x > x; git add x; git commit -q -m inner); "
+        + {"committed": "git add -A; git commit -q -m all", "outside": ":"}.get(
+            how, "echo .claude > .gitignore; git add -A; git commit -q -m ignore"
+        )
+    )
+    order = run_to_end(order_with(tmp_path, f"{PLAN}; {inner}", sandbox_type=sandbox_type))
+    assert order.status == "completed"
+    assert [name for name in files(tmp_path, order) if "claude" in name] == []
+    assert "branch agent-1 of another worktree 1 commit (" in details(order, "commits_elsewhere")
+    assert ("new_gitlink" in rules(order)) == (how == "committed")
+
+
 NESTED = {
     "init": "git init -q vendor/x; echo a > vendor/x/a",
     "with a commit": "git init -q vendor/x; cd vendor/x; echo a > a; git add a; git commit -q -m a",

@@ -29,7 +29,8 @@ class Repository:
     def __init__(self, folder: Path, **files: str | bytes | Entry | None) -> None:
         self.history = History(folder / "mirror.git")
         every: dict[str | bytes, str | bytes | Entry | None] = {"README.md": "hello\n"}
-        every.update({name: content for name, content in files.items()})
+        for name, content in files.items():
+            every[name] = content
         self.history.commit("base", "Base\n", files=every, branch="main")
         self.history.commit("work", "feat: work\n", after="base", files={"work.txt": "work\n"})
         self.git = TrustedGit(GitSettings())

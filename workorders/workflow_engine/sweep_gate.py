@@ -145,6 +145,9 @@ class SweepGate:
         for change in changes:
             if change.is_there and change.mode != GITLINK:
                 places[change.blob].append(change)
+        for change in changes:
+            for name in self._redactor.find(change.path.encode("utf-8", "surrogateescape")):
+                yield change, LeftOut("secret", "a file's name", name)
         names: dict[str, str] = {}
         tokens: dict[tuple[str, bytes], str] = {}
 
