@@ -201,6 +201,7 @@ _TAKE = """
       add < "$own/paths" || xargs -0 -r -n 1 sh -c '
         printf "%s\\0" "$1" |
           git --literal-pathspecs add --all --force --pathspec-from-file=- --pathspec-file-nul 2> /dev/null ||
+          { [ ! -e "$1" ] && [ ! -L "$1" ]; } || # taken out by the first try
           { printf "%s" "$1" | tr "\\n" "?"; echo; } >> "$0"
       ' "$own/refused" < "$own/paths"
       [ ! -f "$own/refused" ] || sed 's/^/Refused: /' "$own/refused"

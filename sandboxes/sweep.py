@@ -27,13 +27,15 @@ _NAMED = 5
 class SweepRule:
     """`says`: the finding in words, with `{path}` and `{detail}`. `is_work`: the place is kept for it.
 
-    `makes_draft`: what is delivered all the same is not ready to merge. `advice`: what a person does about it.
+    `makes_draft`: what is delivered all the same is not ready to merge. `is_told`: to people and agents, and not only in
+    log and API; what an order's repository does by itself is said there. `advice`: what a person does about it.
     """
 
     says: str
     advice: str
     is_work: bool = True
     makes_draft: bool = False
+    is_told: bool = True
 
 
 RULES: Mapping[str, SweepRule] = {
@@ -96,6 +98,7 @@ RULES: Mapping[str, SweepRule] = {
         "{path} differs only in how git itself writes it on checkout",
         "Nothing; `git add --renormalize` brings such files in line with .gitattributes.",
         is_work=False,
+        is_told=False,
     ),
 }
 
@@ -186,13 +189,13 @@ def merged(*several: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
 
 
 def sentences(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    """The findings for people, those of one rule together; work first."""
+    """The findings that are told, those of one rule together; work first."""
     groups: dict[str, list[LeftOut]] = {rule: [] for rule in RULES}
     for item in left_out:
         groups[item.rule].append(item)
     found = []
     for rule, items in groups.items():
-        if not items:
+        if not items or not RULES[rule].is_told:
             continue
         if "{path}" in RULES[rule].says and len({item.detail for item in items}) == 1 and len(items) > 1:
             names = ", ".join(item.path for item in items[:_NAMED])

@@ -142,7 +142,7 @@ def test_every_rule_has_words_and_findings_survive_the_database() -> None:
     every = [LeftOut(rule, "a/b", "more") for rule in RULES]
     assert from_json([item.as_json() for item in every]) == tuple(every)
     assert from_json([{"rule": "of a later release"}, 1, None]) == ()
-    assert len(sentences(every)) == len(RULES)
+    assert len(sentences(every)) == len(RULES) - 1, "what checkout does is nothing to tell"
     assert advice_for(every)
     assert "program's own" not in work_in(every)
 

@@ -329,6 +329,15 @@ def test_odd_files_cost_nothing(tmp_path: Path) -> None:
     assert len(names) == 6
 
 
+def test_what_git_refuses_costs_itself(tmp_path: Path) -> None:
+    refused = "mkdir 'git~1'; echo x > 'git~1/config'; ln -s README.md .gitmodules"
+    order = run_to_end(order_with(tmp_path, f"{PLAN}; {refused}; echo w > work; git mv README.md n"))
+    assert order.status == "completed"
+    assert set(files(tmp_path, order)) == {"n", "specs/plan.md", "work"}
+    assert details(order, "refused") == ".gitmodules  git~1/config "
+    assert kept_files(tmp_path / "data", "git~1/config")
+
+
 # --- settings of the agent's have no say ---
 
 SETTINGS = {

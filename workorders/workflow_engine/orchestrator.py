@@ -228,9 +228,10 @@ class Orchestrator:
         try:
             return inspector.evidence(progress, head)
         except EvidenceMissing as error:
-            if not (left_out := place.sandbox.left_out):
+            left_out = place.sandbox.left_out
+            if not (words := in_one_line(left_out)):
                 raise
-            message = f"{error} Left out of git: {in_one_line(left_out)}."
+            message = f"{error} Left out of git: {words}."
             raise EvidenceMissing(message, advice=advice_for(left_out) or None) from error
 
     def _require_no_conflicts(self, place: Place, inspector: Inspector, head: str) -> None:

@@ -109,8 +109,8 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     parts.append(_phase_table(facts))
     if facts.tests is not None:
         parts.append(_tests(facts.tests))
-    if facts.left_out:
-        lines = "\n".join(f"- {_plain(line)}" for line in sentences(facts.left_out))
+    if told := sentences(facts.left_out):
+        lines = "\n".join(f"- {_plain(line)}" for line in told)
         parts.append(f"## Left out of this pull request\n\n{lines}")
     if facts.issue_number and not facts.no_change_reason:
         parts.append(f"Closes #{facts.issue_number}")

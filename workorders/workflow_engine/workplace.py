@@ -296,7 +296,8 @@ class Workplace:
             return
         listed = [item.as_json() for item in left_out]
         log = self._step.log.warning if work_in(left_out) else self._step.log.info
-        log("sandbox_work_left_out", reason=in_one_line(left_out), left_out=listed)
+        reason = in_one_line(left_out) or "only what checkout itself has made different"
+        log("sandbox_work_left_out", reason=reason, left_out=listed)
         self._step.journal.update_run(left_out=listed)
 
     def without_gitlinks(self, place: Place, head: str, base_sha: str) -> str:
