@@ -16,13 +16,15 @@ NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 LOOK_AGAIN = 75
 NEW_FILES_LISTED = 100_000  # names; far more than is ever committed unasked
 TAKE = "take"
-# Of the folder that borrows. Unset, the last two would be files in the agent's HOME.
+# Of the folder that borrows. Unset, excludes and attributes would be files in the agent's HOME; and an index it writes
+# is whole, for a part of it in there would be gone afterwards.
 BORROWING_CONFIG = """[core]
 \trepositoryformatversion = 0
 \tfilemode = true
 \tbare = false
 \texcludesFile = /dev/null
 \tattributesFile = /dev/null
+\tsplitIndex = false
 """
 BORROWED = ("refs", "packed-refs", "shallow")
 _OPERATIONS = "MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge rebase-apply sequencer BISECT_LOG"

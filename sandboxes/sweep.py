@@ -27,8 +27,8 @@ _NAMED = 5
 class SweepRule:
     """`says`: the finding in words, with `{path}` and `{detail}`. `is_work`: the place is kept for it.
 
-    `makes_draft`: what is delivered all the same is not ready to merge. `is_told`: to people and agents, and not only in
-    log and API; what an order's repository does by itself is said there. `advice`: what a person does about it.
+    `makes_draft`: what is delivered all the same is not ready to merge. `advice`: what a person does about it.
+    `is_told`: to people and agents; what a repository does by itself is in log and API only.
     """
 
     says: str
@@ -80,6 +80,10 @@ RULES: Mapping[str, SweepRule] = {
     "secret": SweepRule(
         "{path} holds what must not be published ({detail})",
         "Replace the secret where it was made, since an agent has seen it.",
+    ),
+    "leftovers_refused": SweepRule(
+        "{path} was committed for the agent and refused by the remote ({detail})",
+        "See what the remote's rule asks for; the file is in the place that was kept, or in this server's mirror.",
     ),
     "refused": SweepRule(
         "{path} could not be read, or git takes no such file",

@@ -353,6 +353,8 @@ SETTINGS = {
     "extension": "git config core.repositoryformatversion 1; git config extensions.noSuchThing true",
     "bare": "git config core.bare true",
     "index": 'echo words > "$(git rev-parse --git-dir)/index"',
+    "split index": "git update-index --split-index --untracked-cache",
+    "sparse": "git sparse-checkout set specs",
     "replaced": "git replace HEAD $(git commit-tree -m x HEAD^{tree})",
 }
 
