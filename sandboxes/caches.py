@@ -3,14 +3,16 @@
 `caches.txt` names its source. Pure; used by the sweep on both sides of the border.
 """
 
+import re
 from collections.abc import Set
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 _LIST = Path(__file__).with_name("caches.txt")
 _BESIDE = " beside "
+_DEEPEST = 40  # folders; what lies deeper is looked at no closer, for a path can be made to cost much
 # A file that says of its own folder what it is: bford.info/cachedir, and Python's virtual environments.
 TAGS = frozenset({"CACHEDIR.TAG", "pyvenv.cfg"})
 
@@ -49,6 +51,23 @@ def patterns() -> tuple[CachePattern, ...]:
     return _parse(_LIST.read_text(encoding="utf-8"))
 
 
+@lru_cache(maxsize=1)
+def _special() -> tuple[CachePattern, ...]:
+    """Those that need more than one name to be decided."""
+    return tuple(pattern for pattern in patterns() if pattern.beside or len(pattern.parts) > 1)
+
+
+@lru_cache(maxsize=2)
+def _plain(is_folder: bool) -> re.Pattern[str]:
+    """All the others in one, for a folder's name or a file's: there may be very many paths."""
+    globs = [
+        pattern.parts[0]
+        for pattern in patterns()
+        if pattern not in _special() and (is_folder or not pattern.is_folder)
+    ]
+    return re.compile("|".join(map(translate, globs)))
+
+
 def as_git_excludes() -> str:
     """The patterns that need to see nothing else, as lines of a git exclude file."""
     lines = []
@@ -74,14 +93,16 @@ def cache_of(path: str, present: Set[str]) -> str:
 
     `present`: paths that are there, as far as `TAGS` and `neighbours` need them.
     """
-    parts = PurePosixPath(path).parts
+    parts = tuple(path.split("/", _DEEPEST)[:_DEEPEST])
     for end in range(1, len(parts) + 1):
         is_folder = end < len(parts)
         above = parts[: end - 1]
         here = "/".join(parts[:end])
         if is_folder and any(f"{here}/{tag}" in present for tag in TAGS):
             return f"{here}/"
-        for pattern in patterns():
+        if _plain(is_folder).match(parts[end - 1]):
+            return f"{here}/" if is_folder else here
+        for pattern in _special():
             if pattern.matches(parts[:end], is_folder=is_folder) and (
                 not pattern.beside or any("/".join((*above, name)) in present for name in pattern.beside)
             ):

@@ -14,7 +14,7 @@ from sandboxes.errors import SandboxError
 from sandboxes.sweep import Decision, Exported, LeftOut, SweepLimits, decide, shown
 from sandboxes.sweep_survey import read_survey
 
-SURVEY_BYTES = 64 * 1024 * 1024
+SURVEY_BYTES = 16 * 1024 * 1024
 _REFUSED = "Refused: "
 _SWEPT = "Swept: "
 

@@ -136,10 +136,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class SweepLimits:
-    """`file_bytes`: a single leftover file's most."""
+    """`file_bytes`: a single leftover file's most. `looked_at`: of more new files than that none is looked at."""
 
     file_bytes: int = FILE_LIMIT_BYTES
     new_files: int = MOST_NEW_FILES
+    looked_at: int = 5000
 
 
 @dataclass(frozen=True)
@@ -309,9 +310,14 @@ def _sort(survey: Survey, limits: SweepLimits) -> tuple[list[str], list[LeftOut]
     present = survey.present | {entry.path for entry in survey.entries}
     taken: list[Entry] = []
     found: list[LeftOut] = []
+    looked_at = survey.entries
+    new = [entry for entry in looked_at if entry.is_new]
+    if len(new) > limits.looked_at:  # whatever some of them are; git itself has taken the caches out already
+        found.append(LeftOut("too_many_files", "", _many(new)))
+        looked_at = [entry for entry in looked_at if not entry.is_new]
     caches = Counter(survey.caches)
     nested: dict[str, None] = {}
-    for entry in survey.entries:
+    for entry in looked_at:
         path = entry.path.rstrip("/")
         if inner := survey.nested_in(entry):
             nested[inner] = None

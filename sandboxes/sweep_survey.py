@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 _GITLINK = "160000"
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 _NOTHING = "000000"
+_MOST_RECORDS = 250_000
+_LONGEST = 4200  # no path can be longer, and what is looked for in one grows with its length
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,15 @@ class Survey:
     @property
     def repositories(self) -> frozenset[str]:
         """Those inside the checkout that would be found by what they left there."""
-        found = frozenset(filter(None, map(self.nested_in, self.entries)))
-        return found if not (self.operations or self.unreadable) else frozenset()
+        if self.operations or self.unreadable or not self.worktrees:
+            return frozenset()
+        return frozenset(filter(None, map(self.nested_in, self.entries[:10_000])))
 
 
 def read_survey(data: bytes) -> Survey:
     """Whatever of it can be read."""
-    records = iter(data.decode("utf-8", "surrogateescape").split("\0")[:-1])
+    every = data.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    records = (record for record in every[:_MOST_RECORDS] if len(record) < _LONGEST)
     survey = Survey()
     pending: list[tuple[str, str]] = []
     for record in records:
