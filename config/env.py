@@ -97,6 +97,7 @@ class Environment(BaseSettings):
     submodules_max_mb: int = Field(1024, alias="WORKORDERS_SUBMODULES_MAX_MB", ge=0, le=1_000_000)
     lfs_max_mb: int = Field(1024, alias="WORKORDERS_LFS_MAX_MB", ge=0, le=1_000_000)
     lfs_hosts: str = Field(GITHUB_LFS_HOSTS, alias="WORKORDERS_LFS_HOSTS")
+    leftover_file_max_mb: int = Field(10, alias="WORKORDERS_LEFTOVER_FILE_MAX_MB", ge=1, le=100)
     keep_homes_days: int = Field(30, alias="WORKORDERS_KEEP_HOMES_DAYS", ge=0, le=36500)
     keep_mirrors_days: int = Field(90, alias="WORKORDERS_KEEP_MIRRORS_DAYS", ge=0, le=36500)
     keep_logs_days: int = Field(90, alias="WORKORDERS_KEEP_LOGS_DAYS", ge=0, le=36500)

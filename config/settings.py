@@ -224,6 +224,7 @@ WORKORDERS_GATEWAY_URL = (
 )
 WORKORDERS_PUSH_FILE_MAX_BYTES = env.push_file_max_mb * 1024 * 1024
 WORKORDERS_DISK_FLOOR_BYTES = env.disk_floor_mb * 1_000_000
+WORKORDERS_LEFTOVER_FILE_MAX_BYTES = env.leftover_file_max_mb * 1024 * 1024
 WORKORDERS_KEEP_HOMES_DAYS = env.keep_homes_days
 WORKORDERS_KEEP_MIRRORS_DAYS = env.keep_mirrors_days
 WORKORDERS_KEEP_LOGS_DAYS = env.keep_logs_days

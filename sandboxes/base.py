@@ -14,6 +14,7 @@ from sandboxes.extras import Extras
 from sandboxes.isolation import IsolationSettings
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.providers import ProviderSettings
+from sandboxes.sweep import FILE_LIMIT_BYTES, Exported, LeftOut
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class SandboxSpec:
     on top of, already in `mirror_path`; `base_sha` the base branch's commit the order started from.
     `trailers` are the lines a commit made in the sandbox must carry. `attempt` is the claim's fencing token: it
     grows, and a lower one than the place has seen may touch nothing there any more. `extras` are what `setup` puts
-    into the checkout beside the commit's own files.
+    into the checkout beside the commit's own files. `leftover_file_bytes` is the most a single file may have that is
+    committed unasked.
     """
 
     sandbox_identifier: str
@@ -42,6 +44,7 @@ class SandboxSpec:
     committer_email: str = "agent@work-orders.invalid"
     providers: ProviderSettings = field(default_factory=ProviderSettings)
     extras: Extras = field(default_factory=Extras)
+    leftover_file_bytes: int = FILE_LIMIT_BYTES
 
 
 @dataclass(frozen=True)
@@ -144,15 +147,14 @@ class AgentSandbox(Protocol):
     sandbox_identifier: str
     shares_host: bool
     """Whether loopback inside is this host's loopback, and paths inside are this host's paths."""
-    left_out: str
-    """What the last export with leftovers could not put in the bundle, in words; '' where it was nothing."""
+    left_out: tuple[LeftOut, ...]
+    """What the last export with leftovers did not put in the bundle; the trusted side adds what it took out again."""
+    last_export: Exported
+    """What the last export said of itself."""
     lfs_limit_bytes: int | None
     """How much of Git LFS's contents `setup` takes at most; None: there is no limit of its own."""
     unplaced: tuple[str, ...]
     """Paths of the extras' submodules that the last `setup` could not fill."""
-
-    branch_at: str
-    """Where the place says the branch is, once an export found no commits; '' where it did not say. No fact."""
 
     @property
     def handle(self) -> str:
@@ -195,10 +197,10 @@ class AgentSandbox(Protocol):
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         """Put a bundle of the branch's commits after `start_sha` at `destination`; False when there are none.
 
-        With `leftovers_message`, what is uncommitted in the workspace is committed first under that message, and
-        commits that follow from the branch but were made beside it are brought to it. The bundle's one ref is
-        `refs/heads/<git_branch_name>`. Nothing in it is trusted yet. What of the leftovers git refused, or is too
-        much to be committed unasked, is told by `left_out`; the commits are in the bundle all the same.
+        With `leftovers_message`, what is uncommitted in the workspace is committed first under that message as far as
+        the sweep's rules allow (`sandboxes.sweep`), and commits that follow from the branch but were made beside it
+        are brought to it. The bundle's one ref is `refs/heads/<git_branch_name>`. Nothing in it is trusted yet. What
+        was left out is told by `left_out`; the commits are in the bundle all the same.
         """
         ...
 
@@ -215,7 +217,7 @@ class AgentSandbox(Protocol):
         ...
 
     def mark_taken(self) -> None:
-        """Note on the trusted side that all of the work in here, but for `left_out`, is in git elsewhere."""
+        """Note on the trusted side that all of the work in here, but for that in `left_out`, is in git elsewhere."""
         ...
 
     def set_aside(self) -> str:

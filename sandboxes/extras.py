@@ -146,10 +146,9 @@ def submodule_arguments(submodules: Sequence[PlacedSubmodule]) -> list[str]:
     return [value for one in submodules for value in (one.name, one.path, one.sha, str(one.objects), one.url)]
 
 
-def changed_submodules(paths: Sequence[str], said: str) -> str:
-    """In words, what `CHANGED_SUBMODULES` said of those paths."""
-    changed = [path for path in said.splitlines() if path in paths]
-    return f"uncommitted changes inside the submodule {', '.join(changed[:5])}" if changed else ""
+def changed_submodules(paths: Sequence[str], said: str) -> tuple[str, ...]:
+    """Those of the paths inside which something is uncommitted, by what `CHANGED_SUBMODULES` said."""
+    return tuple(path for path in said.splitlines() if path in paths)
 
 
 def _quoted(text: str) -> str:

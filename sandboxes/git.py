@@ -161,6 +161,7 @@ class TrustedGit:
         error_bytes: int = ERROR_BYTES,
         memory_bytes: int | None = MEMORY_BYTES,
         largest_file_bytes: int = 0,
+        index_file: Path | None = None,
     ) -> ProcessResult:
         """Run git; with `quarantine`, new objects go to that folder while the repository's stay readable.
 
@@ -196,6 +197,8 @@ class TrustedGit:
             # for this origin only: a redirect to another host is followed, but not with the token
             argv += ["-c", f"credential.{credential.origin}.helper={_HELPER}"]
             environment["WORKORDERS_GIT_TOKEN"] = credential.token
+        if index_file is not None:
+            environment["GIT_INDEX_FILE"] = str(index_file)
         if quarantine is not None:
             environment["GIT_OBJECT_DIRECTORY"] = str(quarantine)
             environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{git_dir}/objects"

@@ -7,23 +7,26 @@ path inside; what git needs to work there is put back without following one (`gi
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from sandboxes import process
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, branch_in, left_out_in
+from sandboxes.borrowing import NOTHING_BORROWED, Borrowed, borrowing
+from sandboxes.bundle_script import BUNDLE_SCRIPT, TAKE
 from sandboxes.disk import discard, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
+from sandboxes.exporting import ScriptRun, export
 from sandboxes.git_folder import GitFolder, Worktree
 from sandboxes.git_texts import OPEN_UP, OWN_COMMANDS, TRAILERS_INSIDE
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.local_extras import LocalExtras
 from sandboxes.place_note import PlaceNote, read_note
-from sandboxes.process import ProcessControl, ProcessLimits
+from sandboxes.process import ExitReason, ProcessControl, ProcessLimits
+from sandboxes.sweep import Exported, LeftOut, merged, work_in
 from sandboxes.wary_folder import open_up
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
@@ -63,8 +66,8 @@ class LocalSandbox:
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec = spec
         self.sandbox_identifier = spec.sandbox_identifier
-        self.left_out = ""
-        self.branch_at = ""
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.last_export = Exported(False)
         self.unplaced: tuple[str, ...] = ()
         self._root = spec.data_dir / "sandboxes" / spec.sandbox_identifier
         self._workspace = self._root / spec.sandbox_identifier
@@ -172,11 +175,11 @@ class LocalSandbox:
 
     def mark_idle(self, head_sha: str) -> None:
         if self._lock.is_ours():
-            PlaceNote(head_sha=head_sha, left_out=self.left_out).write(self._note)
+            PlaceNote(head_sha=head_sha, left_out=work_in(self.left_out)).write(self._note)
 
     def mark_taken(self) -> None:
         if self._lock.is_ours():
-            PlaceNote(left_out=self.left_out).write(self._note)
+            PlaceNote(left_out=work_in(self.left_out)).write(self._note)
 
     def reclaim(self, handle: str) -> Remains | None:  # noqa: ARG002  # there is but one place of that name
         note = read_note(self._note)
@@ -228,24 +231,44 @@ class LocalSandbox:
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message)
-        before = self._before_leftovers() if leftovers_message else ""
-        result = self._run(
-            ("sh", "-c", f"{before}{BUNDLE_SCRIPT}", "sh", *names),
-            stdout_path=destination,
-            environment={**OWN_COMMANDS, "LC_ALL": "C"},
-            limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
+
+        def run(arguments: Sequence[str], stdin: bytes) -> ScriptRun:
+            is_first = bool(leftovers_message) and TAKE not in arguments
+            before = self._before_leftovers() if is_first else ""
+            with self._borrowing() if leftovers_message else nullcontext(NOTHING_BORROWED) as borrowed:
+                result = self._run(
+                    ("sh", "-c", f"{before}{BUNDLE_SCRIPT}", "sh", *arguments),
+                    stdin=stdin,
+                    stdout_path=destination,
+                    environment={**OWN_COMMANDS, "LC_ALL": "C", **borrowed.variables},
+                    limits=ProcessLimits(total_seconds=_BUNDLE_SECONDS, output_bytes=limit_bytes),
+                    more_writable=borrowed.folders,
+                )
+            ended = result.reason is ExitReason.EXITED
+            reason = "" if ended else f"it did not end by itself ({result.reason})"
+            said = result.stderr.decode("utf-8", "replace")
+            return ScriptRun(result.exit_code, said, reason, too_long=result.truncated)
+
+        exported = export(
+            run,
+            destination,
+            spec=self.spec,
+            limit_bytes=limit_bytes,
+            leftovers_message=leftovers_message,
         )
+        self.last_export = exported
         if leftovers_message:
-            found = (left_out_in(result.stderr.decode("utf-8", "replace")), self._extras.changed(self._run))
-            self.left_out = "; ".join(words for words in found if words)
-        if NOTHING_TO_BUNDLE in result.stderr:
-            self.branch_at = branch_in(result.stderr.decode("utf-8", "replace"))
-            return False
-        if not result.ok or result.truncated:
-            reason = f"is over {limit_bytes} bytes" if result.truncated else f"failed: {_tail(result)}"
-            raise SandboxError(f"The bundle of the sandbox's commits {reason}.")
-        return True
+            self.left_out = merged(exported.left_out, self._extras.changed(self._run))
+        return exported.has_commits
+
+    def _borrowing(self) -> AbstractContextManager[Borrowed]:
+        folder = self._git_folder()
+        return borrowing(
+            self._root,
+            git_dir=folder.own_path,
+            common_dir=folder.path,
+            objects=self.spec.mirror_path / "objects",
+        )
 
     def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -300,6 +323,7 @@ class LocalSandbox:
         on_stdout: Callable[[bytes], None] | None = None,
         stdout_path: Path | None = None,
         readable: Sequence[Path] = (),
+        more_writable: Sequence[Path] = (),
     ) -> CommandExecutionResult:
         """One command in the workspace, isolated where so configured."""
         isolation = self.spec.isolation
@@ -310,7 +334,7 @@ class LocalSandbox:
                 settings=isolation,
                 workspace=self._workspace,
                 home=self._home if self._home.is_dir() else self._workspace,
-                writable=self._git_folder().outside_workspace,
+                writable=(*self._git_folder().outside_workspace, *more_writable),
                 readable=(*readable, self.spec.mirror_path / "objects", *self._extras.readable()),
                 hidden=(self.spec.data_dir,),
                 files={

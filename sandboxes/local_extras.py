@@ -21,6 +21,7 @@ from sandboxes.extras import (
     submodule_arguments,
 )
 from sandboxes.process import ProcessLimits
+from sandboxes.sweep import LeftOut, shown
 
 _SETTINGS_INSIDE = Path("/run/work-order-gitconfig")
 _FILTER_INSIDE = Path("/run/work-order-lfs")
@@ -97,12 +98,13 @@ class LocalExtras:
         said = result.stdout.decode("utf-8", "replace").splitlines()
         return tuple(one.path for one in extras.submodules if one.path in said)
 
-    def changed(self, run: Run) -> str:
-        """In words, where something is uncommitted inside submodules."""
+    def changed(self, run: Run) -> tuple[LeftOut, ...]:
+        """Submodules inside which something is uncommitted."""
         if not (paths := self._noted("submodules", [])):
-            return ""
+            return ()
         said = run(("sh", "-c", CHANGED_SUBMODULES, "sh", *paths)).stdout
-        return changed_submodules(paths, said.decode("utf-8", "replace"))
+        changed = changed_submodules(paths, said.decode("utf-8", "replace"))
+        return tuple(LeftOut("submodule_changes", shown(path)) for path in changed)
 
     def export_lfs(self, destination: Path, run: Run, *, limit_bytes: int) -> bool:
         """As the Protocol has it; no command is started where a look from outside shows nothing of LFS."""

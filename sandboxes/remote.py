@@ -22,13 +22,15 @@ from uuid import uuid4
 
 from sandboxes import remote_scripts as scripts
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
-from sandboxes.bundle_script import NOTHING_TO_BUNDLE, branch_in, left_out_in
+from sandboxes.bundle_script import LOOK_AGAIN
 from sandboxes.errors import GitError, SandboxError, SandboxVanished, StreamDropped
+from sandboxes.exporting import ScriptRun, export
 from sandboxes.extras import CHANGED_SUBMODULES, LFS_EXPORT, PLACE_SUBMODULES, changed_submodules
 from sandboxes.git import GitSettings, TrustedGit, is_sha
 from sandboxes.git_texts import HOOK
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.remote_extras import LFS_LIMIT_BYTES, UNPACK_LFS, RemoteExtras
+from sandboxes.sweep import Exported, LeftOut, merged, shown, work_in
 from sandboxes.transfer import write_shallow_pack
 
 SMALL_SECONDS = 60.0
@@ -115,8 +117,8 @@ class RemoteSandbox:
         self._change_marker = ""
         self._running = False
         self._holds_work: bool | None = None  # only the worker that was in there knows
-        self.left_out = ""
-        self.branch_at = ""
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.last_export = Exported(False)
         self.unplaced: tuple[str, ...] = ()
         self._kept = spec.data_dir / "homes" / spec.sandbox_identifier
 
@@ -225,8 +227,8 @@ class RemoteSandbox:
         self._holds_work = False
 
     def reclaim(self, handle: str) -> Remains | None:
-        if self._holds_work or self.left_out:
-            return Remains(self.spec.start_sha, self.left_out)
+        if self._holds_work or work_in(self.left_out):
+            return Remains(self.spec.start_sha, work_in(self.left_out))
         try:
             if self._holds_work is not None or not handle or not self._connect(handle):
                 return None
@@ -258,22 +260,34 @@ class RemoteSandbox:
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inside = self._own("out.bundle")
-        names = (self.spec.git_branch_name, self.spec.start_sha, leftovers_message, self.workspace, inside)
+        inside, paths = self._own("out.bundle"), self._own("paths")
         with self._machine() as machine:
-            said = machine.run(self._with_variables(scripts.EXPORT), *names, seconds=BIG_SECONDS)
-            if leftovers_message:
-                found = (left_out_in(said.stderr), self._changed_submodules(machine))
-                self.left_out = "; ".join(words for words in found if words)
-            if NOTHING_TO_BUNDLE.decode() in said.stderr:
-                self.branch_at = branch_in(said.stderr)
-                return False
-            if said.code or not said.stdout.strip().isdigit():
-                raise SandboxError(f"The bundle of the sandbox's commits failed: {said.words}")
-            if int(said.stdout) > limit_bytes:
-                raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
-            machine.fetch(inside, destination, limit_bytes=limit_bytes)
-        return True
+
+            def run(arguments: Sequence[str], stdin: bytes) -> ScriptRun:
+                if stdin:
+                    machine.put({paths: stdin})
+                places = (self.workspace, inside, paths if stdin else "/dev/null")
+                script = self._with_variables(scripts.EXPORT)
+                said = machine.run(script, *arguments, *places, seconds=BIG_SECONDS)
+                if said.code not in (0, LOOK_AGAIN) or not said.stdout.strip().isdigit():
+                    return ScriptRun(said.code or 1, said.stderr)
+                too_long = int(said.stdout) > limit_bytes
+                if not too_long:
+                    machine.fetch(inside, destination, limit_bytes=limit_bytes)
+                return ScriptRun(said.code, said.stderr, too_long=too_long)
+
+            exported = export(
+                run,
+                destination,
+                spec=self.spec,
+                limit_bytes=limit_bytes,
+                leftovers_message=leftovers_message,
+            )
+            changed = self._changed_submodules(machine) if leftovers_message else ()
+        self.last_export = exported
+        if leftovers_message:
+            self.left_out = merged(exported.left_out, changed)
+        return exported.has_commits
 
     def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
         if self.spec.extras.lfs_objects is None:
@@ -305,13 +319,13 @@ class RemoteSandbox:
             raise SandboxError(f"The submodules could not be filled: {said.words}")
         self.unplaced = tuple(one.path for one in submodules if one.path in said.stdout.splitlines())
 
-    def _changed_submodules(self, machine: Machine) -> str:
+    def _changed_submodules(self, machine: Machine) -> tuple[LeftOut, ...]:
         paths = [one.path for one in self.spec.extras.submodules]
         if not paths:
-            return ""
+            return ()
         script = self._with_variables(f'cd -- "$1" || exit 1\nshift\n{CHANGED_SUBMODULES}')
         said = machine.run(script, self.workspace, *paths).stdout
-        return changed_submodules(paths, said)
+        return tuple(LeftOut("submodule_changes", shown(path)) for path in changed_submodules(paths, said))
 
     def get_current_state(self) -> SandboxState:
         """The mark is as the last command, or the one that runs now, has left it."""

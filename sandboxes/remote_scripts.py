@@ -4,7 +4,7 @@ All are for bash, and get their values as arguments. A command runs detached, it
 that a dropped connection costs nothing: `FOLLOW` goes on from any byte.
 """
 
-from sandboxes.bundle_script import BUNDLE_SCRIPT
+from sandboxes.bundle_script import BUNDLE_SCRIPT, LOOK_AGAIN
 from sandboxes.local import SETTINGS_IN_HOME
 
 # In HOME: what one step left must not rule the next.
@@ -85,13 +85,13 @@ kill -9 -1 2> /dev/null
 true
 """
 
-# 1 branch · 2 start sha · 3 message for leftovers · 4 workspace · 5 where the bundle goes. Says its size.
-EXPORT = f"""cd -- "$4" || exit 1
+# 1…5 as for the bundle script · 6 workspace · 7 where its output goes · 8 its input. Says the output's size.
+EXPORT = f"""cd -- "$6" || exit 1
 (
 {BUNDLE_SCRIPT}
-) > "$5"
+) < "$8" > "$7"
 code=$?
-[ "$code" -ne 0 ] || stat -c %s "$5"
+case "$code" in 0|{LOOK_AGAIN}) stat -c %s "$7" ;; esac
 exit "$code"
 """
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from github_app.models import Repository
 from github_app.references import RepositoryReference
 from sandboxes.kinds import SandboxCondition, SandboxType
+from workorders import left_out
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
 from workorders.models.clock import database_now
@@ -169,6 +170,15 @@ class WorkOrderPage(_Value):
     has_more: bool
 
 
+class LeftOutEntry(_Value):
+    """One thing an agent left uncommitted that was not committed for it, or is wrong in what it committed."""
+
+    rule: str = Field(description="of the sweep's table, docs/sweep.md")
+    path: str = Field(description="empty where it is about no single path")
+    detail: str
+    message: str = Field(description="the same in words")
+
+
 class PhaseHistoryEntry(_Value):
     """One phase of the workflow: all its runs together, follow-ups included."""
 
@@ -184,6 +194,9 @@ class PhaseHistoryEntry(_Value):
         description="what its last agent held: gateway_token, provider_key; null: nothing"
     )
     status: PhaseRunStatus = Field(description="how its last run stands")
+    left_out: tuple[LeftOutEntry, ...] = Field(
+        description="what its runs left out of git, and why: docs/sweep.md"
+    )
 
 
 class GitProgressView(_Value):
@@ -477,6 +490,8 @@ def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
         "prompt_id",
         "sandbox_start_seconds",
         "model_credential",
+        "planned_sha",
+        "left_out",
     )
     return phases_of(runs)
 
@@ -501,4 +516,7 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
         status=PhaseRunStatus(last.status),
         sandbox_start_seconds=last.sandbox_start_seconds,
         model_credential=last.model_credential,
+        left_out=tuple(
+            LeftOutEntry(**item.as_json(), message=item.words) for item in left_out.of_runs(every)
+        ),
     )

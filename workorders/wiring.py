@@ -172,6 +172,7 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
             github_host=settings.WORKORDERS_GITHUB_HOST,
             submodules_max_bytes=settings.WORKORDERS_SUBMODULES_MAX_BYTES,
             lfs=lfs_settings(),
+            leftover_file_bytes=settings.WORKORDERS_LEFTOVER_FILE_MAX_BYTES,
         ),
         git=git,
         repositories=GitHubRepositoryClient(gh),

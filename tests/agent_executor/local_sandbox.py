@@ -5,14 +5,15 @@ from pathlib import Path
 
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxState
 from sandboxes.process import ProcessControl, ProcessLimits, run
+from sandboxes.sweep import Exported, LeftOut
 
 
 class LocalSandbox:
     """Runs commands in a folder of this machine, without isolation: just enough of the Protocol."""
 
     shares_host = True
-    left_out = ""
-    branch_at = ""
+    left_out: tuple[LeftOut, ...] = ()
+    last_export = Exported(False)
 
     def __init__(self, folder: Path) -> None:
         self.sandbox_identifier = "local"

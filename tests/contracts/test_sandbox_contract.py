@@ -367,7 +367,7 @@ class TestLeftovers:
         )
         head = yard.take(sandbox, leftovers="planning: keep")
         assert head is not None
-        assert sandbox.left_out == ""
+        assert sandbox.left_out == ()
         assert yard.git.read_file(yard.mirror.path, head, "new", limit_bytes=9) == b"new\n"
         commit(sandbox)
 
@@ -379,19 +379,21 @@ class TestLeftovers:
             "chmod 755 $hook; git config core.hooksPath .hooks",
         )
         assert yard.take(sandbox, leftovers="planning: keep")
-        assert sandbox.left_out == ""
+        assert sandbox.left_out == ()
 
     @pytest.mark.parametrize(
         ("what", "script"),
         [
-            ("git add refused", "git init -q nested; echo x > nested/x"),
+            ("nested_repository", "git init -q nested; echo x > nested/x"),
+            ("refused", "echo x > closed; chmod 000 closed"),
+            ("commits_elsewhere", "git checkout -q --orphan x; git commit -q -m X"),
+            ("too_many_files", "mkdir g; for i in $(seq 501); do echo $i > g/$i; done"),
+            ("too_large", "truncate -s 11M large"),
+            ("cache", "mkdir -p a/__pycache__ node_modules/x; touch a/__pycache__/x.pyc node_modules/x/y"),
             (
-                "git commit refused",
-                'log="$(git rev-parse --git-dir)/logs/HEAD"; rm "$log"; mkdir "$log"; touch "$log/x"',
+                "unfinished_operation",
+                'cp "$(git rev-parse --git-dir)/HEAD" "$(git rev-parse --git-dir)/MERGE_HEAD"',
             ),
-            ("git status cannot see", 'echo words > "$(git rev-parse --git-dir)/index"'),
-            ("do not follow", "git checkout -q --orphan x; git commit -q -m X"),
-            ("too many", "mkdir g; for i in $(seq 501); do echo $i > g/$i; done"),
         ],
     )
     def test_what_git_does_not_take_is_told_and_the_commits_come(
@@ -403,10 +405,41 @@ class TestLeftovers:
         taken = yard.take(sandbox, leftovers="planning: keep")
         assert taken is not None
         assert yard.git.is_ancestor(yard.mirror.path, head, taken)
-        assert what in sandbox.left_out
-        if what in {"git add refused", "too many"}:
+        assert what in [item.rule for item in sandbox.left_out]
+        if what not in {"commits_elsewhere", "unfinished_operation"}:
             read = yard.git.read_file(yard.mirror.path, taken, "README.md", limit_bytes=20)
             assert read == b"changed\n", "the rest is committed"
+
+
+@EVERYWHERE
+def test_the_sweep_is_the_same_everywhere(yard: Yard) -> None:
+    sandbox = yard.ready()
+    script = (
+        "git checkout -q -b feature; echo w > work; git add work; git commit -q -m W; git config commit.gpgsign true; "
+        "git config core.excludesFile /nowhere; echo '[broken' >> \"$(git rev-parse --git-path config)\"; "
+        "mkdir -p node_modules vendor/x; touch node_modules/a; truncate -s 11M large; echo l > 'left \u00e4'"
+    )
+    said(sandbox, f"git init -q vendor/y; {script}")
+    head = yard.take(sandbox, leftovers="chore: keep")
+    assert head is not None
+    listed = yard.git.run(
+        "ls-tree", "-r", "-z", "--name-only", head, git_dir=yard.mirror.path
+    ).stdout.decode()
+    assert set(listed.split("\0")) - {""} == {
+        "README.md",
+        "left \u00e4",
+        "link",
+        "run.sh",
+        "src/app.py",
+        "work",
+    }
+    assert {item.rule for item in sandbox.left_out} == {"cache", "nested_repository", "too_large"}
+    assert sandbox.last_export.swept
+    assert sandbox.last_export.settled
+    [newest] = yard.git.commits(yard.mirror.path, base=yard.base, head=head, limit=1)
+    assert newest.subject == "chore: keep"
+    assert newest.trailer("Work-Order-Sweep") == "leftovers"
+    assert newest.trailer("Work-Order") == "wo-00000001"
 
 
 @EVERYWHERE

@@ -147,6 +147,36 @@ def test_what_the_agent_left_uncommitted_is_kept(scripted: LiveServer, world: Wo
     assert "implementing" in trailers
 
 
+@pytest.mark.parametrize("sandbox_type", ["git_branch", "git_worktree"])
+def test_a_merge_nobody_finished_is_a_draft_without_it_that_says_so(
+    scripted: LiveServer, world: World, sandbox_type: str
+) -> None:
+    script = (
+        "git checkout -q -b side; echo theirs > README.md; git commit -q -a -m theirs; git checkout -q -; "
+        "echo ours > README.md; git commit -q -a -m 'feat: ours'; git config commit.gpgsign true; "
+        "mkdir node_modules; touch node_modules/a; git merge side"
+    )
+    order_id = scripted.create(
+        repository_url="acme/widgets",
+        initial_prompt=f"agent: run {script}\nagent: nothing",
+        workflow_type="agent_workflow_build",
+        sandbox_type=sandbox_type,
+    )["agent_work_order_id"]
+    order = scripted.completed(order_id)
+    assert order["attempts"] == 1
+    bare = world.git.repository_path("acme", "widgets")
+    assert git("show", f"{order['git_branch_name']}:README.md", folder=bare) == "ours"
+    [pull_request] = pull_requests_of(world, order)
+    assert pull_request.is_draft
+    said = "a merge \\(in conflict: README.md\\) was begun and not finished; nothing of it was committed"
+    assert said in (pull_request.body or "")
+    progress = scripted.http.get(f"/api/agent-work-orders/{order_id}/git-progress").json()
+    found = {item["rule"] for phase in progress["phase_history"] for item in phase["left_out"]}
+    assert found == {"unfinished_operation", "commits_elsewhere"}
+    assert "was begun and not finished" in scripted.http.get(f"/work-orders/{order_id}/").text
+    assert {"sandbox_work_left_out", "sandbox_kept"} <= set(scripted.events(order_id))
+
+
 def test_no_evidence_is_no_success(scripted: LiveServer, world: World) -> None:
     order_id = scripted.create(
         repository_url="acme/widgets", initial_prompt="agent: nothing", workflow_type="agent_workflow_plan"

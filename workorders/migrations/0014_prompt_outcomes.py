@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("workorders", "0012_withdrawals"),
+        ("workorders", "0013_left_out"),
     ]
 
     operations = [

@@ -75,6 +75,9 @@ class PhaseRun(models.Model):
     tests_passed = models.PositiveIntegerField(null=True, blank=True)
     tests_failed = models.PositiveIntegerField(null=True, blank=True)
     test_results = RedactedJSONField(null=True, blank=True)
+    left_out = RedactedJSONField(
+        default=list, blank=True, help_text="what the sweep did not commit: rule, path and detail of each"
+    )
 
     class Meta:
         ordering = ["sequence"]

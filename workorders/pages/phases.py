@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from sandboxes.sweep import LeftOut, sentences
 from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.pages.naming import status_word
@@ -23,7 +24,8 @@ class PhaseLine:
     An interrupted run of an order that waits is called `waiting`: it goes on afterwards.
 
     From the first run's start to the last one's end, retries between them included; `error`: why the last failed;
-    `warning`: what is to be known of one that counts.
+    `warning`: what is to be known of one that counts; `left_out`: what its agents left uncommitted and nobody committed
+    for them, in words.
     """
 
     key: str
@@ -36,6 +38,7 @@ class PhaseLine:
     error: str = ""
     warning: str = ""
     model_credential: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -83,6 +86,8 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
         "error_message",
         "sandbox_start_seconds",
         "model_credential",
+        "planned_sha",
+        "left_out",
     )
     runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
     agent_runs = [run for run in runs if run.kind in AGENT_RUNS]
@@ -116,6 +121,7 @@ def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun, row: AgentWorkO
         model_credential=last.model_credential,
         error=last.error_message if entry.status == "failed" else "",
         warning=last.error_message if last.status in STEP_DONE else "",
+        left_out=sentences(tuple(LeftOut(item.rule, item.path, item.detail) for item in entry.left_out)),
     )
 
 

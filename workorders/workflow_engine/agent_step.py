@@ -12,6 +12,7 @@ from sandboxes.base import SandboxState
 from sandboxes.errors import ExpectedError
 from sandboxes.isolation import program_folders
 from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.sweep import in_one_line
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.executor import execute_agent_command
 from workorders.agent_executor.failures import budget_failure, explained_by_model
@@ -276,7 +277,14 @@ class AgentStep:
             previous_failure=self._step.plan.previous_failure,
             not_fetched=place.not_fetched,
             branch_note=place.note,
+            previous_left_out=self._previous_left_out(),
+            left_undone=in_one_line(self._step.plan.left_undone),
         )
+
+    def _previous_left_out(self) -> str:
+        """Where the failure's own words do not say it."""
+        words = in_one_line(self._step.plan.previous_left_out)
+        return "" if words in self._step.plan.previous_failure else words
 
     def _environment(self) -> dict[str, str]:
         environment = {

@@ -8,6 +8,8 @@ from github_app.references import RepositoryReference
 from sandboxes.errors import BranchMoved, PushRejected
 from sandboxes.git import RemoteRepository
 from sandboxes.mirror import RepositoryMirror, StartingPoint
+from sandboxes.sweep import LeftOut, merged
+from workorders.left_out import of_delivery
 from workorders.models import PhaseRun
 from workorders.states import STEP_DONE, AgentWorkOrderOutcome, PhaseRunStatus
 from workorders.workflow_definitions import StepKind, steps_of
@@ -74,7 +76,11 @@ class Delivery:
         outcome = _outcome(plan, reference, tests)
         if order.github_issue_number:
             comment = issue_comment(
-                pull_request_url=url, outcome=outcome, tests=tests, reason=facts.no_change_reason
+                pull_request_url=url,
+                outcome=outcome,
+                tests=tests,
+                reason=facts.no_change_reason,
+                is_unfinished=facts.is_unfinished,
             )
             self._github.comment(order.github_issue_number, comment)
         if is_there:
@@ -101,7 +107,7 @@ class Delivery:
         found = self._github.pull_request(
             title=pull_request_title(facts),
             body=pull_request_body(facts),
-            draft=bool(tests and tests.failed),
+            draft=bool(tests and tests.failed) or facts.is_unfinished,
             after=before.pull_request_number if before is not None and past else None,
         )
         return found.pull_request_url
@@ -212,7 +218,21 @@ class Delivery:
             lines_removed=order.git_lines_removed,
             no_change_reason=unchanged.message if unchanged else "",
             template=self._template(mirror, order.base_sha),
+            left_out=self._left_out(plan, mirror),
         )
+
+    def _left_out(self, plan: StepPlan, mirror: RepositoryMirror) -> tuple[LeftOut, ...]:
+        """What is not in the pull request, but for what a later step has committed after all."""
+        last, earlier = of_delivery(plan.runs)
+        if any(item.path for item in earlier):
+            head = plan.order.head_sha
+            listed = self._parts.git.run(
+                *("ls-tree", "-z", "--name-only", head, "--", *(item.path for item in earlier if item.path)),
+                git_dir=mirror.path,
+            )
+            there = set(listed.stdout.decode("utf-8", "replace").split("\0"))
+            earlier = tuple(item for item in earlier if item.path.rstrip("/") not in there)
+        return merged(last, earlier)
 
     def _template(self, mirror: RepositoryMirror, base_sha: str) -> str:
         """The repository's own pull request template, from the base commit."""

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from sandboxes.conflict_markers import conflict_markers
 from sandboxes.errors import PushTooLarge
 from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Difference, FileChange
+from sandboxes.sweep import LeftOut
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
@@ -120,6 +122,14 @@ class Inspector:
 
     def _changes(self, base_sha: str, head_sha: str) -> tuple[FileChange, ...]:
         return self._difference(base_sha, head_sha)[0]
+
+    def compared_with(self, head_sha: str) -> str:
+        """What a pull request for that head compares with."""
+        return self._compared_with(head_sha)
+
+    def conflicts(self, head_sha: str) -> tuple[LeftOut, ...]:
+        """Files of the pull request that hold whole conflicts as git leaves them, and did not before."""
+        return conflict_markers(*self._difference(self._compared_with(head_sha), head_sha))
 
     def with_patches(self, found: Inspection) -> Inspection:
         """The same with the diffs of `found.progress.changes`, in their order."""

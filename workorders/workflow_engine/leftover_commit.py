@@ -6,10 +6,8 @@ Where it is what the remote or the gate refuses, the agent's commits are deliver
 from dataclasses import dataclass
 
 from sandboxes.git_objects import Commit
+from sandboxes.sweep import LEFTOVERS, SWEEP_TRAILER, LeftOut, shown
 from workorders.workflow_engine.phase_tracker import GitProgress
-
-SWEEP_TRAILER = "Work-Order-Sweep"
-LEFTOVERS = "leftovers"
 
 
 @dataclass(frozen=True)
@@ -20,10 +18,9 @@ class DroppedLeftovers:
     paths: tuple[str, ...]
     reason: str
 
-    def findings(self) -> list[dict[str, str]]:
-        """A row for each path: `rule`, `path`, `detail`."""
-        paths = self.paths or ("",)
-        return [{"rule": "leftovers_refused", "path": path, "detail": self.reason} for path in paths]
+    def findings(self) -> tuple[LeftOut, ...]:
+        """One for each path."""
+        return tuple(LeftOut("leftovers_refused", shown(path), shown(self.reason)) for path in self.paths)
 
 
 def leftovers_in(progress: GitProgress, head_sha: str) -> Commit | None:

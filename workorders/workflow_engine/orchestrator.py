@@ -12,6 +12,8 @@ from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.kinds import ON_THIS_HOST, SandboxType
 from sandboxes.process import finishing_within
+from sandboxes.rewriting import GITLINK
+from sandboxes.sweep import advice_for, in_one_line, merged
 from workorders.agent_executor.base import AgentRunResult
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing, WorkersLost
@@ -25,6 +27,7 @@ from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.lease import host_of
+from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.publishing import FORGOTTEN, Accepted, Publisher
 from workorders.workflow_engine.retries import RULES, decide
 from workorders.workflow_engine.salvage import HURRIED_SECONDS
@@ -238,20 +241,56 @@ class Orchestrator:
         With the evidence comes what of the commits a person must approve.
         """
         head, result = both(lambda: self._take_all(place), lambda: agent.record(result))
-        progress = inspector.progress(head, at_end=True)
+        head, progress = self._progress(place, inspector, head)
         for commit in progress.since(place.start_sha):
             self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
         self._step.control.check()
         try:
             agent.require_end(result)
+            self._require_no_conflicts(place, inspector, head)
             with agent.excused_by_evidence(result):
-                return self._publisher.accept(place, inspector, head, progress)
+                return self._accepted(place, inspector, progress, head)
         except (AgentRunFailed, EvidenceMissing) as error:
             self._step.journal.record_statistics(self._step.plan.phase, progress)
             refused = self._publisher.push_unfinished(place, inspector, head, progress)
             if refused is not None:  # the agent hears of both
                 error.args = (f"{error} Besides, its commits were refused. {refused}",)
             raise
+
+    def _progress(self, place: Place, inspector: Inspector, head: str) -> tuple[str, GitProgress]:
+        """What git shows, once links that nobody can follow are out of it; and the head that is then the order's."""
+        progress = inspector.progress(head, at_end=True)
+        if any(change.mode == GITLINK and change.status != "M" for change in progress.changes):
+            clean = self._workplace.without_gitlinks(place, head, inspector.compared_with(head))
+            if clean != head:
+                return clean, inspector.progress(clean, at_end=True)
+        return head, progress
+
+    def _accepted(self, place: Place, inspector: Inspector, progress: GitProgress, head: str) -> Accepted:
+        """With what was left out in the words of what is missing: it may be there, and not in git."""
+        try:
+            return self._publisher.accept(place, inspector, head, progress)
+        except EvidenceMissing as error:
+            left_out = place.sandbox.left_out
+            if not (words := in_one_line(left_out)):
+                raise
+            message = f"{error} Left out of git: {words}."
+            raise EvidenceMissing(message, advice=advice_for(left_out) or None) from error
+
+    def _require_no_conflicts(self, place: Place, inspector: Inspector, head: str) -> None:
+        """A merge that was committed unresolved is not done: the agent gets another try, the last one a draft."""
+        if not (found := inspector.conflicts(head)):
+            return
+        known = {item.path for item in self._step.plan.left_undone if item.rule == "conflict_markers"}
+        new = [item for item in found if item.path not in known]  # who got another try for the rest had it
+        words = in_one_line(new)
+        error = EvidenceMissing(
+            f"The commits hold an unresolved merge: {words}. Resolve it and take the markers out.",
+            advice=advice_for(new) or None,
+        )
+        if new and decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited) is not None:
+            raise error
+        self._workplace.note_left_out(merged(place.sandbox.left_out, found))
 
     def _take_all(self, place: Place) -> str:
         """The head of what the agent left. Raises `StepStopped` where another worker may be at it by now."""

@@ -14,6 +14,7 @@ from sandboxes.host_places import HostPlaces
 from sandboxes.isolation import IsolationSettings
 from sandboxes.lfs_client import LfsSettings
 from sandboxes.providers import ProviderSettings
+from sandboxes.sweep import FILE_LIMIT_BYTES
 from workorders.model_gateway.access import ModelAccess
 from workorders.workflow_engine.crash_points import CrashPoints
 from workorders.workflow_engine.look_ahead import LookAhead
@@ -24,8 +25,8 @@ class EngineSettings:
     """Times in seconds. `share` is how many steps one process runs side by side.
 
     Below `disk_floor_bytes` of free space in the data folder no agent is started. No file over `push_file_max_bytes`
-    is pushed (0: the remote decides). `submodules_max_bytes` is for all submodules of one checkout. `github_host` is
-    the one host whose repositories are fetched from.
+    is pushed (0: the remote decides), and none above `leftover_file_bytes` committed unasked. `submodules_max_bytes` is
+    for all submodules of one checkout. `github_host` is the one host whose repositories are fetched from.
     """
 
     data_dir: Path
@@ -46,6 +47,7 @@ class EngineSettings:
     github_host: str = "github.com"
     submodules_max_bytes: int = 1024**3
     lfs: LfsSettings = field(default_factory=LfsSettings)
+    leftover_file_bytes: int = FILE_LIMIT_BYTES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from itertools import count
 
 _TAG = re.compile(
     r"<[\s/\u200b-\u200f\u2060\ufeff]*"
-    r"(request|github_issue|follow_up|so_far|earlier_attempt|not_fetched|branch_now)\b",
+    r"(request|github_issue|follow_up|so_far|left_undone|earlier_attempt|not_fetched|branch_now)\b",
     re.IGNORECASE,
 )
 _ENDING_CHARACTERS = 8
@@ -35,6 +35,8 @@ class RequestTexts:
     previous_failure: str = ""
     not_fetched: Sequence[str] = ()
     branch_note: str = ""
+    previous_left_out: str = ""
+    left_undone: str = ""
 
 
 def compose_prompt(command_text: str, texts: RequestTexts) -> str:
@@ -54,8 +56,14 @@ def _contents(texts: RequestTexts) -> Iterable[tuple[str, str]]:
         yield "so_far", f"Commits this work order already has on its branch:\n{done}"
     if texts.branch_note:
         yield "branch_now", texts.branch_note
+    if texts.left_undone:
+        words = "The step before this one left the following, which is not on the branch"
+        yield "left_undone", f"{words}: {texts.left_undone}."
     if texts.previous_failure:
-        yield "earlier_attempt", f"An earlier attempt of this phase did not count: {texts.previous_failure}"
+        words = f"An earlier attempt of this phase did not count: {texts.previous_failure}"
+        if texts.previous_left_out:
+            words += f"\nWhat it left uncommitted and is not in git: {texts.previous_left_out}."
+        yield "earlier_attempt", words
     if texts.not_fetched:
         yield "not_fetched", f"Not fetched: {'; '.join(texts.not_fetched)}. {_WITHOUT}"
     if texts.issue_number:

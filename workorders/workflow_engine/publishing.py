@@ -8,6 +8,7 @@ from github_app.protected_paths import parse_patterns
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.lfs_client import LfsUnavailable
 from sandboxes.lfs_pointers import LfsPointer
+from sandboxes.sweep import merged
 from workorders import redaction
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
@@ -221,6 +222,7 @@ class Publisher:
             path_count=len(left.paths),
             reason=left.reason,
         )
+        self._workplace.note_left_out(merged(place.sandbox.left_out, left.findings()))
         return replace(found, dropped=left)
 
     def _ask(self, head: str, changes: tuple[ProtectedChange, ...], found: Inspection) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from sandboxes.sweep import LeftOut, sentences
 from workorders.states import AgentWorkOrderOutcome
 from workorders.wording import counted
 
@@ -21,6 +22,7 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _UNWANTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_MARKUP = re.compile(r"([\\`*_\[\]()!|~#])")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
 
 
@@ -61,6 +63,12 @@ class PullRequestFacts:
     lines_removed: int = 0
     no_change_reason: str = ""
     template: str = ""
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something an agent began is not in it, so that it is no more than a draft."""
+        return any(item.makes_draft for item in self.left_out)
 
 
 def pull_request_title(facts: PullRequestFacts) -> str:
@@ -86,6 +94,10 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     parts = []
     if facts.tests is not None and facts.tests.failed:
         parts.append(f"> [!WARNING]\n> **{_failing(facts.tests.failed)}.** It is not ready to merge.")
+    if facts.is_unfinished:
+        parts.append(
+            "> [!WARNING]\n> **Something was left unfinished, see below.** It is not ready to merge."
+        )
     if facts.request.strip():
         parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
     if facts.no_change_reason:
@@ -97,6 +109,9 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     parts.append(_phase_table(facts))
     if facts.tests is not None:
         parts.append(_tests(facts.tests))
+    if told := sentences(facts.left_out):
+        lines = "\n".join(f"- {_plain(line)}" for line in told)
+        parts.append(f"## Left out of this pull request\n\n{lines}")
     if facts.issue_number and not facts.no_change_reason:
         parts.append(f"Closes #{facts.issue_number}")
     parts.append(f"<sub>Work order `{facts.agent_work_order_id}`</sub>")
@@ -121,16 +136,32 @@ def renewed_body(current: str, fresh: str, *, still_draft: bool = False) -> str:
     return current[: place.start()] + ours + current[place.end() :]
 
 
+def _plain(line: str) -> str:
+    """A line with names of an agent's in it, as nothing but text."""
+    return _MARKUP.sub(r"\\\1", escape(harmless(_one_line(line)), quote=False))
+
+
 def _failing(tests: int) -> str:
     return "1 test fails" if tests == 1 else f"{tests} tests fail"
 
 
-def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | None, reason: str = "") -> str:
+def issue_comment(
+    *,
+    pull_request_url: str,
+    outcome: str,
+    tests: TestNumbers | None,
+    reason: str = "",
+    is_unfinished: bool = False,
+) -> str:
     """What the issue's readers learn: the link, or why there is none, and whether tests fail."""
     if not pull_request_url:
         why = f"\n\n{_quoted(reason.strip()[:_MAX_REASON])}" if reason.strip() else ""
         return f"The agent found that no change is needed, so there is no pull request.{why}"
     text = f"A pull request for this issue is ready for review: {pull_request_url}"
+    if is_unfinished:
+        text = (
+            f"A draft pull request for this issue is open: {pull_request_url} (something was left unfinished)"
+        )
     if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
         text = f"A draft pull request for this issue is open: {pull_request_url} ({_failing(tests.failed)})"
     if outcome == AgentWorkOrderOutcome.NO_CHANGE_NEEDED:

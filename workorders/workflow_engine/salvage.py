@@ -5,6 +5,7 @@ no git. Used by a step, for what an earlier attempt or its own agent left, and b
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -20,17 +21,19 @@ from sandboxes.lfs_store import LfsStore
 from sandboxes.mirror import BUNDLE_LIMIT_BYTES, RepositoryMirror
 from sandboxes.process import bounded_by, finishing_within
 from sandboxes.registry import create_sandbox
+from sandboxes.sweep import LEFTOVERS_SUBJECT, SweepLimits, merged, work_in
+from workorders import redaction
 from workorders.models import AgentWorkOrder
 from workorders.models.logs import record_order_event
 from workorders.states import FINISHED
 from workorders.workflow_engine.lease import this_host
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import rewritten_message
+from workorders.workflow_engine.sweep_gate import SweepGate
 
 logger = structlog.get_logger("workorders")
 _SALVAGE_SECONDS = 120.0
 HURRIED_SECONDS = 5.0  # for the work of an agent that was stopped
-LEFTOVERS_MESSAGE = "keep changes the agent left uncommitted"
 
 
 class OrderLog(Protocol):
@@ -58,23 +61,23 @@ def bring_out(
     *,
     start_sha: str,
     keep_as: str,
-    message: str = "",
+    sweep: SweepGate | None = None,
     joined_by: Callable[[str], str] | None = None,
     reached: Callable[[str], None] = lambda _point: None,
 ) -> str | None:
     """The branch's commits after `start_sha` by bundle into the mirror: the accepted head, or None without commits.
 
-    `joined_by` gives the message of the commit by which a rewritten history is kept on top of `start_sha`.
-    With `message` leftovers are committed first. `reached` hears "committed" and "fetched". Raises `ExpectedError`.
+    With `sweep` leftovers are committed first, and judged by it; what was left out is in `sandbox.left_out`.
+    `joined_by` gives the message of the commit by which a rewritten history is kept on top of `start_sha`. `reached`
+    hears "committed" and "fetched". Raises `ExpectedError`.
     """
     bundle = data_dir / "outbox" / f"{order.agent_work_order_id}-{uuid4().hex}.bundle"
     try:
+        message = LEFTOVERS_SUBJECT if sweep else ""
         if not sandbox.export_bundle(bundle, limit_bytes=BUNDLE_LIMIT_BYTES, leftovers_message=message):
-            if not (message and joined_by and sandbox.branch_at):
+            if not (sweep and joined_by and (at := sandbox.last_export.branch_at)):
                 return None
-            return mirror.accept_rewind(
-                sandbox.branch_at, start_sha=start_sha, keep_as=keep_as, message=joined_by
-            )
+            return mirror.accept_rewind(at, start_sha=start_sha, keep_as=keep_as, message=joined_by)
         reached("committed")
         head = mirror.accept_bundle(
             bundle,
@@ -83,10 +86,12 @@ def bring_out(
             keep_as=keep_as,
             may_be_rewritten=joined_by is not None,
         )
+        if sweep and sandbox.last_export.swept:  # before it may be joined, which hides whose commit it is
+            head = _judged(sandbox, mirror, sweep, head, start_sha, keep_as)
         if joined_by is not None:
             head = mirror.kept_on_top(head, start_sha=start_sha, keep_as=keep_as, message=joined_by)
         reached("fetched")
-        return head
+        return head if head != start_sha else None
     finally:
         bundle.unlink(missing_ok=True)
 
@@ -105,6 +110,23 @@ def bring_out_lfs(
         return len(LfsStore(data_dir, repository_key).take_archive(archive))
     finally:
         archive.unlink(missing_ok=True)
+
+
+def _judged(
+    sandbox: AgentSandbox, mirror: RepositoryMirror, sweep: SweepGate, head: str, start_sha: str, keep_as: str
+) -> str:
+    """The head without what may not be committed unasked; the place it came from then is no longer at the head."""
+    judged = sweep.judge(head, start=start_sha)
+    if judged.head != head:
+        mirror.keep(keep_as, judged.head)
+        sandbox.left_out = merged(sandbox.left_out, judged.left_out)
+        sandbox.last_export = replace(sandbox.last_export, settled=False)
+    return judged.head
+
+
+def sweep_gate(parts: EngineParts, mirror: RepositoryMirror) -> SweepGate:
+    limits = SweepLimits(file_bytes=parts.settings.leftover_file_bytes)
+    return SweepGate(parts.git, mirror.path, redactor=redaction.current(), limits=limits)
 
 
 class Salvage:
@@ -153,7 +175,7 @@ class Salvage:
                 reason = str(error)
             else:
                 sandbox.mark_taken()
-                reason = sandbox.left_out
+                reason = work_in(sandbox.left_out)
         return not reason or self._set_aside(sandbox, reason)
 
     def _take(self, sandbox: AgentSandbox, remains: Remains) -> None:
@@ -166,7 +188,7 @@ class Salvage:
             self._parts.settings.data_dir,
             start_sha=remains.start_sha,
             keep_as=salvaged_ref(f"{order.agent_work_order_id}-{uuid4().hex[:8]}"),
-            message=f"{order.current_phase or 'work'}: {LEFTOVERS_MESSAGE}",
+            sweep=sweep_gate(self._parts, self._mirror),
             joined_by=self._join,
         )
         if head is None:
@@ -263,6 +285,7 @@ def _spec(
         trailers=(),  # those of the attempt that worked there are in the place
         isolation=parts.settings.isolation,
         providers=parts.settings.providers,
+        leftover_file_bytes=parts.settings.leftover_file_bytes,
     )
 
 

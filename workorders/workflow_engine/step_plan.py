@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from github_app.models import Repository
+from sandboxes.sweep import LeftOut, from_json
+from workorders.left_out import counts
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.logs import order_context
 from workorders.states import (
@@ -61,6 +63,8 @@ class StepPlan:
     previous_session_id: str
     session_host: str
     previous_failure: str
+    previous_left_out: tuple[LeftOut, ...]
+    left_undone: tuple[LeftOut, ...]
     planned_sha: str
     spans: tuple[StepSpan, ...]
     phase_start_sha: str
@@ -161,6 +165,8 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         previous_session_id=last.agent_session_id if last else "",
         session_host=host_of(last.worker) if last and last.status in STEP_DONE else "",
         previous_failure=_told(failed, () if prompt else asked),
+        previous_left_out=from_json(failed.left_out) if failed is not None else (),
+        left_undone=_left_undone(runs),
         planned_sha=_planned_sha(same),
         spans=spans_of(runs),
         phase_start_sha=next((run.start_sha for run in same if run.start_sha), ""),
@@ -221,6 +227,12 @@ def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
         for run in runs
         if run.start_sha and run.end_sha and run.kind != StepKind.DELIVERY
     )
+
+
+def _left_undone(runs: tuple[PhaseRun, ...]) -> tuple[LeftOut, ...]:
+    """What the last step that ended well left out of git, as far as it was somebody's work."""
+    worked = [run for run in runs if run.kind != StepKind.DELIVERY and counts(run)]
+    return tuple(item for item in from_json(worked[-1].left_out) if item.is_work) if worked else ()
 
 
 def _planned_sha(same: list[PhaseRun]) -> str:

@@ -1,7 +1,8 @@
 """Where a step works: its mirror, the commit it starts from, the sandbox opened there, and the way out by bundle."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,8 @@ from sandboxes.kinds import SandboxCondition, SandboxType
 from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
+from sandboxes.rewriting import Signature
+from sandboxes.sweep import SWEEP_TRAILER, LeftOut, in_one_line, merged, work_in
 from workorders.model_gateway.access import AgentCredential
 from workorders.models import AgentWorkOrder
 from workorders.models.written_text import keep_issue, shown
@@ -31,12 +34,12 @@ from workorders.workflow_engine.extras import ExtrasFetcher, Fetched
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
 from workorders.workflow_engine.salvage import (
-    LEFTOVERS_MESSAGE,
     Salvage,
     bring_out,
     bring_out_lfs,
     kept_ref,
     salvaged_ref,
+    sweep_gate,
 )
 from workorders.workflow_engine.upstream import Upstream
 
@@ -334,6 +337,7 @@ class Workplace:
             providers=self._step.parts.settings.providers,
             attempt=self._step.journal.claim.epoch,
             extras=extras,
+            leftover_file_bytes=self._step.parts.settings.leftover_file_bytes,
         )
         return create_sandbox(self._sandbox_type, spec)
 
@@ -356,7 +360,7 @@ class Workplace:
 
     def leave(self, place: Place, head_sha: str) -> None:
         """A step ended well here at `head_sha`; the next may go on in the same place, if that is where it stands."""
-        if self._joined:
+        if self._joined or not place.sandbox.last_export.settled:
             self.remove()
             return
         place.sandbox.mark_idle(head_sha)
@@ -376,7 +380,7 @@ class Workplace:
             self._data_dir,
             start_sha=place.start_sha,
             keep_as=self._kept_ref,
-            message=f"{self._step.plan.phase}: {LEFTOVERS_MESSAGE}" if final else "",
+            sweep=sweep_gate(self._step.parts, place.mirror) if final else None,
             joined_by=lambda agent_head: self._join(place, agent_head, final=final),
             reached=self._step.crash_point if final else lambda _point: None,
         )
@@ -386,8 +390,7 @@ class Workplace:
             if head is not None:
                 self._take_lfs(sandbox)
             sandbox.mark_taken()
-            if sandbox.left_out:
-                self._step.log.warning("sandbox_work_left_out", reason=sandbox.left_out)
+            self.note_left_out(sandbox.left_out)
         return head
 
     def _join(self, place: Place, agent_head: str, *, final: bool) -> str:
@@ -412,6 +415,36 @@ class Workplace:
             )
         except SandboxError as error:
             self._step.log.warning("git_lfs_objects_not_taken", reason=str(error))
+
+    def note_left_out(self, left_out: Sequence[LeftOut]) -> None:
+        """To the order's log, and to the run's row."""
+        if not left_out:
+            return
+        listed = [item.as_json() for item in left_out]
+        log = self._step.log.warning if work_in(left_out) else self._step.log.info
+        reason = in_one_line(left_out) or "only what checkout itself has made different"
+        log("sandbox_work_left_out", reason=reason, left_out=listed)
+        self._step.journal.update_run(left_out=listed)
+
+    def without_gitlinks(self, place: Place, head: str, base_sha: str) -> str:
+        """The head without links to repositories that its agent committed and nobody else can reach."""
+        trailers = phase_tracker.trailers_for(
+            self._order.agent_work_order_id, self._step.plan.phase, place.session.session_id
+        )
+        by = Signature(
+            SandboxSpec.committer_name,
+            SandboxSpec.committer_email,
+            (*trailers, f"{SWEEP_TRAILER}: gitlinks"),
+        )
+        judged = sweep_gate(self._step.parts, place.mirror).without_gitlinks(head, base=base_sha, by=by)
+        if judged.head != head:
+            place.mirror.keep(self._kept_ref, judged.head)
+            sandbox = place.sandbox
+            sandbox.left_out = merged(sandbox.left_out, judged.left_out)
+            sandbox.last_export = replace(sandbox.last_export, settled=False)
+            sandbox.mark_taken()
+            self.note_left_out(sandbox.left_out)
+        return judged.head
 
     def mend_mirror(self, error: ExpectedError) -> None:
         """After a failure that a damaged mirror may explain: the next attempt finds it whole."""
