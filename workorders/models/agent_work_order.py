@@ -48,6 +48,11 @@ class AgentWorkOrder(models.Model):
     repository_url = models.CharField(max_length=500)
     sandbox_type = models.CharField(max_length=20, choices=choices(SandboxType))
     workflow_type = models.CharField(max_length=40, choices=choices(AgentWorkflowType))
+    former_mirror_key = models.CharField(
+        max_length=400,
+        blank=True,
+        help_text="where its commits are kept, if its repository was known under two names then",
+    )
     github_issue_number = models.CharField(max_length=10, null=True, blank=True)
     initial_prompt = RedactedTextField(blank=True)
     base_branch = models.CharField(max_length=250, blank=True, help_text="empty: the default branch")
@@ -110,6 +115,7 @@ class AgentWorkOrder(models.Model):
 
     github_issue_title = RedactedTextField(blank=True)
     github_issue_body = RedactedTextField(blank=True)
+    github_issue_state = models.CharField(max_length=20, blank=True, help_text="when it was read")
     github_pull_request_number = models.PositiveIntegerField(null=True, blank=True)
     github_pull_request_url = models.CharField(max_length=500, null=True, blank=True)
 
@@ -201,6 +207,11 @@ class AgentWorkOrder(models.Model):
 
     def __str__(self) -> str:
         return self.agent_work_order_id
+
+    @property
+    def mirror_key(self) -> str:
+        """The relative path of the mirror that has the order's commits."""
+        return self.former_mirror_key or self.repository.mirror_key
 
     @property
     def expected_sandbox_identifier(self) -> str:

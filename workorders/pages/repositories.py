@@ -9,6 +9,7 @@ from github_app.models import OpenIssue, Repository
 from github_app.references import RepositoryReference
 from workorders import services
 from workorders.errors import InvalidInput
+from workorders.repository_rows import same_repository
 
 _ISSUES_FRESH = timedelta(minutes=10)
 
@@ -74,7 +75,7 @@ class OpenIssues:
 
 
 def repository_choices() -> tuple[RepositoryChoice, ...]:
-    rows = Repository.objects.only("owner", "name", "repository_url")
+    rows = Repository.objects.filter(replaced_at__isnull=True).only("owner", "name", "repository_url")
     return tuple(RepositoryChoice(row.pk, row.full_name, row.repository_url) for row in rows)
 
 
@@ -105,7 +106,7 @@ def repository_named(text: str) -> tuple[Repository | None, RepositoryReference 
         reference = services.parse_repository(text)
     except InvalidInput:
         return None, None
-    return Repository.objects.filter(**services.same_repository(reference)).first(), reference
+    return Repository.objects.filter(**same_repository(reference)).first(), reference
 
 
 def open_issues(row: Repository) -> OpenIssues:

@@ -9,7 +9,7 @@ from workorders import redaction
 from workorders.concurrency import both
 from workorders.states import EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
-from workorders.workflow_engine.control import StepWaits
+from workorders.workflow_engine.control import StepPutBack, StepWaits
 from workorders.workflow_engine.inspection import Inspection
 from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.push_gate import ProtectedChange, PushGate, SecretInCommits
@@ -54,6 +54,8 @@ class Publisher:
         order = self._step.plan.order
         branch = order.git_branch_name
         if head != (place.remote_sha or place.base_sha):
+            if not place.remote_sha:  # later the branch itself shows that it is the same repository
+                self._workplace.identity.require_same()
             try:
                 place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
             except ExpectedError as error:
@@ -67,9 +69,11 @@ class Publisher:
         """Commits of a failed attempt survive this host too; the failure itself is what gets reported."""
         if head == place.start_sha:
             return
-        with contextlib.suppress(ExpectedError):
+        with contextlib.suppress(ExpectedError, StepPutBack):  # the next attempt sees the new name
             if self.examine(place, head, progress):
                 return
+            if not place.remote_sha:
+                self._workplace.identity.require_same()
             place.mirror.push(place.remote, sha=head, git_branch_name=self._step.plan.order.git_branch_name)
             self._step.journal.update_order(head_sha=head)
 

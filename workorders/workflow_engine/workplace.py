@@ -10,7 +10,6 @@ from uuid import uuid4
 from django.utils import timezone
 
 from github_app.references import RepositoryReference
-from github_app.repositories import require_push
 from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
 from sandboxes.git import RemoteRepository
@@ -22,6 +21,7 @@ from workorders.model_gateway.access import AgentCredential
 from workorders.states import STEP_DONE
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.claimed_step import ClaimedStep
+from workorders.workflow_engine.identity import RepositoryIdentity
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
 from workorders.workflow_engine.salvage import LEFTOVERS_MESSAGE, Salvage, bring_out, kept_ref
@@ -64,6 +64,7 @@ class Workplace:
         self._data_dir = step.parts.settings.data_dir
         self._order = step.plan.order
         self._opened: AgentSandbox | None = None
+        self.identity = RepositoryIdentity(step)
 
     @cached_property
     def reference(self) -> RepositoryReference:
@@ -76,7 +77,7 @@ class Workplace:
 
     @cached_property
     def mirror(self) -> RepositoryMirror:
-        return RepositoryMirror(self._data_dir, str(self.reference.key), self._step.parts.git)
+        return RepositoryMirror(self._data_dir, self._order.mirror_key, self._step.parts.git)
 
     @property
     def _identifier(self) -> str:
@@ -103,26 +104,26 @@ class Workplace:
         order, repository = self._order, self._step.plan.repository
         known_since = repository.access_verified_at
         fresh = known_since is not None and timezone.now() - known_since < _VERIFIED_FOR
-        if not (fresh and repository.can_push):
-            found = self._step.parts.repositories.verify_repository_access(self.reference)
-            self._step.journal.update_repository(
-                repository.pk,
-                default_branch=found.default_branch,
-                is_accessible=True,
-                can_push=found.can_push,
-                is_private=found.is_private,
-                access_verified_at=timezone.now(),
-                verification_error="",
-            )
-            self._step.log.info("github_repository_verified", is_accessible=True, can_push=found.can_push)
-            require_push(found)
+        if not (fresh and repository.can_push) or repository.replaced_at is not None:
+            self.identity.verify()
         if order.github_issue_number and not order.github_issue_title:
-            issue = self._step.parts.issues.read_issue(self.reference, order.github_issue_number)
-            order.github_issue_title, order.github_issue_body = issue.issue_title, issue.issue_body
-            self._step.journal.update_order(
-                github_issue_title=issue.issue_title, github_issue_body=issue.issue_body
+            self._read_issue(order.github_issue_number)
+
+    def _read_issue(self, number: str) -> None:
+        issue = self._step.parts.issues.read_issue(self.reference, number)
+        found = {
+            "github_issue_title": issue.issue_title,
+            "github_issue_body": issue.issue_body,
+            "github_issue_state": issue.issue_state,
+        }
+        self._step.journal.update_order(**found)
+        for name, value in found.items():
+            setattr(self._order, name, value)
+        self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
+        if issue.issue_state == "closed":
+            self._step.log.warning(
+                "github_issue_is_closed", issue_number=issue.issue_number, issue_url=issue.issue_url
             )
-            self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=issue.issue_title)
 
     def open(self) -> Place:
         """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one.
@@ -225,7 +226,7 @@ class Workplace:
         order = self._order
         spec = SandboxSpec(
             sandbox_identifier=self._identifier,
-            repository_key=str(self.reference.key),
+            repository_key=order.mirror_key,
             git_branch_name=order.git_branch_name,
             base_branch=base_branch,
             base_sha=base_sha,
