@@ -80,6 +80,7 @@ class Delivery:
             title=pull_request_title(facts),
             body=pull_request_body(facts),
             draft=bool(tests and tests.failed),
+            tests_pass=tests is not None and not tests.failed,
         )
         return found.pull_request_url
 
@@ -115,6 +116,7 @@ class Delivery:
             request=order.initial_prompt,
             issue_number=order.github_issue_number or "",
             issue_title=order.github_issue_title,
+            issue_state=order.github_issue_state,
             phases=_phases(plan),
             plan_path=plan_path,
             plan=(plan_text or b"").decode("utf-8", "replace"),

@@ -5,6 +5,7 @@ request counts: merged or closed ones are left alone, and their words in its tex
 """
 
 import hashlib
+from typing import Any
 
 from github_app.errors import GitHubError
 from github_app.references import RepositoryReference
@@ -31,16 +32,22 @@ class GitHubDelivery:
     def _reference(self) -> RepositoryReference:
         return self._step.parts.parse_reference(self._step.plan.repository.repository_url)
 
-    def _send(self, effect: Effect) -> None:
+    def _send(self, effect: Effect, **columns: Any) -> None:
         self._step.control.check()
-        if not self._ledger.send(effect):
+        if not self._ledger.send(effect, **columns):
             self._step.control.stop_because(StopCause.CANCEL)
             raise StepStopped
 
     # --- the pull request ---
 
-    def pull_request(self, *, title: str, body: str, draft: bool) -> GitHubPullRequest:
-        """The order's one pull request, seen on GitHub, with this text. Raises `GitHubError`."""
+    def pull_request(
+        self, *, title: str, body: str, draft: bool, tests_pass: bool = False
+    ) -> GitHubPullRequest:
+        """The order's one pull request, seen on GitHub, with this text. Raises `GitHubError`.
+
+        `draft`: the order's tests fail; `tests_pass`: they were run and none does. What is said of a draft that is
+        found is said only of one that we opened because of failing tests.
+        """
         order = self._order
         effect = self._ledger.plan(EffectKind.PULL_REQUEST, order.git_branch_name)
         found, created = asking(
@@ -56,7 +63,7 @@ class GitHubDelivery:
                 head_sha=order.head_sha,
                 known_number=effect.number or order.github_pull_request_number,
                 asked_before=effect.was_asked_for,
-                about_to_post=lambda: self._send(effect),
+                about_to_post=lambda: self._send(effect, as_draft=draft),
             ),
         )
         self._step.crash_point("pull_request_posted")
@@ -71,7 +78,8 @@ class GitHubDelivery:
         )
         if created:
             return found
-        text = renewed_body(found.pull_request_body, body, still_draft=found.is_draft and not draft)
+        is_ours = effect.as_draft and found.is_draft
+        text = renewed_body(found.pull_request_body, body, still_draft=is_ours and tests_pass)
         return self._bring_up_to_date(effect, found, text)
 
     def _confirm(self, effect: Effect, found: GitHubPullRequest) -> None:
