@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
 from github_app.protected_paths import parse_patterns
-from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
+from github_app.references import PastedLink, ReferenceInvalid, RepositoryReference, parse_link
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
 from workorders import github_limits, queue
@@ -68,15 +68,20 @@ class NewWorkOrder:
 
 
 def parse_repository(text: str) -> RepositoryReference:
-    """A repository as people write it. Raises `InvalidInput`."""
+    """A repository as people write it, or a link to one of its pages. Raises `InvalidInput`."""
+    return parse_pasted(text).repository
+
+
+def parse_pasted(text: str, field: str = "repository_url") -> PastedLink:
+    """The repository and what a pasted link names of it. Raises `InvalidInput` for the `field` it was given in."""
     try:
-        return parse_repository_reference(
+        return parse_link(
             text,
             github_host=settings.WORKORDERS_GITHUB_HOST,
             allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
         )
     except ReferenceInvalid as error:
-        raise InvalidInput("repository_url", str(error)) from error
+        raise InvalidInput(field, str(error)) from error
 
 
 def require_available_sandbox(sandbox_type: SandboxType) -> None:

@@ -1,4 +1,4 @@
-"""Our part of a pull request's text is exchanged where it is whole; a person's words stay, whatever became of the marks."""
+"""Our part of a pull request is exchanged where it is whole; a person's words stay, whatever became of the marks."""
 
 from collections.abc import Callable
 from dataclasses import replace
