@@ -15,6 +15,7 @@ from workorders.states import EffectKind, EffectState
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepStopped, StopCause
 from workorders.workflow_engine.effects import Effect, EffectLedger, asking
+from workorders.workflow_engine.identity import RepositoryIdentity
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
 from workorders.workflow_engine.retries import decide
 from workorders.workflow_engine.withdrawals import take_back
@@ -159,6 +160,7 @@ class GitHubDelivery:
         except GitHubError as error:
             if decide(error, attempt=self._step.plan.attempt, waited=self._step.plan.waited) is not None:
                 raise
+            RepositoryIdentity(self._step).follow(error)  # there it can be posted
             self._step.log.warning("github_issue_comment_failed", issue_number=issue_number, error=str(error))
             return
         self._step.crash_point("commented")
