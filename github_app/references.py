@@ -58,7 +58,10 @@ _REASONS: tuple[tuple[Callable[[str], bool], str], ...] = (
         lambda text: "://" in text and not text.lower().startswith(("https://", "file://", "ssh://git@")),
         "is not an https address",
     ),
-    (lambda text: "@" in text and not text.lower().startswith(("git@", "ssh://git@")), "carries a user name or password"),
+    (
+        lambda text: "@" in text and not text.lower().startswith(("git@", "ssh://git@")),
+        "carries a user name or password",
+    ),
     (lambda text: bool(re.search(r":\d", text)), "carries a port"),
 )
 _EXPECTED = "give https://{host}/owner/name, git@{host}:owner/name.git or owner/name"

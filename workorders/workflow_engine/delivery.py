@@ -16,6 +16,7 @@ from workorders.workflow_definitions import StepKind, steps_of
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.parts import EngineParts
 from workorders.workflow_engine.phase_tracker import says_no_change_needed
+from workorders.workflow_engine.pull_request_template import find_template
 from workorders.workflow_engine.pull_request_text import (
     PhaseSummary,
     PullRequestFacts,
@@ -25,15 +26,6 @@ from workorders.workflow_engine.pull_request_text import (
     pull_request_title,
 )
 from workorders.workflow_engine.step_plan import StepPlan
-
-TEMPLATE_PATHS = (
-    ".github/pull_request_template.md",
-    ".github/PULL_REQUEST_TEMPLATE.md",
-    "docs/pull_request_template.md",
-    "docs/PULL_REQUEST_TEMPLATE.md",
-    "pull_request_template.md",
-    "PULL_REQUEST_TEMPLATE.md",
-)
 
 
 class Delivery:
@@ -126,16 +118,8 @@ class Delivery:
             lines_added=order.git_lines_added,
             lines_removed=order.git_lines_removed,
             no_change_reason=unchanged.message if unchanged else "",
-            template=self._template(mirror, order.base_sha),
+            template=find_template(git, mirror.path, order.base_sha),
         )
-
-    def _template(self, mirror: RepositoryMirror, base_sha: str) -> str:
-        """The repository's own pull request template, from the base commit."""
-        for path in TEMPLATE_PATHS:
-            found = self._parts.git.read_file(mirror.path, base_sha, path, limit_bytes=30_000)
-            if found is not None:
-                return found.decode("utf-8", "replace")
-        return ""
 
 
 def _outcome(
