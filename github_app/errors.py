@@ -66,7 +66,7 @@ class GitHubMoved(GitHubError):
     category = "github_moved"
     advice = (
         "The repository was probably renamed or transferred: look where it is on GitHub, verify it under that name, "
-        "then retry. An order goes on by itself where GitHub tells the new name."
+        "then retry."
     )
 
 

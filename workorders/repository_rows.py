@@ -36,16 +36,14 @@ def same_repository(reference: RepositoryReference) -> dict[str, Any]:
 
 def repository_row(reference: RepositoryReference) -> Repository:
     """The repository's one row, made on first mention."""
-    row, _created = Repository.objects.get_or_create(
-        **same_repository(reference),
-        defaults={
-            "repository_url": reference.repository_url,
-            "host": reference.host,
-            "owner": reference.owner,
-            "name": reference.name,
-            "stored_key": lambda: _free_key(reference),  # asked only for a new one
-        },
-    )
+    defaults: dict[str, Any] = {
+        "repository_url": reference.repository_url,
+        "host": reference.host,
+        "owner": reference.owner,
+        "name": reference.name,
+        "stored_key": lambda: _free_key(reference),  # asked only for a new one
+    }
+    row, _created = Repository.objects.get_or_create(**same_repository(reference), defaults=defaults)
     return row
 
 

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tests.workflow_engine.test_pull_request_text import FULL, Numbers
+from tests.workflow_engine.test_pull_request_text import FULL
 from workorders.workflow_engine.inert_text import fenced, inert, quoted
 from workorders.workflow_engine.our_section import BEGIN, END, renewed_body
+from workorders.workflow_engine.pull_request_text import (
+    TestNumbers as Numbers,  # pytest takes Test… for its own
+)
 from workorders.workflow_engine.pull_request_text import comment_marker, issue_comment, pull_request_body
 
 RENDER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -109,7 +112,7 @@ EXPECTED = ["Request", "No change needed", "Phases", "Tests", "Checklist"]
 def test_every_part_of_ours_stays_what_it_is(text: str, place: str) -> None:
     every = facts_of(text)
     plain = {"no_change_reason": "Because.", "tests": Numbers(1, 1, ["one"])}
-    facts = replace(FULL, **(plain | (every if place == "all" else {place: every[place]})))  # type: ignore[arg-type]
+    facts = replace(FULL, **(plain | (every if place == "all" else {place: every[place]})))  # type: ignore[arg-type]  # freely named
     body = pull_request_body(facts)
     assert outline(body) == EXPECTED
     assert body.count(BEGIN) == body.count(END) == 1
@@ -151,7 +154,7 @@ def test_a_plan_is_whole_in_its_fence() -> None:
     st.lists(st.one_of(st.sampled_from([*HOSTILE, "\n", "\n\n", "> ", "- ", "    "]), st.text()), max_size=6)
 )
 def test_whatever_others_write(pieces: list[str]) -> None:
-    body = pull_request_body(replace(FULL, **facts_of("".join(pieces) or "x")))  # type: ignore[arg-type]
+    body = pull_request_body(replace(FULL, **facts_of("".join(pieces) or "x")))  # type: ignore[arg-type]  # freely named
     found = [heading for heading in outline(body) if heading != "No change needed"]
     assert found == [heading for heading in EXPECTED if heading != "No change needed"]
     assert body.count("<!--") == 2

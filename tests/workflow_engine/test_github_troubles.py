@@ -81,7 +81,7 @@ def test_one_odd_answer_to_a_look_costs_nothing(world: World, path: str, fault: 
 
 def test_an_outage_is_a_visible_wait_and_no_attempt(world: World) -> None:
     order = world.order()
-    troubles = [
+    troubles: list[dict[str, Any]] = [
         {"status": 502},
         {"drop": True},
         ODD[0],

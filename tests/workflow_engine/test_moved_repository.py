@@ -38,13 +38,13 @@ class MovingWorld(World):
         before = parts.crash_point
 
         def reached(name: str, branch: str) -> None:
-            before(name, branch)  # type: ignore[arg-type]
+            before(name, branch)
             if happening := self.at.pop(name, None):
                 happening()
 
         return replace(
             parts,
-            crash_point=reached,  # type: ignore[arg-type]
+            crash_point=reached,  # type: ignore[arg-type]  # a function does
             repositories=GitHubRepositoryClient(self.gh),
         )
 

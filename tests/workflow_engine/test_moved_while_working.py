@@ -39,7 +39,7 @@ def world(tmp_path: Path, engine_settings: Any, monkeypatch: pytest.MonkeyPatch)
                 if happening := found.at.pop(name, None):
                     happening()
 
-            return replace(made, crash_point=reached)  # type: ignore[arg-type]
+            return replace(made, crash_point=reached)  # type: ignore[arg-type]  # a function does
 
         monkeypatch.setattr(wiring, "engine_parts", parts)
         yield found

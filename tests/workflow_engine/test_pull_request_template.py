@@ -79,11 +79,8 @@ def test_githubs_order_and_a_choice_that_nobody_makes(tmp_path: Path) -> None:
 def test_a_link_is_followed_inside_the_tree_only(tmp_path: Path, target: str, text: str) -> None:
     path, sha = repository(tmp_path, {"docs/t.md": "the text"})
     stream = b"commit refs/heads/main\ncommitter S <s@example.com> 1767225600 +0000\ndata 1\nx\n"
-    stream += (
-        f"from {sha}\nM 120000 inline .github/pull_request_template.md\ndata {len(data)}\n".encode()
-        + data
-        + b"\n"
-    )
+    link = f"M 120000 inline .github/pull_request_template.md\ndata {len(target)}\n{target}\n"
+    stream += f"from {sha}\n{link}".encode()
     git("fast-import", "--quiet", folder=path, stdin=stream)
     head = git("rev-parse", "main", folder=path).strip()
     assert find_template(TrustedGit(GitSettings()), path, head) == text
