@@ -26,7 +26,21 @@ class RepositoryAdmin(RepositoryAdminBase):
     list_filter = ["is_accessible", "can_push", "is_private"]
     search_fields = ["owner", "name", "repository_url"]
     fieldsets = [
-        (None, {"fields": ["repository_url", "host", "owner", "name", "created_at", "updated_at"]}),
+        (
+            None,
+            {
+                "fields": [
+                    "repository_url",
+                    "host",
+                    "owner",
+                    "name",
+                    "github_id",
+                    "stored_key",
+                    "created_at",
+                    "updated_at",
+                ]
+            },
+        ),
         (
             "What GitHub last said",
             {
@@ -37,6 +51,7 @@ class RepositoryAdmin(RepositoryAdminBase):
                     "is_private",
                     "access_verified_at",
                     "verification_error",
+                    "replaced_at",
                 ]
             },
         ),

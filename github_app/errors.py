@@ -60,6 +60,42 @@ class IssueNotFound(GitHubNotFound):
     advice = "Check the issue's number, and that issues are enabled in the repository."
 
 
+class GitHubMoved(GitHubError):
+    """GitHub says that what was asked for has another address now (301, 302, 307, 308)."""
+
+    category = "github_moved"
+    advice = (
+        "The repository was probably renamed or transferred: look where it is on GitHub, verify it under that name, "
+        "then retry."
+    )
+
+
+class IssueMoved(GitHubError):
+    """The issue was transferred to another repository."""
+
+    category = "issue_moved"
+    advice = "Create a work order for the repository and the number that the issue has now."
+
+
+class IssueIsPullRequest(GitHubError):
+    """The number is a pull request's, not an issue's."""
+
+    category = "issue_is_pull_request"
+    advice = (
+        "Create a work order with an issue's number; or without one, saying in the request what to change."
+    )
+
+
+class RepositoryReplaced(GitHubError):
+    """The repository's name belongs to another repository now, and the one of this order is not to be found."""
+
+    category = "repository_replaced"
+    advice = (
+        "If you mean the repository that has the name now, create a new work order for it. If the old one was only "
+        "hidden from the token's account, give it access again, then retry."
+    )
+
+
 class GitHubRejected(GitHubError):
     """GitHub understood the request and refuses it (400, 409, 422)."""
 
@@ -67,7 +103,7 @@ class GitHubRejected(GitHubError):
 
 
 class GitHubRateLimited(GitHubError):
-    """GitHub asks to wait (429, or 403 with its rate-limit signs).
+    """GitHub asks to wait (429, or another refusal with its signs of a limit).
 
     `retry_after_seconds` counts from the answer; None where GitHub did not say. Its documentation then asks
     for at least a minute, growing with each further refusal.
@@ -85,19 +121,31 @@ class GitHubRateLimited(GitHubError):
 class GitHubUnavailable(GitHubError):
     """GitHub did not answer, or answered that it cannot now (5xx, dropped connection, time-out).
 
-    What was asked for may have been done all the same: look before asking again.
+    What was asked for may have been done all the same: look before asking again. `retry_after_seconds` counts from
+    the answer; None where it does not say.
     """
 
     category = "github_unavailable"
     retryable = True
     advice = "Check the network and GitHub's status page, then retry."
 
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
 
 class GitHubAnswerInvalid(GitHubError):
-    """GitHub answered something this server does not understand."""
+    """GitHub, or something in its place, answered with what this server does not understand.
+
+    A passing fault of GitHub's as a rule. What was asked for may have been done all the same.
+    """
 
     category = "github_answer_invalid"
-    advice = "Check that WORKORDERS_GITHUB_HOST is a GitHub server and no proxy answers in its place."
+    retryable = True
+    advice = (
+        "If GitHub's status page shows no trouble, check that WORKORDERS_GITHUB_HOST is a GitHub server and that no "
+        "proxy answers in its place; then retry."
+    )
 
 
 class GhMissing(GitHubError):

@@ -5,23 +5,28 @@ User text travels as JSON on standard input; the command line holds only a path 
 Knows nothing of pull requests or issues.
 """
 
-import email.utils
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic_core import PydanticUseDefault
 
+from github_app.answers import Answer as Answer
+from github_app.answers import parse_answer as parse_answer
+from github_app.answers import retry_after_seconds as retry_after_seconds
 from github_app.errors import (
     GhMissing,
     GhNotLoggedIn,
     GitHubAccessDenied,
     GitHubAnswerInvalid,
     GitHubError,
+    GitHubMoved,
     GitHubNotFound,
     GitHubRateLimited,
     GitHubRejected,
@@ -34,9 +39,10 @@ from sandboxes.process import ExitReason, ProcessLimits, ProcessResult, run
 PER_PAGE = 100
 MAX_PAGES = 10
 _OUTPUT_BYTES = 16 * 1024 * 1024  # 100 comments of 64 KiB each, as JSON
-_MESSAGE_CHARACTERS = 500
-_LONGEST_WAIT_SECONDS = 24 * 3600.0
+_MESSAGE_CHARACTERS = 600
 _NEEDS_LOGIN_EXIT_CODE = 4  # since gh 2.26; older ones send the request without a token
+_NOWHERE = re.compile(r"(\d{3}) response missing Location header")  # gh follows redirects of what it reads
+_IN_CIRCLES = "stopped after 10 redirects"
 _HEADERS = ("Accept: application/vnd.github+json", "X-GitHub-Api-Version: 2022-11-28")
 
 
@@ -57,26 +63,6 @@ class GhSettings:
     redact: Callable[[str], str] = str
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer as gh printed it; header names in lower case, `value` None where the body is no JSON."""
-
-    status: int
-    headers: Mapping[str, str]
-    value: Any
-
-    @property
-    def message(self) -> str:
-        """GitHub's own words, details of a 422 included."""
-        if not isinstance(self.value, dict):
-            return ""
-        details = self.value.get("errors")
-        words = [self.value.get("message")]
-        for detail in details if isinstance(details, list) else []:
-            words.append(detail.get("message") or detail.get("code") if isinstance(detail, dict) else detail)
-        return "; ".join(word for word in words if isinstance(word, str))
-
-
 class RateLimitGate(Protocol):
     """What all users of one token know together of GitHub's rate limit; may be asked from any thread."""
 
@@ -87,30 +73,24 @@ class RateLimitGate(Protocol):
         """GitHub asks to wait, `seconds` from now where it said how long; returns how long it will be."""
 
 
-def _says_rate_limit(answer: Answer) -> bool:
-    if "retry-after" in answer.headers or answer.headers.get("x-ratelimit-remaining") == "0":
-        return True
-    words = answer.message.lower()
-    return "rate limit" in words or "abuse detection" in words
-
-
 @dataclass(frozen=True)
 class Refusal:
-    """What one kind of failed answer means; `rate_limit` rows fit only an answer with rate-limit signs."""
+    """What one kind of failed answer means; `asks_to_wait` rows fit only an answer that says so beyond its status."""
 
     statuses: frozenset[int]
     error: type[GitHubError]
     words: str
-    rate_limit: bool = False
+    asks_to_wait: bool = False
 
     def fits(self, answer: Answer) -> bool:
-        return answer.status in self.statuses and (not self.rate_limit or _says_rate_limit(answer))
+        return answer.status in self.statuses and (not self.asks_to_wait or answer.asks_to_wait)
 
 
 # Cause → error, first fitting row wins; a status in no row is an answer nobody understands.
 REFUSALS: tuple[Refusal, ...] = (
     Refusal(frozenset({429}), GitHubRateLimited, "GitHub asks to wait"),
-    Refusal(frozenset({403}), GitHubRateLimited, "GitHub asks to wait", rate_limit=True),
+    Refusal(frozenset({400, 403, 409, 422}), GitHubRateLimited, "GitHub asks to wait", asks_to_wait=True),
+    Refusal(frozenset({301, 302, 303, 307, 308}), GitHubMoved, "GitHub says that it is somewhere else now"),
     Refusal(frozenset({401}), GitHubTokenInvalid, "GitHub does not accept the token"),
     Refusal(frozenset({403}), GitHubAccessDenied, "GitHub does not allow this"),
     Refusal(frozenset({404, 410, 451}), GitHubNotFound, "GitHub shows no such thing"),
@@ -138,20 +118,23 @@ class GhCli:
         *,
         fields: Mapping[str, object] | None = None,
         query: Mapping[str, str | int] | None = None,
+        purpose: str = "",
     ) -> Any:
         """The JSON body of a successful answer, None where it has none.
 
-        `path` is relative to the API's root, such as `repos/o/r`. Raises `GitHubError`; after a
-        `GitHubUnavailable` the request may have been carried out.
+        `path` is relative to the API's root, such as `repos/o/r`. `purpose` says in words what is asked for, as
+        "opening a pull request from x into main", for whoever reads of a failure. Raises `GitHubError`; after a
+        `GitHubUnavailable` or `GitHubAnswerInvalid` the request may have been carried out.
         """
         self._require_open_gate()
         answer = self._answer(self._run(self._api_argv(method, path, fields, query), self._body(fields)))
         if not 200 <= answer.status < 300:
-            raise self._refusal(answer)
+            raise self._refusal(answer, f" ({purpose})" if purpose else "")
         if self._gate is not None and answer.headers.get("x-ratelimit-remaining") == "0":
             self._gate.close(retry_after_seconds(answer.headers), "The hour's last request was used.")
         if answer.value is None and answer.status != 204:
-            raise GitHubAnswerInvalid(f"GitHub's answer to {method} {path} is no JSON.")
+            what = f"{purpose} ({method} {path})" if purpose else f"{method} {path}"
+            raise GitHubAnswerInvalid(f"GitHub's answer ({answer.status}) to {what} is no JSON.")
         return answer.value
 
     def _require_open_gate(self) -> None:
@@ -171,8 +154,16 @@ class GhCli:
             if len(page) < PER_PAGE:
                 return
 
-    def page(self, path: str, number: int, *, query: Mapping[str, str | int] | None = None) -> list[Any]:
-        value = self.api("GET", path, query={**(query or {}), "per_page": PER_PAGE, "page": number})
+    def page(
+        self,
+        path: str,
+        number: int,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        purpose: str = "",
+    ) -> list[Any]:
+        whole = {**(query or {}), "per_page": PER_PAGE, "page": number}
+        value = self.api("GET", path, query=whole, purpose=purpose)
         if not isinstance(value, list):
             raise GitHubAnswerInvalid(f"GitHub's answer to GET {path} is no list.")
         return value
@@ -252,6 +243,10 @@ class GhCli:
         if result.exit_code == _NEEDS_LOGIN_EXIT_CODE or "gh auth login" in stderr:
             raise GhNotLoggedIn(f"gh is not logged in to {self._settings.host}.")
         answer = parse_answer(result.stdout)
+        if answer is None and (found := _NOWHERE.search(stderr)):
+            raise GitHubMoved(f"GitHub says that it is somewhere else now ({found[1]}), but not where.")
+        if answer is None and _IN_CIRCLES in stderr:
+            raise GitHubAnswerInvalid("GitHub sends the request round in circles (too many redirects).")
         if answer is None:
             raise GitHubUnavailable(f"GitHub was not reached: {stderr or 'the connection ended'}")
         if result.exit_code != 0 and 200 <= answer.status < 300:
@@ -259,20 +254,29 @@ class GhCli:
             raise GitHubUnavailable(f"GitHub's answer broke off: {stderr or 'the connection ended'}")
         return answer
 
-    def _refusal(self, answer: Answer) -> GitHubError:
+    def _refusal(self, answer: Answer, purpose: str) -> GitHubError:
+        """GitHub's sentence first, then what was asked for."""
         row = next((row for row in REFUSALS if row.fits(answer)), None)
         if row is None:
-            return GitHubAnswerInvalid(f"GitHub answered with the unexpected status {answer.status}.")
+            return GitHubAnswerInvalid(
+                f"GitHub answered with the unexpected status {answer.status}{purpose}."
+            )
         # gh before 2.26 asks GitHub anonymously when it has no login, and GitHub then hides what is private.
-        if answer.status in _ANONYMOUS_STATUSES and not row.rate_limit and not self.auth_token():
+        if answer.status in _ANONYMOUS_STATUSES and not row.asks_to_wait and not self.auth_token():
             return GhNotLoggedIn(f"gh is not logged in to {self._settings.host}.")
         words = self._presentable(answer.message)
-        message = f"{row.words} ({answer.status}){': ' + words if words else '.'}"
+        message = f"{row.words} ({answer.status}){': ' + words if words else ''}"
+        message = f"{message}{purpose}." if purpose or not words else message
         if row.error is GitHubRateLimited:
             seconds = retry_after_seconds(answer.headers)
             if self._gate is not None:
                 seconds = self._gate.close(seconds, message)
             return GitHubRateLimited(message, retry_after_seconds=seconds)
+        if row.error is GitHubUnavailable:
+            return GitHubUnavailable(message, retry_after_seconds=retry_after_seconds(answer.headers))
+        if row.error is GitHubMoved:
+            where = self._presentable(answer.location)
+            return GitHubMoved(f"{message} It names {where}." if where else message)
         return row.error(message)
 
     def _presentable(self, text: str) -> str:
@@ -283,47 +287,14 @@ class GhCli:
         return "".join(c if c.isprintable() else " " for c in text)[:_MESSAGE_CHARACTERS].strip()
 
 
-def parse_answer(output: bytes) -> Answer | None:
-    """Reads `gh api --include`: status line, headers, empty line, body. None where there is no answer."""
-    head, _, body = output.replace(b"\r\n", b"\n").partition(b"\n\n")
-    status_line, _, header_lines = head.decode("utf-8", "replace").partition("\n")
-    words = status_line.split(maxsplit=2)
-    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit() or len(words[1]) != 3:
-        return None
-    headers = {}
-    for line in header_lines.splitlines():
-        name, _, content = line.partition(":")
-        headers[name.strip().lower()] = content.strip()
-    return Answer(int(words[1]), headers, _json_or_none(body))
+def _default_for_null(value: object) -> object:
+    if value is None:
+        raise PydanticUseDefault
+    return value
 
 
-def _json_or_none(body: bytes) -> Any:
-    try:
-        # gh rewrites control characters inside strings, and not always to what strict JSON allows.
-        return json.loads(body.decode("utf-8", "replace"), strict=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long GitHub asks to wait, by GitHub's own clock (`Date`); None where it does not say."""
-    seconds: float
-    if headers.get("retry-after", "").isdecimal():
-        seconds = float(headers["retry-after"][:9])
-    elif (
-        headers.get("x-ratelimit-remaining", "0") == "0" and headers.get("x-ratelimit-reset", "").isdecimal()
-    ):
-        seconds = float(headers["x-ratelimit-reset"][:12]) - _answered_at(headers)
-    else:
-        return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
-
-
-def _answered_at(headers: Mapping[str, str]) -> float:
-    try:
-        return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except ValueError:
-        return time.time()
+# A field of an answer that GitHub may leave out, or give as null where its description names a value.
+type Absent[T] = Annotated[T, BeforeValidator(_default_for_null)]
 
 
 def understand[Model: BaseModel](model: type[Model], value: object) -> Model:

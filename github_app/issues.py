@@ -4,13 +4,20 @@ GitHub has no idempotency key, so a comment carries an invisible marker, is look
 again after a failure that may have come too late. Writes no rows.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from pydantic import BaseModel
 
-from github_app.errors import GitHubError, GitHubNotFound, IssueNotFound, may_be_done
-from github_app.gh import PER_PAGE, GhCli, look_again, understand
+from github_app.errors import (
+    GitHubError,
+    GitHubNotFound,
+    IssueIsPullRequest,
+    IssueMoved,
+    IssueNotFound,
+    may_be_done,
+)
+from github_app.gh import PER_PAGE, Absent, GhCli, look_again, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue
 
@@ -19,6 +26,7 @@ MAX_BODY_BYTES = 192 * 1024
 MAX_COMMENT_CHARACTERS = 65_536  # GitHub's own limit
 MARKER_SEARCH_PAGES = 5
 LISTING_PAGES = 5
+_PULL_REQUEST = re.compile(r"/pull/[0-9]+/?$")
 _CUT = "\n\n[… cut here: the text is longer than the server reads]"
 
 
@@ -27,23 +35,32 @@ class _Label(BaseModel):
 
 
 class _IssueAnswer(BaseModel):
-    """What GitHub says of an issue; `pull_request` is present where the issue is really a pull request."""
+    """What GitHub says of an issue; `pull_request` is present where the issue is really a pull request.
+
+    `repository_url` and `number` are another's where the issue was transferred: gh follows GitHub there.
+    """
 
     number: int
-    title: str
-    body: str | None = None
-    state: Literal["open", "closed"]
-    html_url: str
-    labels: list[_Label | str] = []
-    comments: int = 0
+    title: Absent[str] = ""
+    body: Absent[str] = ""
+    state: Absent[str] = "open"
+    html_url: Absent[str] = ""
+    repository_url: Absent[str] = ""
+    labels: Absent[list[_Label | str | None]] = []
+    comments: Absent[int] = 0
     pull_request: object | None = None
 
+    @property
+    def home(self) -> str:
+        """The "owner/name" it belongs to; empty where GitHub did not say."""
+        return "/".join(self.repository_url.rstrip("/").split("/")[-2:]) if self.repository_url else ""
+
     def value(self) -> GitHubIssue:
-        names = (label if isinstance(label, str) else label.name for label in self.labels)
+        names = (label.name if isinstance(label, _Label) else label for label in self.labels)
         return GitHubIssue(
             issue_number=self.number,
             issue_title=_storable(self.title),
-            issue_body=_bounded(_storable(self.body or "")),
+            issue_body=_bounded(_storable(self.body)),
             issue_state=self.state,
             issue_url=self.html_url,
             issue_labels=tuple(_storable(name) for name in names if name),
@@ -52,7 +69,7 @@ class _IssueAnswer(BaseModel):
 
 class _CommentAnswer(BaseModel):
     html_url: str
-    body: str | None = None
+    body: Absent[str] = ""
 
 
 class GitHubIssueClient:
@@ -64,8 +81,16 @@ class GitHubIssueClient:
         self._look_again = look_again_seconds
 
     def read_issue(self, reference: RepositoryReference, number: str) -> GitHubIssue:
-        """The issue, its body cut at `MAX_BODY_BYTES` with a visible mark. May raise `IssueNotFound`."""
-        return self._read(reference, number).value()
+        """The issue, its body cut at `MAX_BODY_BYTES` with a visible mark.
+
+        May raise `IssueNotFound`, `IssueMoved`, and `IssueIsPullRequest` where the number is a pull request's.
+        """
+        answer = self._read(reference, number)
+        if answer.pull_request is not None or _PULL_REQUEST.search(answer.html_url):
+            raise IssueIsPullRequest(
+                f"#{number} of {reference.full_name} is a pull request, not an issue: {_shown(answer)}."
+            )
+        return answer.value()
 
     def list_open_issues(self, reference: RepositoryReference, limit: int = 30) -> tuple[GitHubIssue, ...]:
         """Open issues, newest first, without pull requests; fewer than `limit` where those crowd them out."""
@@ -105,7 +130,9 @@ class GitHubIssueClient:
         about_to_post()
         try:
             text = _with_marker(body, marker)
-            answer = self._gh.api("POST", f"{_path(reference, number)}/comments", fields={"body": text})
+            purpose = f"commenting on issue #{number} of {reference.full_name}"
+            path = f"{_path(reference, number)}/comments"
+            answer = self._gh.api("POST", path, fields={"body": text}, purpose=purpose)
             return understand(_CommentAnswer, answer).html_url
         except GitHubError as error:
             if may_be_done(error) and (found := look_again(look, self._look_again)):
@@ -113,10 +140,17 @@ class GitHubIssueClient:
             raise
 
     def _read(self, reference: RepositoryReference, number: str) -> _IssueAnswer:
+        purpose = f"reading issue #{number} of {reference.full_name}"
         try:
-            return understand(_IssueAnswer, self._gh.api("GET", _path(reference, number)))
+            answer = understand(_IssueAnswer, self._gh.api("GET", _path(reference, number), purpose=purpose))
         except GitHubNotFound as error:
             raise IssueNotFound(f"Issue #{number} of {reference.full_name}: {error}") from error
+        moved = answer.home and answer.home.lower() != reference.full_name.lower()
+        if moved or answer.number != int(number):
+            raise IssueMoved(
+                f"Issue #{number} of {reference.full_name} was transferred: it is {_shown(answer)} now."
+            )
+        return answer
 
     def _find_comment(self, reference: RepositoryReference, number: str, marker: str) -> str | None:
         """Looks from the newest page back; GitHub lists an issue's comments oldest first only."""
@@ -126,9 +160,14 @@ class GitHubIssueClient:
         for page_number in range(last, max(0, last - MARKER_SEARCH_PAGES), -1):
             for item in reversed(self._gh.page(path, page_number)):
                 comment = understand(_CommentAnswer, item)
-                if (comment.body or "").rstrip().endswith(marker):
+                if comment.body.rstrip().endswith(marker):
                     return comment.html_url
         return None
+
+
+def _shown(answer: _IssueAnswer) -> str:
+    """Where people find it."""
+    return answer.html_url or f"{answer.home}#{answer.number}"
 
 
 def _path(reference: RepositoryReference, number: str) -> str:

@@ -3,12 +3,15 @@
 What GitHub said is a cache with a time; only the verification writes it. Knows no work orders, asks nobody.
 """
 
+from pathlib import Path
+
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
 from github_app.protected_paths import DEFAULT_PROTECTED_PATHS, parse_patterns
+from github_app.references import RepositoryReference
 from github_app.submodule_addresses import parse_allowed
 
 
@@ -31,13 +34,25 @@ def validate_allowed(text: str) -> None:
 class Repository(models.Model):
     """One repository, on GitHub (`host`, `owner`, `name`) or a local folder (both `host` and `owner` empty).
 
-    `repository_url` is `RepositoryReference.repository_url`. A blank default means the server's own.
+    `repository_url` is `RepositoryReference.repository_url`. A blank default means the server's own. What it *is* on
+    GitHub is `github_id`; owner and name are labels, which follow a rename or transfer (`workorders.repository_rows`).
     """
 
     host = models.CharField(max_length=253, blank=True)
+    github_id = models.BigIntegerField(
+        "GitHub's id", null=True, blank=True, help_text="stays through renames; empty until it was verified"
+    )
     owner = models.CharField(max_length=39, blank=True)
     name = models.CharField(max_length=255)
-    repository_url = models.CharField("repository URL", max_length=512, unique=True)
+    repository_url = models.CharField("repository URL", max_length=512)
+    stored_key = models.CharField(
+        max_length=400,
+        blank=True,
+        help_text="where its mirror is in the data folder, whatever its name is now",
+    )
+    replaced_at = models.DateTimeField(
+        null=True, blank=True, help_text="since when another repository has its name; only the id leads to it"
+    )
 
     default_branch = models.CharField(max_length=255, blank=True)
     is_accessible = models.BooleanField(default=False)
@@ -81,9 +96,23 @@ class Repository(models.Model):
                 Lower("host"),
                 Lower("owner"),
                 Lower("name"),
-                condition=~Q(host=""),
+                condition=~Q(host="") & Q(replaced_at__isnull=True),
                 name="repository_unique_ignoring_case",
                 violation_error_message="This repository is known already; GitHub ignores case in names.",
+            ),
+            models.UniqueConstraint(
+                fields=["repository_url"],
+                condition=Q(replaced_at__isnull=True),
+                name="repository_url_unique",
+            ),
+            models.UniqueConstraint(
+                Lower("host"),
+                "github_id",
+                condition=Q(github_id__isnull=False),
+                name="repository_github_id_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["stored_key"], condition=~Q(stored_key=""), name="repository_stored_key_unique"
             ),
             models.CheckConstraint(
                 condition=(
@@ -122,6 +151,17 @@ class Repository(models.Model):
     @property
     def is_local(self) -> bool:
         return not self.host
+
+    @property
+    def reference(self) -> RepositoryReference:
+        """As the row was stored, whatever the settings allow now."""
+        path = Path(self.repository_url) if self.is_local else None
+        return RepositoryReference(self.host, self.owner, self.name, path)
+
+    @property
+    def mirror_key(self) -> str:
+        """The relative path under which this server keeps the repository: the same through all its names."""
+        return self.stored_key or str(self.reference.key)
 
 
 class OpenIssue(models.Model):

@@ -4,25 +4,28 @@ GitHub allows one open pull request per head and base, but answers a repeated re
 dropped connection says nothing; so this looks before it acts and after it fails. Writes no rows.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel
 
 from github_app.errors import (
+    GitHubAnswerInvalid,
     GitHubError,
     GitHubNotFound,
     GitHubRejected,
     RepositoryNotFound,
     may_be_done,
 )
-from github_app.gh import GhCli, look_again, understand
+from github_app.gh import Absent, GhCli, look_again, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubPullRequest, PullRequestState
 
 MAX_TITLE_CHARACTERS = 256  # GitHub's own limits
 MAX_BODY_CHARACTERS = 65_536
 _CUT = "\n\n[… cut here: longer than GitHub accepts]"
+_DRAFTS_REFUSED = re.compile(r"\bdrafts?\b", re.IGNORECASE)
 _PREFERENCE: tuple[PullRequestState, ...] = ("open", "merged", "closed")
 
 
@@ -32,7 +35,7 @@ class _Repository(BaseModel):
 
 class _End(BaseModel):
     ref: str
-    sha: str
+    sha: Absent[str] = ""
     repo: _Repository | None = None  # none where a fork was deleted
 
 
@@ -40,12 +43,12 @@ class _PullRequestAnswer(BaseModel):
     """What GitHub says of a pull request, in a listing and alone."""
 
     number: int
-    title: str
+    title: Absent[str] = ""
     html_url: str
-    state: str
+    state: Absent[str] = "open"
     merged_at: str | None = None
-    draft: bool = False
-    body: str | None = None
+    draft: Absent[bool] = False
+    body: Absent[str] = ""
     head: _End
     base: _End
 
@@ -65,7 +68,7 @@ class _PullRequestAnswer(BaseModel):
             state=state,
             is_draft=self.draft,
             head_sha=self.head.sha,
-            pull_request_body=self.body or "",
+            pull_request_body=self.body,
         )
 
 
@@ -93,9 +96,9 @@ class GitHubPullRequestClient:
             "sort": "created",
             "direction": "desc",
         }
-        found = [
-            understand(_PullRequestAnswer, item) for item in self._gh.page(_path(reference), 1, query=query)
-        ]
+        purpose = f"looking for the pull request of {head_branch} in {reference.full_name}"
+        page = self._gh.page(_path(reference), 1, query=query, purpose=purpose)
+        found = [understand(_PullRequestAnswer, item) for item in page]
         # GitHub ignores a `head` it cannot make sense of and then lists everybody's.
         own = [
             item.value() for item in found if item.head.ref == head_branch and item.is_from_same_repository
@@ -176,13 +179,21 @@ class GitHubPullRequestClient:
             fields["body"] = _fit(body)
         if state is not None:
             fields["state"] = state
-        answer = self._gh.api("PATCH", f"{_path(reference)}/{number}", fields=fields)
-        return understand(_PullRequestAnswer, answer).value()
+        doing = {"open": "reopening", "closed": "closing"}.get(state or "", "updating")
+        purpose = f"{doing} pull request #{number} of {reference.full_name}"
+        answer = self._gh.api("PATCH", f"{_path(reference)}/{number}", fields=fields, purpose=purpose)
+        updated = understand(_PullRequestAnswer, answer).value()
+        if state is not None and (updated.state == "open") != (state == "open"):
+            raise GitHubAnswerInvalid(
+                f"GitHub answered, but the pull request is still {updated.state} ({purpose})."
+            )
+        return updated
 
     def read_pull_request(self, reference: RepositoryReference, number: int) -> GitHubPullRequest | None:
         """None where GitHub shows no such one."""
         try:
-            answer = self._gh.api("GET", f"{_path(reference)}/{number}")
+            purpose = f"reading pull request #{number} of {reference.full_name}"
+            answer = self._gh.api("GET", f"{_path(reference)}/{number}", purpose=purpose)
         except GitHubNotFound:
             return None
         return understand(_PullRequestAnswer, answer).value()
@@ -199,12 +210,14 @@ class GitHubPullRequestClient:
         return None if found is None or _is_past(found, head_sha) else found
 
     def _create(self, reference: RepositoryReference, fields: dict[str, object]) -> GitHubPullRequest:
+        kind = "draft pull request" if fields["draft"] else "pull request"
+        purpose = f"opening a {kind} from {fields['head']} into {fields['base']} of {reference.full_name}"
         try:
-            answer = self._gh.api("POST", _path(reference), fields=fields)
+            answer = self._gh.api("POST", _path(reference), fields=fields, purpose=purpose)
         except GitHubRejected as error:
-            if not fields["draft"] or "draft" not in str(error).lower():
+            if not fields["draft"] or not _DRAFTS_REFUSED.search(str(error).removesuffix(f"({purpose}).")):
                 raise
-            answer = self._gh.api("POST", _path(reference), fields={**fields, "draft": False})
+            return self._create(reference, {**fields, "draft": False})
         return understand(_PullRequestAnswer, answer).value()
 
 

@@ -14,16 +14,34 @@ MAX_REFERENCE_LENGTH = 512
 MAX_BRANCH_LENGTH = 200
 MAX_ISSUE_NUMBER = 2**31 - 1
 
-_OWNER = r"(?P<owner>[A-Za-z0-9][A-Za-z0-9-]{0,38})"
+_OWNER = r"(?P<owner>[A-Za-z0-9][A-Za-z0-9_-]{0,38})"  # accounts of an enterprise have an underscore
 _NAME = r"(?P<name>[A-Za-z0-9._][A-Za-z0-9._-]{0,99}?)(?:\.git)?"
 _HOST = r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252})"
+# What GitHub shows of a repository under its address: an issue, a pull request, or a page that says no more.
+_ITEM = r"(?:issues/(?P<issue>[0-9]{1,40})|pull/(?P<pull>[0-9]{1,40}))"
+_PAGES = (
+    "actions|activity|blame|blob|branches|commit|commits|compare|contributors|deployments|discussions|edit|find|forks|"
+    "graphs|issues|labels|milestone|milestones|network|packages|projects|pull|pulls|pulse|raw|releases|security|"
+    "settings|stargazers|tags|tree|watchers|wiki"
+)
+# Behind a page's address anything may follow; behind the repository's own only what its page puts there itself.
+_REST = (
+    rf"(?:(?P<page>/(?:{_ITEM}|(?:{_PAGES}))(?P<below>/[!-~]*)?)/?(?:[?#][!-~]*)?"
+    r"|/?(?P<extra>(?:\?tab=[\w-]+)?(?:#[\w.%-]{2,})?))"
+)
 _FORMS = (
-    re.compile(rf"https://{_HOST}/{_OWNER}/{_NAME}/?", re.ASCII),
+    re.compile(rf"(?i:https)://{_HOST}/{_OWNER}/{_NAME}{_REST}", re.ASCII),
+    re.compile(rf"(?i:ssh)://git@{_HOST}/{_OWNER}/{_NAME}(?<=\.git)/?", re.ASCII),
     re.compile(rf"git@{_HOST}:{_OWNER}/{_NAME}", re.ASCII),
-    re.compile(rf"{_OWNER}/{_NAME}", re.ASCII),
+    re.compile(rf"{_OWNER}/{_NAME}(?:#(?P<issue>[0-9]{{1,40}}))?", re.ASCII),
 )
 # One part of a local path: no colon, percent sign or control character.
 _LOCAL = re.compile(r"(?:file://)?(?P<path>(?:/[A-Za-z0-9._ +@=,~-]+)+)/?", re.ASCII)
+
+
+def _has_query(text: str) -> bool:
+    return "?" in text or "#" in text
+
 
 # Why a text matches none of the forms, first fitting row wins.
 _REASONS: tuple[tuple[Callable[[str], bool], str], ...] = (
@@ -32,12 +50,18 @@ _REASONS: tuple[tuple[Callable[[str], bool], str], ...] = (
     (lambda text: not text.isprintable(), "holds control characters or line breaks"),
     (lambda text: text.startswith("-"), "starts with '-'"),
     (lambda text: "%" in text, "uses percent-encoding"),
-    (lambda text: "?" in text or "#" in text, "has a query or fragment"),
+    (_has_query, "has a query or fragment"),
     (lambda text: "@{" in text, "holds '@{'"),
     (lambda text: ".." in text.split("/"), "holds '..'"),
     (lambda text: "::" in text, "names a transport helper"),
-    (lambda text: "://" in text and not text.startswith(("https://", "file://")), "is not an https address"),
-    (lambda text: "@" in text and not text.startswith("git@"), "carries a user name or password"),
+    (
+        lambda text: "://" in text and not text.lower().startswith(("https://", "file://", "ssh://git@")),
+        "is not an https address",
+    ),
+    (
+        lambda text: "@" in text and not text.lower().startswith(("git@", "ssh://git@")),
+        "carries a user name or password",
+    ),
     (lambda text: bool(re.search(r":\d", text)), "carries a port"),
 )
 _EXPECTED = "give https://{host}/owner/name, git@{host}:owner/name.git or owner/name"
@@ -90,23 +114,51 @@ class RepositoryReference:
         return Path(self.host, self.owner.lower(), self.name.lower())
 
 
-def parse_repository_reference(text: str, *, github_host: str, allow_local: bool) -> RepositoryReference:
-    """The repository a person named. Only `github_host` is known: one server, one GitHub, one credential.
+@dataclass(frozen=True)
+class PastedLink:
+    """What a person gave for a repository: the repository, and the issue or pull request that a link named, else "".
 
-    Raises `ReferenceInvalid`.
+    `is_plain`: it named the repository and nothing more.
     """
+
+    repository: RepositoryReference
+    issue_number: str = ""
+    pull_request_number: str = ""
+    is_plain: bool = True
+
+
+def parse_repository_reference(text: str, *, github_host: str, allow_local: bool) -> RepositoryReference:
+    """The repository a person named, also by the link of one of its pages.
+
+    Only `github_host` is known: one server, one GitHub, one credential. Raises `ReferenceInvalid`.
+    """
+    return parse_link(text, github_host=github_host, allow_local=allow_local).repository
+
+
+def parse_link(text: str, *, github_host: str, allow_local: bool) -> PastedLink:
+    """The repository and what a pasted link names of it. Raises `ReferenceInvalid`."""
     if len(text) > MAX_REFERENCE_LENGTH:
         raise ReferenceInvalid(f"A repository reference has at most {MAX_REFERENCE_LENGTH} characters.")
     if text.startswith(("/", "file:")):
-        return _parse_local(text, github_host, allow_local)
+        return PastedLink(_parse_local(text, github_host, allow_local))
     match = next((found for form in _FORMS if (found := form.fullmatch(text))), None)
-    if match is None:
+    groups = match.groupdict() if match else {}
+    if match is None or ".." in (groups.get("below") or "").partition("?")[0].split("/"):
         raise ReferenceInvalid(_refusal(text, github_host))
-    groups = match.groupdict()
-    host = (groups.get("host") or github_host).lower()
+    given = (groups.get("host") or github_host).lower()
+    host = given.removeprefix("www.") if given == f"www.{github_host.lower()}" else given
     if host != github_host.lower():
         raise ReferenceInvalid(f"This server works with {github_host}, not with {host}.")
-    return _on_github(host, groups["owner"], groups["name"], github_host)
+    issue, pull = ((groups.get(kind) or "").lstrip("0") for kind in ("issue", "pull"))
+    named = groups.get("issue") or groups.get("pull")
+    if named and not 1 <= int(named) <= MAX_ISSUE_NUMBER:
+        raise ReferenceInvalid(f"The link names #{named}, which is no number on GitHub.")
+    return PastedLink(
+        _on_github(host, groups["owner"], groups["name"], github_host),
+        issue_number=issue,
+        pull_request_number=pull,
+        is_plain=given == host and not any(groups.get(part) for part in ("page", "extra", "issue")),
+    )
 
 
 def _on_github(host: str, owner: str, name: str, github_host: str) -> RepositoryReference:
@@ -145,7 +197,12 @@ def parse_issue_number(value: str | int) -> str:
         number = int(text.removeprefix("#"))
         if 1 <= number <= MAX_ISSUE_NUMBER:
             return str(number)
-    raise ReferenceInvalid("An issue is given by its number, such as 42 or #42.")
+    raise ReferenceInvalid("An issue is given by its number, such as 42 or #42, or by its link.")
+
+
+def names_a_repository(text: str) -> bool:
+    """Whether what was given for an issue is a link, or `owner/name#3`, and no bare number."""
+    return "/" in text
 
 
 # What `git check-ref-format --branch` refuses, and what this product refuses beyond it.

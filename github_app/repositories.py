@@ -7,8 +7,14 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
-from github_app.errors import GitHubNotFound, PushPermissionMissing, RepositoryNotFound
-from github_app.gh import GhCli, understand
+from github_app.errors import (
+    GitHubMoved,
+    GitHubNotFound,
+    PushPermissionMissing,
+    RepositoryNotFound,
+    RepositoryReplaced,
+)
+from github_app.gh import Absent, GhCli, understand
 from github_app.references import RepositoryReference
 from github_app.types import GitHubRepository
 
@@ -18,20 +24,21 @@ class _Owner(BaseModel):
 
 
 class _Permissions(BaseModel):
-    push: bool = False
+    push: Absent[bool] = False
 
 
 class _RepositoryAnswer(BaseModel):
     """What GET /repos/{owner}/{repo} says that matters here."""
 
+    id: Absent[int | None] = None
     name: str
     owner: _Owner
-    html_url: str
-    default_branch: str
-    private: bool = False
-    archived: bool = False
-    disabled: bool = False
-    permissions: _Permissions = _Permissions()  # left out for anonymous readers, who cannot push
+    html_url: Absent[str] = ""
+    default_branch: Absent[str] = ""
+    private: Absent[bool] = False
+    archived: Absent[bool] = False
+    disabled: Absent[bool] = False
+    permissions: Absent[_Permissions] = _Permissions()  # left out for anonymous readers, who cannot push
 
 
 class GitHubRepositoryClient:
@@ -40,20 +47,51 @@ class GitHubRepositoryClient:
     def __init__(self, gh: GhCli) -> None:
         self._gh = gh
 
-    def verify_repository_access(self, reference: RepositoryReference) -> GitHubRepository:
+    def verify_repository_access(
+        self, reference: RepositoryReference, *, github_id: int | None = None, name_is_lost: bool = False
+    ) -> GitHubRepository:
         """The repository as GitHub shows it now; owner and name are GitHub's, also after a rename.
 
-        Being allowed to read only is an answer, not an error: see `can_push` and `require_push`.
-        Raises `GitHubError`, `RepositoryNotFound` among them.
+        With `github_id` it is the one of that id, wherever it is by now, and never another one that took its name;
+        `name_is_lost`: another is known to have done so. Being allowed to read only is an answer, not an error: see
+        `can_push` and `require_push`. Raises `GitHubError`, `RepositoryNotFound` and `RepositoryReplaced` among them.
         """
+        if name_is_lost and github_id is not None:
+            return self._by_id(reference, github_id, f"The name {reference.full_name}")
         path = f"repos/{reference.owner}/{reference.name}"
         try:
-            answer = understand(_RepositoryAnswer, self._gh.api("GET", path))
-        except GitHubNotFound as error:
-            raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
+            answer = self._read(path, f"looking at {reference.full_name}")
+        except (GitHubNotFound, GitHubMoved) as error:
+            if github_id is None:
+                if isinstance(error, GitHubMoved):
+                    raise
+                raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
+            try:
+                return self._understood(reference, self._read(_path_of(github_id), _purpose(reference)))
+            except (GitHubNotFound, GitHubMoved):
+                raise RepositoryNotFound(f"{reference.full_name}: {error}") from error
+        if github_id is not None and answer.id is not None and answer.id != github_id:
+            return self._by_id(reference, github_id, f"{reference.full_name} (now GitHub's id {answer.id})")
+        return self._understood(reference, answer)
+
+    def _by_id(self, reference: RepositoryReference, github_id: int, what: str) -> GitHubRepository:
+        try:
+            return self._understood(reference, self._read(_path_of(github_id), _purpose(reference)))
+        except (GitHubNotFound, GitHubMoved) as error:
+            raise RepositoryReplaced(
+                f"{what} belongs to another repository on GitHub now than the one of this work order (id {github_id}), "
+                "which GitHub does not show to this account: deleted, or moved to where the account may not look. "
+                "Nothing of the order goes to the other one."
+            ) from error
+
+    def _read(self, path: str, purpose: str) -> _RepositoryAnswer:
+        return understand(_RepositoryAnswer, self._gh.api("GET", path, purpose=purpose))
+
+    def _understood(self, reference: RepositoryReference, answer: _RepositoryAnswer) -> GitHubRepository:
         found = RepositoryReference(reference.host, answer.owner.login, answer.name)
         obstacle, advice = _push_obstacle(found.full_name, answer)
         return GitHubRepository(
+            github_id=answer.id,
             repository_owner=found.owner,
             repository_name=found.name,
             repository_url=found.repository_url,
@@ -66,6 +104,14 @@ class GitHubRepositoryClient:
             is_private=answer.private,
             web_url=answer.html_url,
         )
+
+
+def _path_of(github_id: int) -> str:
+    return f"repositories/{github_id}"
+
+
+def _purpose(reference: RepositoryReference) -> str:
+    return f"looking where {reference.full_name} is now"
 
 
 def _push_obstacle(full_name: str, answer: _RepositoryAnswer) -> tuple[str, str]:

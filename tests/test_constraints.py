@@ -47,6 +47,22 @@ def same_repository_in_other_case() -> None:
     )
 
 
+def same_address() -> None:
+    """As names would differ that lead to one address."""
+    first = make_repository("octo/spoon")
+    Repository.objects.create(host="x", owner="o", name="n", repository_url=first.repository_url)
+
+
+def same_github_id() -> None:
+    make_repository("octo/spoon", github_id=7)
+    make_repository("octo/fork", github_id=7)
+
+
+def same_stored_key() -> None:
+    first = make_repository("octo/spoon")
+    make_repository("octo/fork", stored_key=first.stored_key)
+
+
 def same_run_number() -> None:
     first = make_run(make_order())
     make_run(first.agent_work_order, sequence=first.sequence)
@@ -197,6 +213,9 @@ VIOLATIONS: dict[str, list[Callable[[], object]]] = {
     "api_key_scope_known": [lambda: api_key(scope="root")],
     "api_key_prefix_unique": [lambda: api_key(prefix=api_key().prefix)],
     "repository_unique_ignoring_case": [same_repository_in_other_case],
+    "repository_url_unique": [same_address],
+    "repository_github_id_unique": [same_github_id],
+    "repository_stored_key_unique": [same_stored_key],
     "repository_named_or_local": [
         repository(owner=""),
         repository(repository_url="http://github.com/octo/spoon"),

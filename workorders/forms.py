@@ -13,7 +13,7 @@ from pydantic import ValidationError as RequestInvalid
 
 from github_app.models import Repository
 from github_app.protected_paths import parse_patterns
-from github_app.references import validate_branch_name
+from github_app.references import names_a_repository, validate_branch_name
 from github_app.submodule_addresses import parse_allowed
 from sandboxes.kinds import SandboxType
 from workorders import services
@@ -230,18 +230,16 @@ class NewOrderForm(forms.Form):
     repository_url = forms.CharField(
         label="Another repository",
         required=False,
-        help_text="Its address or owner/name; it takes the place of the choice above.",
+        help_text="Its address or owner/name, or the link of an issue; it takes the place of the choice above.",
         max_length=MAX_REFERENCE_LENGTH,
         widget=forms.TextInput(attrs={**_MONO, "placeholder": _REFERENCE_EXAMPLE}),
     )
     issue = forms.CharField(required=False, max_length=10)
     github_issue_number = forms.CharField(
-        label="Issue number",
+        label="Issue number or link",
         required=False,
-        max_length=11,
-        widget=forms.TextInput(
-            attrs={**_CONTROL, "inputmode": "numeric", "autocomplete": "off", "placeholder": "42"}
-        ),
+        max_length=MAX_REFERENCE_LENGTH,
+        widget=forms.TextInput(attrs={**_CONTROL, "autocomplete": "off", "placeholder": "42"}),
     )
     initial_prompt = forms.CharField(
         label="What should the agent do?",
@@ -285,7 +283,12 @@ class NewOrderForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
         cleaned["repository_url"] = cleaned.get("repository_url") or self._chosen_url()
-        cleaned["github_issue_number"] = cleaned.get("github_issue_number") or cleaned.get("issue") or ""
+        link_names_one = self._link_names_an_issue(cleaned["repository_url"])
+        picked = "" if link_names_one else cleaned.get("issue")  # of the repository that was chosen before
+        typed = cleaned["github_issue_number"] = cleaned.get("github_issue_number") or picked or ""
+        if not cleaned["repository_url"] and names_a_repository(typed):
+            cleaned["repository_url"] = typed
+        self._has_issue = bool(typed) or link_names_one
         if not cleaned["repository_url"] and not {"repository", "repository_url"} & set(self.errors):
             self.add_error("repository", "Choose a repository, or give another one below.")
         self._require_something_to_do()
@@ -302,10 +305,17 @@ class NewOrderForm(forms.Form):
     def _chosen_url(self) -> str:
         return next((choice.url for choice in self.repositories if choice.pk == self.repository_pk), "")
 
+    @staticmethod
+    def _link_names_an_issue(text: str) -> bool:
+        try:
+            return bool(text and services.parse_pasted(text).issue_number)
+        except InvalidInput:  # said where the request is built
+            return False
+
     def _require_something_to_do(self) -> None:
         """Tests can be run on what is there; everything else needs words or an issue."""
         cleaned = self.cleaned_data
-        told = cleaned.get("initial_prompt", "").strip() or cleaned["github_issue_number"]
+        told = cleaned.get("initial_prompt", "").strip() or self._has_issue
         is_known = not {"initial_prompt", "github_issue_number", "workflow_type"} & set(self.errors)
         if is_known and not told and cleaned.get("workflow_type") != AgentWorkflowType.TEST:
             self.add_error("initial_prompt", "Say what the agent should do, or choose an issue.")

@@ -8,9 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from github_app.references import parse_issue_number, validate_branch_name
+from github_app.references import (
+    PastedLink,
+    names_a_repository,
+    parse_issue_number,
+    validate_branch_name,
+)
 from sandboxes.kinds import SandboxType
 from workorders import services
+from workorders.errors import InvalidInput
 from workorders.workflow_definitions import WORKFLOW_ALIASES, AgentWorkflowType, parse_workflow_type
 
 MAX_PROMPT_LENGTH = 100_000
@@ -35,6 +41,15 @@ def _issue_number(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return None if value is None else parse_issue_number(value)
     raise ValueError("An issue is given by its number, such as 42 or #42.")
+
+
+def _issue(value: Any) -> Any:
+    """A number; or the text of a link, which `to_new_work_order` reads beside the repository."""
+    if isinstance(value, str) and names_a_repository(value):
+        if len(value) > MAX_REFERENCE_LENGTH:
+            raise ValueError(f"A link to an issue has at most {MAX_REFERENCE_LENGTH} characters.")
+        return value
+    return _issue_number(value)
 
 
 def _workflow_type(value: Any) -> Any:
@@ -67,6 +82,14 @@ IssueNumber = Annotated[
         {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}], "examples": ["42"]}
     ),
 ]
+IssueReference = Annotated[
+    str | None,
+    BeforeValidator(_issue),
+    BeforeValidator(_none_if_empty),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}], "examples": ["42"]}
+    ),
+]
 WorkflowName = Annotated[
     AgentWorkflowType,
     BeforeValidator(_workflow_type),
@@ -85,12 +108,15 @@ class CreateAgentWorkOrderRequest(_Request):
 
     repository_url: str = Field(
         max_length=MAX_REFERENCE_LENGTH,
-        description="https://github.com/owner/name(.git), git@github.com:owner/name.git or owner/name",
+        description="https://github.com/owner/name(.git), git@github.com:owner/name.git or owner/name; the link of an "
+        "issue fills in its number, too",
         examples=["https://github.com/user/repo.git"],
     )
     sandbox_type: SandboxType = Field(description="Where the agent works.")
     workflow_type: WorkflowName = Field(description="Which phases to run.")
-    github_issue_number: IssueNumber = Field(None, description="The issue to work on: 42, “42” or “#42”.")
+    github_issue_number: IssueReference = Field(
+        None, description="The issue to work on: 42, “42”, “#42”, or its link."
+    )
     initial_prompt: Annotated[PromptText | None, BeforeValidator(_none_if_empty)] = Field(
         None,
         repr=False,
@@ -104,18 +130,52 @@ class CreateAgentWorkOrderRequest(_Request):
     )
 
     def to_new_work_order(self) -> services.NewWorkOrder:
-        """Raises `InvalidInput` where the repository is no acceptable reference."""
-        reference = services.parse_repository(self.repository_url)
+        """Raises `InvalidInput` where the repository is no acceptable reference, or a link says something else."""
+        pasted = services.parse_pasted(self.repository_url)
+        reference = pasted.repository
         return services.NewWorkOrder(
             repository=reference,
             sandbox_type=self.sandbox_type,
             workflow_type=self.workflow_type,
-            github_issue_number=self.github_issue_number,
+            github_issue_number=self._issue_of(pasted),
             initial_prompt=self.initial_prompt or "",
             base_branch=self.base_branch or "",
             model=self.model or "",
             repository_url=as_given(self.repository_url) or reference.repository_url,
         )
+
+    def _issue_of(self, pasted: PastedLink) -> str | None:
+        """The number that was typed, or that a link names, in either field; what contradicts itself is refused."""
+        if pasted.pull_request_number:
+            raise InvalidInput("repository_url", _no_pull_request(pasted))
+        number, given = pasted.issue_number, self.github_issue_number
+        if given and names_a_repository(given):
+            link = services.parse_pasted(given, "github_issue_number")
+            if link.pull_request_number:
+                raise InvalidInput("github_issue_number", _no_pull_request(link))
+            if not link.issue_number:
+                raise InvalidInput(
+                    "github_issue_number", "The link names no issue; give a number, such as 42."
+                )
+            if link.repository.key != pasted.repository.key:
+                raise InvalidInput(
+                    "github_issue_number",
+                    f"The issue is one of {link.repository.full_name}, "
+                    f"and the repository is {pasted.repository.full_name}; choose one of the two.",
+                )
+            given = link.issue_number
+        if number and given and number != given:
+            raise InvalidInput(
+                "github_issue_number", f"The repository's link names issue #{number}, and this is #{given}."
+            )
+        return given or number or None
+
+
+def _no_pull_request(link: PastedLink) -> str:
+    return (
+        f"#{link.pull_request_number} is a pull request of {link.repository.full_name}, and a work order starts from "
+        f"an issue or from words: give {link.repository.repository_url} and say in the request what to change."
+    )
 
 
 class AgentPromptRequest(_Request):
@@ -140,5 +200,7 @@ class GitHubRepositoryVerificationRequest(_Request):
 
 
 def as_given(repository_url: str) -> str:
-    """The address as the person wrote it where that was an https URL, else nothing. Only for showing."""
-    return repository_url.rstrip("/") if repository_url.startswith("https://") else ""
+    """The address as the person wrote it where that was a plain https URL, else nothing. Only for showing."""
+    if not repository_url.startswith("https://") or not services.parse_pasted(repository_url).is_plain:
+        return ""
+    return repository_url.rstrip("/")

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,7 +20,7 @@ from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
 from github_app.protected_paths import parse_patterns
-from github_app.references import ReferenceInvalid, RepositoryReference, parse_repository_reference
+from github_app.references import PastedLink, ReferenceInvalid, RepositoryReference, parse_link
 from github_app.submodule_addresses import parse_allowed
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
@@ -42,6 +41,7 @@ from workorders.models.prompt_moves import replace_prompts, requeue_prompts
 from workorders.models.written_text import TextPart, keep_written, shown
 from workorders.progress import known_id
 from workorders.redaction import redact
+from workorders.repository_rows import record_repository, repository_row
 from workorders.states import (
     ACTIVE,
     BEING_DELIVERED,
@@ -79,15 +79,20 @@ class NewWorkOrder:
 
 
 def parse_repository(text: str) -> RepositoryReference:
-    """A repository as people write it. Raises `InvalidInput`."""
+    """A repository as people write it, or a link to one of its pages. Raises `InvalidInput`."""
+    return parse_pasted(text).repository
+
+
+def parse_pasted(text: str, field: str = "repository_url") -> PastedLink:
+    """The repository and what a pasted link names of it. Raises `InvalidInput` for the `field` it was given in."""
     try:
-        return parse_repository_reference(
+        return parse_link(
             text,
             github_host=settings.WORKORDERS_GITHUB_HOST,
             allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
         )
     except ReferenceInvalid as error:
-        raise InvalidInput("repository_url", str(error)) from error
+        raise InvalidInput(field, str(error)) from error
 
 
 def require_available_sandbox(sandbox_type: SandboxType) -> None:
@@ -119,7 +124,7 @@ def create_agent_work_order(
     """Accept a request: the order's row, its first log entry and a ticket. Raises `InvalidInput`."""
     require_acceptable(request)
     with transaction.atomic():
-        repository = _repository_row(request.repository)
+        repository = repository_row(request.repository)
         order = AgentWorkOrder(
             agent_work_order_id=new_agent_work_order_id(),
             repository=repository,
@@ -302,31 +307,40 @@ def _end_wait(order: AgentWorkOrder, **changes: Any) -> None:
 def record_repository_verification(
     reference: RepositoryReference, *, found: GitHubRepository | None, error_message: str = ""
 ) -> Repository:
-    """Keep what a verification found, or why it failed."""
-    with transaction.atomic():
-        row = _repository_row(reference)
-        changes: dict[str, Any] = {
-            "verification_error": redact(error_message),
-            "is_accessible": False,
-            "can_push": False,
-            "verification_requested_at": None,
-        }
-        if found is not None:
-            changes = {
-                "verification_error": redact(error_message),
-                "is_accessible": found.is_accessible,
-                "can_push": found.can_push,
-                "is_private": found.is_private,
-                "default_branch": found.default_branch,
-                "access_verified_at": timezone.now(),
-                "verification_requested_at": None,
-            }
-        Repository.objects.filter(pk=row.pk).update(**changes, updated_at=timezone.now())
-        row.refresh_from_db()
+    """Keep what a verification found, or why it failed; the row follows the name that GitHub gives.
+
+    `reference` is what GitHub was asked for.
+    """
+    words = redact(error_message)
+    if found is not None:
+        row = record_repository(reference, found, verification_error=words)
+    else:
+        with transaction.atomic():
+            row = repository_row(reference)
+            _change_repository(
+                row,
+                verification_error=words,
+                is_accessible=False,
+                can_push=False,
+                verification_requested_at=None,
+            )
     logger.info(
-        "github_repository_verified", repository_url=reference.repository_url, is_accessible=row.is_accessible
+        "github_repository_verified", repository_url=row.repository_url, is_accessible=row.is_accessible
     )
     return row
+
+
+def record_lost_repository(
+    *, repository_pk: int, found: GitHubRepository | None, error_message: str = ""
+) -> None:
+    """What became of a repository whose name another one has: where it is now, or why it cannot be found."""
+    words = redact(error_message)
+    if found is not None:
+        record_repository(parse_repository(found.repository_url), found, verification_error=words)
+        return
+    with transaction.atomic():
+        row = _locked_repository(repository_pk)
+        _change_repository(row, verification_error=words, verification_requested_at=None)
 
 
 @dataclass(frozen=True)
@@ -342,7 +356,7 @@ class RepositoryDefaults:
 def connect_repository(*, reference: RepositoryReference, by: str) -> Repository:
     """The repository's row and a queued verification; connecting it again only verifies it again."""
     with transaction.atomic():
-        return request_verification(repository_pk=_repository_row(reference).pk, by=by)
+        return request_verification(repository_pk=repository_row(reference).pk, by=by)
 
 
 def request_verification(*, repository_pk: int, by: str) -> Repository:
@@ -446,13 +460,6 @@ def update_submodules_allowed(*, repository_pk: int, submodules_allowed: str, by
     return row
 
 
-def stored_reference(row: Repository) -> RepositoryReference:
-    """The reference the row was made from, whatever the settings allow now."""
-    return RepositoryReference(
-        row.host, row.owner, row.name, Path(row.repository_url) if row.is_local else None
-    )
-
-
 def is_under_way(requested_at: datetime | None) -> bool:
     """Whether a question to a worker is so young that its answer can still be awaited."""
     return requested_at is not None and timezone.now() - requested_at < ASKED_SHORTLY
@@ -493,31 +500,6 @@ def answer_once(*, endpoint: str, key: str, body: object, produce: Callable[[], 
             response_status=answer.status, response_body=answer.body
         )
     return answer
-
-
-def same_repository(reference: RepositoryReference) -> dict[str, str]:
-    """The look-up of the repository's row; GitHub ignores case in names, and so do we."""
-    if reference.is_local:
-        return {"repository_url": reference.repository_url}
-    return {
-        "host__iexact": reference.host,
-        "owner__iexact": reference.owner,
-        "name__iexact": reference.name,
-    }
-
-
-def _repository_row(reference: RepositoryReference) -> Repository:
-    """The repository's one row, made on first mention."""
-    row, _created = Repository.objects.get_or_create(
-        **same_repository(reference),
-        defaults={
-            "repository_url": reference.repository_url,
-            "host": reference.host,
-            "owner": reference.owner,
-            "name": reference.name,
-        },
-    )
-    return row
 
 
 def _locked_repository(repository_pk: int) -> Repository:

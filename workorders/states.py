@@ -81,6 +81,7 @@ class WaitingReason(StrEnum):
     """What an active order waits for before its next step may begin; its status stays what it was."""
 
     GITHUB_RATE_LIMITED = "github_rate_limited"
+    GITHUB_UNAVAILABLE = "github_unavailable"
     MODEL_OVERLOADED = "model_overloaded"
     MODEL_QUOTA = "model_quota"
     DISK_FULL = "disk_full"
@@ -89,6 +90,7 @@ class WaitingReason(StrEnum):
 
 WAITING_WORDS: dict[WaitingReason, str] = {
     WaitingReason.GITHUB_RATE_LIMITED: "for GitHub's rate limit",
+    WaitingReason.GITHUB_UNAVAILABLE: "for GitHub, which does not answer as it should",
     WaitingReason.MODEL_OVERLOADED: "for the model, which is overloaded",
     WaitingReason.MODEL_QUOTA: "for the model's usage limit to reset",
     WaitingReason.DISK_FULL: "for free disk space",

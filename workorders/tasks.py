@@ -116,12 +116,19 @@ def verify_repository(repository_pk: int) -> None:
     row = Repository.objects.filter(pk=repository_pk, verification_requested_at__isnull=False).first()
     if row is None:
         return
-    found, error_message = wiring.examine_repository(row.repository_url)
-    services.record_repository_verification(
-        services.stored_reference(row), found=found, error_message=error_message
-    )
-    if found is not None and row.issues_fetched_at is None:
-        services.request_issues(repository_pk=row.pk)  # so that the form for new orders has them to pick
+    if row.replaced_at is None:
+        found, error_message = wiring.examine_repository(row.repository_url)
+        named = services.record_repository_verification(
+            row.reference, found=found, error_message=error_message
+        )
+        if found is not None and named.issues_fetched_at is None:
+            services.request_issues(
+                repository_pk=named.pk
+            )  # so that the form for new orders has them to pick
+        row = Repository.objects.filter(pk=repository_pk, replaced_at__isnull=False).first()
+    if row is not None and row.github_id is not None:  # another one has its name by now
+        found, error_message = wiring.examine_repository(row.repository_url, lost_id=row.github_id)
+        services.record_lost_repository(repository_pk=row.pk, found=found, error_message=error_message)
 
 
 def colour_changes(order_pk: int) -> None:

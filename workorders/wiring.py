@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from github_app.errors import GhNotLoggedIn
+from github_app.errors import GhNotLoggedIn, GitHubAnswerInvalid
 from github_app.gh import GhCli, GhSettings
 from github_app.issues import GitHubIssueClient
 from github_app.pull_requests import GitHubPullRequestClient
@@ -205,12 +205,16 @@ def _decimal(value: float | None) -> Decimal | None:
     return None if value is None else Decimal(str(value))
 
 
-def verify_repository(reference: RepositoryReference) -> GitHubRepository:
-    """What GitHub, or the folder, says of a repository now; at most `VERIFY_SECONDS`. Raises `ExpectedError`."""
+def verify_repository(
+    reference: RepositoryReference, *, github_id: int | None = None, name_is_lost: bool = False
+) -> GitHubRepository:
+    """What GitHub, or the folder, says of a repository now; at most `VERIFY_SECONDS`. Raises `ExpectedError`.
+
+    `github_id` and `name_is_lost` as `GitHubRepositoryClient.verify_repository_access` takes them.
+    """
     if not reference.is_local:
-        return GitHubRepositoryClient(gh_cli(timeout_seconds=VERIFY_SECONDS)).verify_repository_access(
-            reference
-        )
+        client = GitHubRepositoryClient(gh_cli(timeout_seconds=VERIFY_SECONDS))
+        return client.verify_repository_access(reference, github_id=github_id, name_is_lost=name_is_lost)
     git = trusted_git(network_seconds=VERIFY_SECONDS)
     default_branch, _refs = git.default_branch_refs(remote_for(reference), [])
     return GitHubRepository(
@@ -226,11 +230,20 @@ def verify_repository(reference: RepositoryReference) -> GitHubRepository:
     )
 
 
-def examine_repository(repository_url: str) -> tuple[GitHubRepository | None, str]:
-    """What was found, and what a person must do before orders can work on the repository (else empty)."""
+def examine_repository(
+    repository_url: str, *, lost_id: int | None = None
+) -> tuple[GitHubRepository | None, str]:
+    """What was found, and what a person must do before orders can work on the repository (else empty).
+
+    `lost_id`: the one of this id is meant, whose name another one has.
+    """
     found = None
     try:
-        found = verify_repository(reference_of(repository_url))
+        reference = reference_of(repository_url)
+        if lost_id is None:
+            found = verify_repository(reference)
+        else:
+            found = verify_repository(reference, github_id=lost_id, name_is_lost=True)
         require_push(found)
     except ExpectedError as error:
         return found, in_words(error)
@@ -239,6 +252,8 @@ def examine_repository(repository_url: str) -> tuple[GitHubRepository | None, st
 
 def in_words(error: ExpectedError) -> str:
     """For a person who asked for a question to GitHub, which nobody repeats but they."""
+    if isinstance(error, GitHubAnswerInvalid):
+        return f"{error} Try again in a moment. {error.advice}"
     return f"{error} {'Try again in a moment.' if error.retryable else error.advice}".strip()
 
 

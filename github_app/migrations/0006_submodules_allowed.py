@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('github_app', '0004_protected_paths'),
+        ('github_app', '0005_identity'),
     ]
 
     operations = [

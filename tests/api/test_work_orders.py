@@ -466,3 +466,29 @@ def test_reading_costs_a_constant_number_of_queries(api: Api) -> None:
         make_run(order)
         make_log(order, "a", "b", "c")
     assert [queries_of(api, path) for path in paths] == before == [2, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repository_url": "https://github.com/octo/spoon/issues/42"},
+        {"repository_url": "octo/spoon#42", "github_issue_number": 42},
+        {"repository_url": "octo/spoon", "github_issue_number": "https://github.com/octo/spoon/issues/42"},
+    ],
+    ids=range(3),
+)
+def test_a_pasted_issue_link_fills_repository_and_issue(api: Api, changes: dict[str, object]) -> None:
+    answer = api.post("/agent-work-orders", {**BODY, **changes})
+    assert answer.status_code == 201
+    order = answer.json()["agent_work_order"] if "agent_work_order" in answer.json() else answer.json()
+    row = AgentWorkOrder.objects.get(agent_work_order_id=order["agent_work_order_id"])
+    assert (row.repository.full_name, row.github_issue_number) == ("octo/spoon", "42")
+    assert row.repository_url == "https://github.com/octo/spoon"
+
+
+def test_a_pull_requests_link_is_refused_in_words(api: Api) -> None:
+    answer = api.post(
+        "/agent-work-orders", {**BODY, "repository_url": "https://github.com/octo/spoon/pull/3"}
+    )
+    assert answer.status_code == 422
+    assert "#3 is a pull request of octo/spoon" in answer.content.decode()

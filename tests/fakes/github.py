@@ -87,6 +87,11 @@ class Repository:
     issues: dict[int, Issue] = field(default_factory=dict)
     pull_requests: dict[int, PullRequest] = field(default_factory=dict)
     comments: list[Comment] = field(default_factory=list)
+    id: int = 0
+    transferred: dict[int, str] = field(default_factory=dict)  # issue number → where its API address is now
+
+    def __post_init__(self) -> None:
+        self.id = self.id or answers.identifier(self.full_name)
 
     @property
     def full_name(self) -> str:
@@ -122,6 +127,14 @@ class Fault:
     execute: bool = False
     skip: int = 0
     stale: bool = False
+
+
+class Moved(Exception):
+    """GitHub's answer to a request for what has another address now."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
 
 
 @dataclass(frozen=True)
@@ -174,6 +187,7 @@ class FakeGitHub:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[RecordedRequest] = []
         self.faults: list[Fault] = []
+        self.former_names: dict[str, int] = {}
         self._branch_sha = branch_sha
         self._lock = threading.RLock()
         self._comment_id = 1000
@@ -214,6 +228,23 @@ class FakeGitHub:
         repo = Repository(owner, name, **values)
         self.repositories[repo.full_name.lower()] = repo
         return repo
+
+    def rename(self, repo: Repository, owner: str, name: str) -> None:
+        """A rename or transfer: the old name leads to the new one, until another repository takes it."""
+        with self._lock:
+            self.former_names[repo.full_name.lower()] = repo.id
+            self.repositories.pop(repo.full_name.lower())
+            repo.owner, repo.name = owner, name
+            self.repositories[repo.full_name.lower()] = repo
+
+    def transfer_issue(self, repo: Repository, number: int, other: Repository) -> int:
+        """The issue goes to another repository under a number of its own, which is returned."""
+        with self._lock:
+            item = repo.issues.pop(number)
+            item.number = other.next_number
+            other.issues[item.number] = item
+            repo.transferred[number] = f"/repositories/{other.id}/issues/{item.number}"
+            return item.number
 
     def add_issue(
         self, repo: Repository, title: str, body: str | None = "", *, labels: tuple[str, ...] = ()
@@ -277,14 +308,25 @@ class FakeGitHub:
 
     def execute(self, request: Request) -> tuple[int, Any]:
         with self._lock:
+            path = self._by_name(request.path)
             try:
                 for method, pattern, handler in _ROUTES:
-                    match = pattern.fullmatch(request.path)
+                    match = pattern.fullmatch(path)
                     if match and method == request.method:
                         return handler(self, request, **match.groupdict())
             except Refused as refused:
                 return refused.status, refused.body
+            except Moved as moved:
+                return 301 if request.method == "GET" else 307, answers.moved(moved.location)
         return 404, answers.error("Not Found", 404)
+
+    def _by_name(self, path: str) -> str:
+        """`/repositories/<id>` is the same as the repository's name."""
+        found = re.match(r"/repositories/([0-9]+)(?=/|$)", path)
+        for repo in self.repositories.values() if found else ():
+            if found and str(repo.id) == found[1]:
+                return f"/repos/{repo.full_name}{path[found.end() :]}"
+        return path
 
     def access(self, account: Account | None, repo: Repository) -> Access:
         if account is None:
@@ -294,6 +336,8 @@ class FakeGitHub:
 
     def repository(self, request: Request, owner: str, name: str, *, write: bool = False) -> Repository:
         repo = self.repositories.get(f"{owner}/{name}".lower())
+        if repo is None and (number := self.former_names.get(f"{owner}/{name}".lower())):
+            raise Moved(re.sub(r"^/repos/[^/]+/[^/]+", f"/repositories/{number}", request.path))
         if repo is None or self.access(request.account, repo) == "none":
             raise _not_found()
         if write and (request.account is None or self.access(request.account, repo) != "write"):
@@ -429,6 +473,8 @@ class FakeGitHub:
         return head_sha, base_sha
 
     def _item(self, repo: Repository, number: str) -> Issue | PullRequest:
+        if int(number) in repo.transferred:
+            raise Moved(repo.transferred[int(number)])
         item = repo.item(int(number))
         if item is None:
             raise _not_found()
@@ -527,7 +573,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self._answer(status, body, fault.headers if fault else {})
+        headers = dict(fault.headers) if fault else {}
+        if status in {301, 307} and fault is None and isinstance(body, dict):
+            headers["Location"] = body["url"] + (f"?{parts.query}" if parts.query else "")
+        self._answer(status, body, headers)
 
     def _carry_out(
         self, github: FakeGitHub, path: str, query: Mapping[str, str], raw: bytes, token: str

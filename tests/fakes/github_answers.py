@@ -71,8 +71,8 @@ def repository(repo: "Repository", permissions: dict[str, bool] | None) -> dict[
     url = f"{API}/repos/{repo.full_name}"
     web = f"https://github.com/{repo.full_name}"
     answer = {
-        "id": identifier(repo.full_name),
-        "node_id": f"R_{identifier(repo.full_name)}",
+        "id": repo.id,
+        "node_id": f"R_{repo.id}",
         "name": repo.name,
         "full_name": repo.full_name,
         "owner": user(repo.owner),
@@ -198,6 +198,10 @@ def rate_limit() -> dict[str, Any]:
 
 def error(message: str, status: int) -> dict[str, Any]:
     return {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
+
+
+def moved(path: str) -> dict[str, Any]:
+    return {"message": "Moved Permanently", "url": f"{API}{path}", "documentation_url": DOCUMENTATION}
 
 
 def validation_error(resource: str, detail: str) -> dict[str, Any]:

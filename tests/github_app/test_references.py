@@ -11,6 +11,7 @@ from github_app.references import (
     ReferenceInvalid,
     RepositoryReference,
     parse_issue_number,
+    parse_link,
     parse_repository_reference,
     validate_branch_name,
 )
@@ -47,6 +48,50 @@ def test_every_accepted_spelling_is_one_repository(text: str) -> None:
     assert not reference.is_local
 
 
+@pytest.mark.parametrize(
+    ("text", "issue", "pull"),
+    [
+        ("https://github.com/octo/sample/issues/3", "3", ""),
+        ("https://github.com/octo/sample/issues/3/", "3", ""),
+        ("https://github.com/octo/sample/issues/3#issuecomment-1234", "3", ""),
+        ("https://github.com/octo/sample/issues/3?notification_referrer_id=NT_x#issue-9", "3", ""),
+        ("HTTPS://GITHUB.COM/octo/sample/issues/3", "3", ""),
+        ("https://www.github.com/octo/sample/issues/3", "3", ""),
+        ("octo/sample#3", "3", ""),
+        ("https://github.com/octo/sample/pull/3", "", "3"),
+        ("https://github.com/octo/sample/pull/3/files#diff-0", "", "3"),
+        ("https://github.com/octo/sample/pull/3/commits/abc", "", "3"),
+        ("https://github.com/octo/sample/issues", "", ""),
+        ("https://github.com/octo/sample/issues/new/choose", "", ""),
+        ("https://github.com/octo/sample/issues?q=is%3Aopen", "", ""),
+        ("https://github.com/octo/sample/pulls", "", ""),
+        ("https://github.com/octo/sample/tree/main", "", ""),
+        ("https://github.com/octo/sample/tree/feature/x/src", "", ""),
+        ("https://github.com/octo/sample/blob/main/a%20b/README.md#L1-L9", "", ""),
+        ("https://github.com/octo/sample/commit/0123abc", "", ""),
+        ("https://github.com/octo/sample/actions/runs/1", "", ""),
+        ("https://github.com/octo/sample?tab=readme-ov-file#install", "", ""),
+        ("https://github.com/octo/sample#readme", "", ""),
+        ("https://github.com/octo/sample/#readme", "", ""),
+        ("ssh://git@github.com/octo/sample.git", "", ""),
+        ("SSH://git@github.com/octo/sample.git/", "", ""),
+        ("https://github.com/octo/sample.git/", "", ""),
+        ("https://www.github.com/octo/sample.git", "", ""),
+    ],
+)
+def test_a_pasted_link_names_the_repository_and_what_it_shows_of_it(text: str, issue: str, pull: str) -> None:
+    link = parse_link(text, github_host=GITHUB, allow_local=False)
+    assert link.repository == RepositoryReference(GITHUB, "octo", "sample")
+    assert (link.issue_number, link.pull_request_number) == (issue, pull)
+    assert parse(text) == link.repository
+    assert link.is_plain is (text.lower().startswith(("https://github.com/octo/sample.git", "ssh:")))
+
+
+def test_a_repository_called_like_a_page_or_an_account_of_an_enterprise() -> None:
+    assert parse("https://github.com/issues/pull").full_name == "issues/pull"
+    assert parse("https://github.com/ann_corp/x/issues/3").full_name == "ann_corp/x"
+
+
 @pytest.mark.parametrize("name", [".github", "a.b", "_x", "a-", "x" * 100, "git", ".gitignore", "a.git.b"])
 def test_unusual_but_legal_names(name: str) -> None:
     assert parse(f"octo/{name}").name == name
@@ -68,10 +113,15 @@ def test_another_github_than_the_servers_own_is_refused() -> None:
         ("", "is empty"),
         ("https://gitlab.com/o/r", "not with gitlab.com"),
         ("https://github.com.evil.com/o/r", "not with github.com.evil.com"),
-        ("https://www.github.com/o/r", "not with"),
+        ("https://www.gitlab.com/o/r", "not with www.gitlab.com"),
+        ("https://www.www.github.com/o/r", "not with"),
         ("http://github.com/o/r", "not an https"),
-        ("HTTPS://github.com/o/r", "not an https"),
-        ("ssh://git@github.com/o/r", "not an https"),
+        ("HTTP://github.com/o/r", "not an https"),
+        ("HTTPS://evil.example/o/r", "not with evil.example"),
+        ("ssh://git@github.com/o/r", "understands"),
+        ("ssh://root@github.com/o/r.git", "not an https"),
+        ("ssh://git@evil.example/o/r.git", "not with evil.example"),
+        ("ssh://git@github.com:22/o/r.git", "port"),
         ("git://github.com/o/r", "not an https"),
         ("ext::sh -c id", "transport helper"),
         ("https://user@github.com/o/r", "user name"),
@@ -81,7 +131,15 @@ def test_another_github_than_the_servers_own_is_refused() -> None:
         ("git@github.com:22/o/r", "port"),
         ("https://github.com/o/r?x=1", "query"),
         ("https://github.com/o/r#x", "query or fragment"),
-        ("https://github.com/o/r/tree/main", "understands"),
+        ("https://github.com/o/r/nonsense", "understands"),
+        ("https://github.com/o/r/tree/../../x/y", "holds '..'"),
+        ("https://github.com/o/r/tree/ma in", "understands"),
+        ("https://github.com/o/r/issues/3\n", "control characters"),
+        ("https://github.com/o/r/issues/99999999999999", "no number on GitHub"),
+        ("https://github.com/o/r/issues/9999999999", "no number on GitHub"),
+        ("o/r#0", "no number on GitHub"),
+        ("o/r#x", "query or fragment"),
+        ("o/r/issues/3", "understands"),
         ("https://github.com/o", "understands"),
         ("https://github.com//o/r", "understands"),
         ("https://github.com/o/r//", "understands"),

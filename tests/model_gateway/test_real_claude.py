@@ -12,7 +12,7 @@ import pytest
 from sandboxes.kinds import SandboxType
 from sandboxes.process import ProcessControl
 from tests.agent_executor.local_sandbox import LocalSandbox
-from tests.fakes.messages_api import MessagesApi, bash, steps, text
+from tests.fakes.messages_api import MessagesApi, Refusal, always, bash, steps, text
 from tests.model_gateway.running import GRANT, REAL_KEY, TOKEN, MemoryLedger, running_gateway
 from tests.support import require_program
 from workorders.agent_executor.base import AgentFailureCategory, AgentRequest
@@ -65,3 +65,30 @@ def test_the_real_cli_through_the_gateway(tmp_path: Path, budget: Decimal | None
         assert result.failure.category is AgentFailureCategory.BUDGET_EXCEEDED
         assert time.monotonic() - started < 30, "it stopped at once, without trying again"
         assert (len(api.main_calls), ledger.refused) == (1, 1)
+
+
+def test_a_refused_credential_is_asked_about_once(tmp_path: Path) -> None:
+    """Left to itself the CLI asks eleven times, over minutes, and then the step's clock says something else."""
+    claude = require_program("claude")
+    refusal = Refusal(401, "authentication_error", "invalid x-api-key")
+    ledger = MemoryLedger(GRANT)
+    with MessagesApi(always(refusal)) as api, running_gateway(api.url, ledger=ledger) as gateway:
+        access = ModelAccess(gateway.url, provider_variables={"ANTHROPIC_API_KEY": REAL_KEY})
+        given = access.credential_for(SandboxType.GIT_BRANCH, TOKEN)
+        result = execute_agent_command(
+            LocalSandbox(tmp_path),
+            AgentRequest(
+                argv=(claude,),
+                model="sonnet",
+                session_id=str(uuid.uuid4()),
+                prompt="Look around.",
+                timeout_seconds=60,
+                environment={**given.environment, "HOME": str(tmp_path)},
+                secrets=given.secrets,
+            ),
+            control=ProcessControl(),
+            on_event=lambda _event: None,
+        )
+    assert len(api.main_calls) == 1
+    assert result.failure is not None
+    assert result.failure.category is AgentFailureCategory.NOT_LOGGED_IN

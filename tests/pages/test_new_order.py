@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -287,3 +288,77 @@ def test_the_form_is_usable_without_looking(client: Client) -> None:
     assert set(re.findall(r'<label[^>]* for="([^"]+)"', text)) <= ids
     assert len(re.findall("<h1", text)) == 1
     assert "New work order</title>" in text
+
+
+# --- pasted links ---
+
+LINK = "https://github.com/octo/spoon/issues/42#issuecomment-7"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repository_url": LINK},
+        {"repository_url": LINK, "initial_prompt": ""},
+        {"repository_url": LINK, "issue": "7"},
+        {"repository_url": "octo/spoon#42"},
+        {"repository_url": "", "repository": "", "github_issue_number": LINK, "initial_prompt": ""},
+        {"repository_url": "octo/spoon", "github_issue_number": LINK},
+        {"repository_url": "octo/spoon", "github_issue_number": "OCTO/Spoon#42"},
+    ],
+    ids=range(7),
+)
+def test_a_pasted_issue_link_fills_repository_and_issue(client: Client, changes: dict[str, str]) -> None:
+    form = {
+        "workflow_type": "agent_workflow_build",
+        "sandbox_type": "git_branch",
+        "initial_prompt": "x",
+        **changes,
+    }
+    assert client.post(PAGE, form).status_code == 302
+    order = AgentWorkOrder.objects.get()
+    assert (order.repository.full_name, order.github_issue_number) == ("octo/spoon", "42")
+    assert order.repository_url == "https://github.com/octo/spoon"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"repository_url": LINK, "github_issue_number": "41"}, "names issue #42, and this is #41"),
+        (
+            {"repository_url": "octo/fork", "github_issue_number": LINK},
+            "one of octo/spoon, and the repository",
+        ),
+        ({"repository_url": "https://github.com/octo/spoon/pull/3"}, "#3 is a pull request of octo/spoon"),
+        (
+            {"repository_url": "octo/spoon", "github_issue_number": "https://github.com/octo/spoon/pull/3"},
+            "is a pull",
+        ),
+        ({"repository_url": "octo/spoon", "github_issue_number": "octo/spoon"}, "names no issue"),
+        (
+            {"repository_url": "octo/spoon", "github_issue_number": "https://evil.example/o/r/issues/1"},
+            "works with",
+        ),
+    ],
+    ids=range(6),
+)
+def test_a_link_that_contradicts_the_rest_is_refused_in_words(
+    client: Client, changes: dict[str, str], words: str
+) -> None:
+    form = {
+        "workflow_type": "agent_workflow_build",
+        "sandbox_type": "git_branch",
+        "initial_prompt": "x",
+        **changes,
+    }
+    answer = client.post(PAGE, form)
+    assert answer.status_code == 422
+    assert words in unescape(answer.content.decode())
+    assert not AgentWorkOrder.objects.exists()
+
+
+def test_a_link_in_the_address_fills_the_form(client: Client) -> None:
+    answer = client.get(PAGE, {"repository": LINK})
+    text = answer.content.decode()
+    assert 'value="https://github.com/octo/spoon"' in text
+    assert 'value="42"' in text

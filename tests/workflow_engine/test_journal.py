@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from github_app.types import GitHubRepository
 from sandboxes.errors import ExpectedError, PushRejected
 from tests.factories import SHA, make_order, make_run
 from tests.workflow_engine.rows import (
@@ -76,7 +77,7 @@ TESTS = AgentTestResults.model_validate(
 class Passing(ExpectedError):
     """Goes away by itself."""
 
-    category = "github_unavailable"
+    category = "database_unavailable"
     retryable = True
     advice = "Wait."
 
@@ -265,13 +266,13 @@ def test_a_finished_follow_up_is_done() -> None:
 def test_a_failure_that_may_pass_is_tried_again_after_a_pause() -> None:
     journal, plan = begun()
     OrmQ.objects.all().delete()
-    journal.fail_step(plan, Passing("GitHub is away.\x00"))
+    journal.fail_step(plan, Passing("The database is away.\x00"))
     order = fresh(journal)
     run = order.phase_runs.get()
     assert (run.status, run.error_category, run.error_message) == (
         Run.FAILED,
-        "github_unavailable",
-        "GitHub is away.\ufffd",
+        "database_unavailable",
+        "The database is away.\ufffd",
     )
     assert (order.status, order.claim_owner, order.error_message) == (Status.RUNNING, "", None)
     assert order.claimable_at is not None
@@ -292,12 +293,12 @@ def test_the_pauses_grow_and_end_in_a_failed_order() -> None:
         assert order.claimable_at is not None
         pauses.append((order.claimable_at - database_now()).total_seconds())
         journal, plan = again(order)
-    for pause, row in zip(pauses, (2, 10, 30, 120), strict=True):
+    for pause, row in zip(pauses, (2, 10, 30, 30), strict=True):
         assert row - 1 < pause <= row * 1.25
     assert order.status == Status.FAILED
     assert (order.error_message, order.error_category, order.error_advice) == (
         "Attempt 5 failed.",
-        "github_unavailable",
+        "database_unavailable",
         "Wait.",
     )
     assert (order.claimable_at, order.claim_owner, order.lease_expires_at) == (None, "", None)
@@ -305,7 +306,7 @@ def test_the_pauses_grow_and_end_in_a_failed_order() -> None:
     assert events(journal)[-1] == "agent_work_order_failed"
     last = order.transitions.last()
     assert last is not None
-    assert (last.from_status, last.to_status, last.reason) == ("running", "failed", "github_unavailable")
+    assert (last.from_status, last.to_status, last.reason) == ("running", "failed", "database_unavailable")
 
 
 def test_a_model_out_of_quota_is_a_wait_and_burns_no_attempt() -> None:
@@ -505,6 +506,13 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     "update_order": lambda journal, _plan: journal.update_order(head_sha=HEAD),
     "record_place": lambda journal, _plan: placed(journal),
     "update_repository": lambda journal, plan: journal.update_repository(plan.repository.pk, can_push=True),
+    "record_repository": lambda journal, plan: journal.record_repository(
+        plan.repository.reference,
+        GitHubRepository(
+            github_id=7, repository_owner="o", repository_name="n", repository_url="https://github.com/o/n"
+        ),
+    ),
+    "lose_repository_name": lambda journal, plan: journal.lose_repository_name(plan.repository.pk),
     "record_statistics": lambda journal, plan: journal.record_statistics(plan.phase, progress("one")),
     "budget_refused": lambda journal, _plan: journal.budget_refused(),
     "last_model_error": lambda journal, _plan: journal.last_model_error(),

@@ -116,15 +116,15 @@ def test_the_body_has_every_part_in_order() -> None:
     body = pull_request_body(FULL)
     parts = [
         "## Request\n\n> Add a spoon.\n> A silver one.",
-        "<details><summary>Plan (<code>specs/plan.md</code>)</summary>\n\n# Plan: A spoon",
-        "Melt silver.\n\n</details>",
         "## Phases",
         "| Plan | 1 | 1 | 1 min 1 s |",
         "| Implementation | 3 | 2 | 0 min 5 s |",
         "4 files changed, 30 lines added, 2 removed.",
         "## Tests\n\n7 passed, 0 failed (`test_results.json`).",
         "\nCloses #42\n",
-        "<sub>Work order `wo-abcd2345`</sub>\n<!-- work-order: end -->",
+        "<sub>Work order `wo-abcd2345`</sub>\n\n",
+        "<details><summary>Plan (<code>specs/plan.md</code>)</summary>\n\n````markdown\n# Plan: A spoon",
+        "Melt silver.\n````\n\n</details>\n<!-- work-order: end -->",
         "\n## Checklist\n\n- [ ] I read it\n",
     ]
     places = [body.find(part) for part in parts]
@@ -226,7 +226,7 @@ def test_a_plan_cannot_swallow_what_follows_it(plan: str) -> None:
 
 def test_a_closed_block_stays_as_it_is() -> None:
     plan = "# Spoon\n\n```python\n@property\n```\n\nDone."
-    assert "```python\n@\u200bproperty\n```\n\nDone.\n\n</details>" in pull_request_body(
+    assert "```python\n@\u200bproperty\n```\n\nDone.\n````\n\n</details>" in pull_request_body(
         replace(FULL, plan=plan)
     )
 

@@ -199,7 +199,9 @@ class Gateway:
             await self._account.note_error(meter.grant, answer.status, _resets_in(answer))
         elif request.path == _METERED:
             meter.reader = UsageReader(streaming=answer.content_type == "text/event-stream")
-        response = web.StreamResponse(status=answer.status, headers=response_headers(answer.headers.items()))
+        response = web.StreamResponse(
+            status=answer.status, headers=response_headers(answer.headers.items(), answer.status)
+        )
         await response.prepare(request)
         try:
             await self._copy(response, meter, answer)

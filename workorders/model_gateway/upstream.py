@@ -16,8 +16,10 @@ _BETA = "anthropic-beta"
 # Everything else an agent sends stays here: above all what it would sign in with.
 _REQUEST_HEADERS = frozenset({"accept", "content-type", "user-agent", "x-app"})
 _REQUEST_PREFIXES = ("anthropic-", "x-stainless-", "x-claude-code-")
+_SHOULD_RETRY = "x-should-retry"
+_REFUSED_FOR_GOOD = frozenset({401, 402, 403})
 _RESPONSE_HEADERS = frozenset(
-    {"cache-control", "content-type", "request-id", "retry-after", "retry-after-ms", "x-should-retry"}
+    {"cache-control", "content-type", "request-id", "retry-after", "retry-after-ms", _SHOULD_RETRY}
 )
 _RESPONSE_PREFIXES = ("anthropic-ratelimit-", "anthropic-priority-")
 
@@ -60,13 +62,19 @@ class Upstream:
         return headers
 
 
-def response_headers(given: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """What comes down: nothing of the account (its organisation, cookies) but its limits."""
-    return {
+def response_headers(given: Iterable[tuple[str, str]], status: int = 200) -> dict[str, str]:
+    """What comes down: nothing of the account (its organisation, cookies) but its limits.
+
+    A refused credential is no better the next time: Claude Code would ask eleven times, over minutes, unless told so.
+    """
+    headers = {
         name: value
         for name, value in given
         if name.lower() in _RESPONSE_HEADERS or name.lower().startswith(_RESPONSE_PREFIXES)
     }
+    if status in _REFUSED_FOR_GOOD and _SHOULD_RETRY not in map(str.lower, headers):
+        headers[_SHOULD_RETRY] = "false"
+    return headers
 
 
 def parse_custom_headers(text: str) -> dict[str, str]:

@@ -49,6 +49,11 @@ class AgentWorkOrder(models.Model):
     repository_url = models.CharField(max_length=500)
     sandbox_type = models.CharField(max_length=20, choices=choices(SandboxType))
     workflow_type = models.CharField(max_length=40, choices=choices(AgentWorkflowType))
+    former_mirror_key = models.CharField(
+        max_length=400,
+        blank=True,
+        help_text="where its commits are kept, if its repository was known under two names then",
+    )
     github_issue_number = models.CharField(max_length=10, null=True, blank=True)
     initial_prompt = RedactedTextField(blank=True)
     base_branch = models.CharField(max_length=250, blank=True, help_text="empty: the default branch")
@@ -114,6 +119,7 @@ class AgentWorkOrder(models.Model):
 
     github_issue_title = RedactedTextField(blank=True)
     github_issue_body = RedactedTextField(blank=True)
+    github_issue_state = models.CharField(max_length=20, blank=True, help_text="when it was read")
     github_pull_request_number = models.PositiveIntegerField(null=True, blank=True)
     github_pull_request_url = models.CharField(max_length=500, null=True, blank=True)
 
@@ -215,6 +221,11 @@ class AgentWorkOrder(models.Model):
     def has_commits(self) -> bool:
         """Whether there is something to follow up on: pushed, waiting for an approval, or kept by a worker."""
         return bool(self.head_sha or self.approval_sha or self.kept_sha)
+
+    @property
+    def mirror_key(self) -> str:
+        """The relative path of the mirror that has the order's commits."""
+        return self.former_mirror_key or self.repository.mirror_key
 
     @property
     def expected_sandbox_identifier(self) -> str:

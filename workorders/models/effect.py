@@ -33,6 +33,9 @@ class OutsideEffect(models.Model):
     settled = models.BooleanField(default=False)
     requests = models.PositiveIntegerField(default=0, help_text="how often it was asked for")
     number = models.PositiveIntegerField(null=True, blank=True)
+    as_draft = models.BooleanField(
+        default=False, help_text="asked for as a draft, because the order's tests failed"
+    )
     address = models.CharField(max_length=500, blank=True)
     planned_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True, blank=True)

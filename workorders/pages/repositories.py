@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
-from github_app.references import RepositoryReference
+from github_app.references import PastedLink
 from workorders import services
 from workorders.errors import InvalidInput
+from workorders.repository_rows import same_repository
 
 _ISSUES_FRESH = timedelta(minutes=10)
 
@@ -74,7 +75,7 @@ class OpenIssues:
 
 
 def repository_choices() -> tuple[RepositoryChoice, ...]:
-    rows = Repository.objects.only("owner", "name", "repository_url")
+    rows = Repository.objects.filter(replaced_at__isnull=True).only("owner", "name", "repository_url")
     return tuple(RepositoryChoice(row.pk, row.full_name, row.repository_url) for row in rows)
 
 
@@ -97,15 +98,15 @@ def repository_state(row: Repository) -> RepositoryState:
     )
 
 
-def repository_named(text: str) -> tuple[Repository | None, RepositoryReference | None]:
-    """The known repository a link names by key, URL or `owner/name`; else the reference, where it is one."""
+def repository_named(text: str) -> tuple[Repository | None, PastedLink | None]:
+    """The known repository a link names by key, URL or `owner/name`; else what it names, where it names one."""
     if text.isascii() and text.isdigit() and len(text) < 19:
         return Repository.objects.filter(pk=int(text)).first(), None
     try:
-        reference = services.parse_repository(text)
+        link = services.parse_pasted(text)
     except InvalidInput:
         return None, None
-    return Repository.objects.filter(**services.same_repository(reference)).first(), reference
+    return Repository.objects.filter(**same_repository(link.repository)).first(), link
 
 
 def open_issues(row: Repository) -> OpenIssues:

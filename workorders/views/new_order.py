@@ -96,14 +96,15 @@ def _show(request: HtmxRequest, form: NewOrderForm, *, status: int = 200) -> Htt
 
 
 def _prefilled(request: HtmxRequest) -> dict[str, Any]:
-    """From a link: `repository` by key, URL or `owner/name`, and `issue`."""
+    """From a link: `repository` by key, URL (also that of an issue) or `owner/name`, and `issue`."""
     given = request.GET.get("repository", "").strip()
-    initial = {**_START, "github_issue_number": request.GET.get("issue", "")[:11]}
-    row, reference = repository_named(given)
+    row, link = repository_named(given)
+    issue = request.GET.get("issue", "")[:11] or (link.issue_number if link else "")
+    initial = {**_START, "github_issue_number": issue}
     if row is not None:
         initial |= {"repository": str(row.pk), **_defaults_of(row)}
-    elif reference is not None:
-        initial["repository_url"] = reference.repository_url
+    elif link is not None:
+        initial["repository_url"] = link.repository.repository_url
     return initial
 
 

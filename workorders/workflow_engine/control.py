@@ -27,6 +27,10 @@ class StepWaits(Exception):
         self.wait = wait
 
 
+class StepPutBack(Exception):
+    """The rows changed under the step; it is put back uncounted, to go on at once with what they say now."""
+
+
 class StepControl(ProcessControl):
     """Ends the step's running process and is asked between two actions. A lost lease has the last word.
 

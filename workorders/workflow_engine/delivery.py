@@ -17,6 +17,7 @@ from workorders.workflow_engine.branch_line import BranchLine, Start
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.phase_tracker import says_no_change_needed, track
+from workorders.workflow_engine.pull_request_template import find_template
 from workorders.workflow_engine.pull_request_text import (
     PhaseSummary,
     PullRequestFacts,
@@ -28,15 +29,6 @@ from workorders.workflow_engine.pull_request_text import (
 from workorders.workflow_engine.salvage import kept_ref
 from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.upstream import Upstream
-
-TEMPLATE_PATHS = (
-    ".github/pull_request_template.md",
-    ".github/PULL_REQUEST_TEMPLATE.md",
-    "docs/pull_request_template.md",
-    "docs/PULL_REQUEST_TEMPLATE.md",
-    "pull_request_template.md",
-    "PULL_REQUEST_TEMPLATE.md",
-)
 
 
 class Delivery:
@@ -108,6 +100,7 @@ class Delivery:
             title=pull_request_title(facts),
             body=pull_request_body(facts),
             draft=bool(tests and tests.failed) or facts.is_unfinished,
+            tests_pass=None if tests is None else not tests.failed,
             after=before.pull_request_number if before is not None and past else None,
         )
         return found.pull_request_url
@@ -208,6 +201,7 @@ class Delivery:
             request=order.initial_prompt,
             issue_number=order.github_issue_number or "",
             issue_title=order.github_issue_title,
+            issue_state=order.github_issue_state,
             phases=_phases(plan),
             plan_path=plan_path,
             plan=(plan_text or b"").decode("utf-8", "replace"),
@@ -217,7 +211,7 @@ class Delivery:
             lines_added=order.git_lines_added,
             lines_removed=order.git_lines_removed,
             no_change_reason=unchanged.message if unchanged else "",
-            template=self._template(mirror, order.base_sha),
+            template=find_template(git, mirror.path, order.base_sha),
             left_out=self._left_out(plan, mirror),
         )
 
@@ -233,14 +227,6 @@ class Delivery:
             there = set(listed.stdout.decode("utf-8", "replace").split("\0"))
             earlier = tuple(item for item in earlier if item.path.rstrip("/") not in there)
         return merged(last, earlier)
-
-    def _template(self, mirror: RepositoryMirror, base_sha: str) -> str:
-        """The repository's own pull request template, from the base commit."""
-        for path in TEMPLATE_PATHS:
-            found = self._parts.git.read_file(mirror.path, base_sha, path, limit_bytes=30_000)
-            if found is not None:
-                return found.decode("utf-8", "replace")
-        return ""
 
 
 def _outcome(

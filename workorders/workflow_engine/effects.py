@@ -23,7 +23,10 @@ from workorders.workflow_engine.journal import StepJournal
 
 @dataclass(frozen=True)
 class Effect:
-    """One row as it was read. `number` and `address` are GitHub's, where it is known."""
+    """One row as it was read. `number` and `address` are GitHub's, where it is known.
+
+    `as_draft`: a pull request that we asked for as a draft, because the order's tests failed.
+    """
 
     pk: int
     kind: EffectKind
@@ -31,6 +34,7 @@ class Effect:
     state: EffectState
     number: int | None
     address: str
+    as_draft: bool = False
 
     @property
     def was_asked_for(self) -> bool:
@@ -76,14 +80,21 @@ class EffectLedger:
 
         return self._journal.fenced(write)
 
-    def send(self, effect: Effect) -> bool:
-        """Note that it is being asked for; False where a cancel was acknowledged first, so that it must not be."""
+    def send(self, effect: Effect, **columns: Any) -> bool:
+        """Note that it is being asked for; False where a cancel was acknowledged first, so that it must not be.
+
+        `columns` of its row are written along.
+        """
 
         def write(order: AgentWorkOrder) -> bool:
             if order.cancel_requested_at is not None:
                 return False
             OutsideEffect.objects.filter(pk=effect.pk).update(
-                state=EffectState.SENT, settled=False, sent_at=database_now(), requests=F("requests") + 1
+                state=EffectState.SENT,
+                settled=False,
+                sent_at=database_now(),
+                requests=F("requests") + 1,
+                **columns,
             )
             return True
 
@@ -132,4 +143,6 @@ def asking[Answer](ledger: EffectLedger, effect: Effect, ask: Callable[[], Answe
 
 
 def _value(row: OutsideEffect) -> Effect:
-    return Effect(row.pk, EffectKind(row.kind), row.key, EffectState(row.state), row.number, row.address)
+    return Effect(
+        row.pk, EffectKind(row.kind), row.key, EffectState(row.state), row.number, row.address, row.as_draft
+    )

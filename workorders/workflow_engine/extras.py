@@ -203,7 +203,7 @@ class ExtrasFetcher:
             return fetched
         pointers = pointers_in(self._parts.git, self._mirror.path, start_sha)
         files = Counter(one.pointer for one in pointers if one.is_plain)
-        store = LfsStore(self._data_dir, str(self._reference.key))
+        store = LfsStore(self._data_dir, self._step.plan.order.mirror_key)
         store.prepare()  # the filter keeps pointers pointers, also where there is nothing to put in their place
         reasons = Counter({_ODD_POINTER: odd} if (odd := len(pointers) - files.total()) else {})
         for pointer, reason in self._missing(store, list(files)):

@@ -6,6 +6,7 @@ request counts: merged or closed ones are left alone, and their words in its tex
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from github_app.errors import GitHubError, GitHubRejected
 from github_app.references import RepositoryReference
@@ -15,6 +16,7 @@ from workorders.states import EffectKind, EffectState
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepStopped, StopCause
 from workorders.workflow_engine.effects import Effect, EffectLedger, asking
+from workorders.workflow_engine.identity import RepositoryIdentity
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
 from workorders.workflow_engine.retries import decide
 from workorders.workflow_engine.withdrawals import take_back
@@ -27,6 +29,7 @@ class PullRequestTexts:
     title: str
     body: str
     draft: bool
+    tests_fail: bool = False
 
 
 class GitHubDelivery:
@@ -41,26 +44,36 @@ class GitHubDelivery:
     def _reference(self) -> RepositoryReference:
         return self._step.parts.parse_reference(self._step.plan.repository.repository_url)
 
-    def _send(self, effect: Effect) -> None:
+    def _send(self, effect: Effect, **columns: Any) -> None:
         self._step.control.check()
-        if not self._ledger.send(effect):
+        if not self._ledger.send(effect, **columns):
             self._step.control.stop_because(StopCause.CANCEL)
             raise StepStopped
 
     # --- the pull request ---
 
     def pull_request(
-        self, *, title: str, body: str, draft: bool, after: int | None = None
+        self,
+        *,
+        title: str,
+        body: str,
+        draft: bool,
+        tests_pass: bool | None = None,
+        after: int | None = None,
     ) -> GitHubPullRequest:
         """The order's one pull request, seen on GitHub, with this text. Raises `GitHubError`.
 
-        `after`: the number of the one before, which was merged and takes no more.
+        `tests_pass`: None where none were run. What is said of a draft that is found is said only of one that we
+        opened because of failing tests. `after`: the number of the one before, which was merged and takes no more.
         """
-        texts = PullRequestTexts(title, body, draft)
+        texts = PullRequestTexts(title, body, draft, tests_fail=tests_pass is False)
         effect, found, created = self._ensure(texts, after=after)
         if created:
             return found
-        text = renewed_body(found.pull_request_body, body, still_draft=found.is_draft and not draft)
+        is_ours = effect.as_draft and found.is_draft
+        text = renewed_body(
+            found.pull_request_body, body, still_draft=is_ours and not draft and tests_pass is True
+        )
         return self._bring_up_to_date(effect, found, text, texts)
 
     def _ensure(
@@ -84,7 +97,7 @@ class GitHubDelivery:
                 known_number=effect.number or number,
                 replaces=replaces,
                 asked_before=effect.was_asked_for,
-                about_to_post=lambda: self._send(effect),
+                about_to_post=lambda: self._send(effect, as_draft=texts.tests_fail),
             ),
         )
         self._step.crash_point("pull_request_posted")
@@ -193,6 +206,7 @@ class GitHubDelivery:
         except GitHubError as error:
             if decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited) is not None:
                 raise
+            RepositoryIdentity(self._step).follow(error)  # there it can be posted
             self._step.log.warning("github_issue_comment_failed", issue_number=issue_number, error=str(error))
             return
         self._step.crash_point("commented")

@@ -14,6 +14,8 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from github_app.models import Repository
+from github_app.references import RepositoryReference
+from github_app.types import GitHubRepository
 from sandboxes.errors import ExpectedError
 from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
@@ -27,6 +29,7 @@ from workorders.models.logs import LogEvent, append_log_events, record_order_eve
 from workorders.models.model_access import new_step_token
 from workorders.models.phase_run import WORKER_LOST, WORKER_REPLACED
 from workorders.models.prompt_moves import drop_prompts, finish_prompt
+from workorders.repository_rows import record_repository, retire
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
@@ -254,6 +257,26 @@ class StepJournal:
             return Repository.objects.filter(**named, is_accessible=True).exists()
 
         return self._transaction(look)
+
+    def record_repository(self, asked: RepositoryReference, found: GitHubRepository) -> int:
+        """What GitHub showed for a name; the key of the row it belongs to. Holds no order's row (`repository_rows`)."""
+
+        def write() -> int:
+            self.claim.look()
+            return record_repository(asked, found, verification_error="").pk
+
+        return self._transaction(write)
+
+    def lose_repository_name(self, pk: int) -> None:
+        """Another repository has the name of this row's."""
+
+        def write() -> None:
+            self.claim.look()
+            row = Repository.objects.filter(pk=pk, replaced_at__isnull=True).first()
+            if row is not None:
+                retire(row)
+
+        self._transaction(write)
 
     def record_statistics(
         self, phase: AgentWorkflowPhase, progress: GitProgress, patches: Sequence[str] | None = None

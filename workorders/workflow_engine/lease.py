@@ -47,6 +47,11 @@ class Claim:
         if not AgentWorkOrder.objects.filter(self.fence).update(**values):
             raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
 
+    def look(self) -> None:
+        """Raises `LeaseLost` where the claim does not hold at this moment. Locks nothing."""
+        if not AgentWorkOrder.objects.filter(self.fence).exists():
+            raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
+
     def hold(self) -> None:
         """Lock the order's row, unread, if the claim still holds. Inside a transaction. Raises `LeaseLost`."""
         if not AgentWorkOrder.objects.select_for_update().filter(self.fence).values_list("pk"):

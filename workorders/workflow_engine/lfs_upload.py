@@ -42,7 +42,7 @@ class LfsUploader:
     def __init__(self, step: ClaimedStep, reference: RepositoryReference) -> None:
         self._step = step
         self._reference = reference
-        self._store = LfsStore(step.parts.settings.data_dir, str(reference.key))
+        self._store = LfsStore(step.parts.settings.data_dir, step.plan.order.mirror_key)
 
     def upload(self, place: Place, head: str, pointers: Mapping[LfsPointer, str]) -> None:
         """Raises `LfsContentMissing`, `SecretInCommits`, and `LfsUnavailable` where another try may help."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from github_app.errors import RepositoryReplaced
 from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.kinds import ON_THIS_HOST, SandboxType
@@ -22,7 +23,7 @@ from workorders.workflow_definitions import StepKind
 from workorders.workflow_engine.agent_step import AgentRunFailed, AgentStep
 from workorders.workflow_engine.branch_line import Met
 from workorders.workflow_engine.claimed_step import ClaimedStep
-from workorders.workflow_engine.control import StepStopped, StepWaits, StopCause
+from workorders.workflow_engine.control import StepPutBack, StepStopped, StepWaits, StopCause
 from workorders.workflow_engine.delivery import Delivery
 from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.inspection import Inspection, Inspector
@@ -64,6 +65,8 @@ class Orchestrator:
             self._stopped()
         except StepWaits as waits:
             self._waits(waits.wait)
+        except StepPutBack as moved:
+            self._put_back(moved)
         except ExpectedError as error:
             if self._step.control.cause is not None:
                 self._stopped()
@@ -120,7 +123,20 @@ class Orchestrator:
             return
         self._step.journal.wait(self._step.plan, wait)
 
+    def _put_back(self, moved: StepPutBack) -> None:
+        if self._step.control.cause is not None:
+            self._stopped()
+            return
+        self._step.journal.put_back(str(moved))
+
     def _failed(self, error: ExpectedError, seconds: float) -> None:
+        try:
+            self._workplace.identity.follow(error)
+        except StepPutBack as moved:
+            self._put_back(moved)
+            return
+        except RepositoryReplaced as replaced:
+            error = replaced
         decision = decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited)
         if isinstance(decision, Wait):
             self._waits(decision)
@@ -145,6 +161,7 @@ class Orchestrator:
             self._workplace.remove()
 
     def _deliver(self) -> None:
+        self._workplace.identity.require_same()
         delivery = Delivery(self._step, self._github)
         mirror, remote = self._workplace.mirror, self._workplace.remote
         # the mirror has all of the work: nothing is delivered from the place

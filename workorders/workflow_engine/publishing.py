@@ -16,7 +16,7 @@ from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.states import EffectKind, EffectState, Wait, WaitingReason
 from workorders.workflow_engine.claimed_step import ClaimedStep
-from workorders.workflow_engine.control import StepWaits
+from workorders.workflow_engine.control import StepPutBack, StepWaits
 from workorders.workflow_engine.extras import SubmoduleCommitMissing
 from workorders.workflow_engine.inspection import Inspection, Inspector
 from workorders.workflow_engine.leftover_commit import DroppedLeftovers, leftovers_in
@@ -117,6 +117,8 @@ class Publisher:
         order = self._step.plan.order
         branch = order.git_branch_name
         if head != place.published_sha:
+            if not place.remote_sha:  # later the branch itself shows that it is the same repository
+                self._workplace.identity.require_same()
             try:
                 place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
             except ExpectedError as error:
@@ -148,6 +150,8 @@ class Publisher:
         try:
             if self.examine(place, head, progress):
                 return None
+            if not place.remote_sha:
+                self._workplace.identity.require_same()
             self._upload(place, head)
             branch = self._step.plan.order.git_branch_name
             place.mirror.push(place.remote, sha=head, git_branch_name=branch, seen=place.remote_sha)
@@ -156,7 +160,7 @@ class Publisher:
         except FORGOTTEN as error:
             self.forget(place, inspector)
             return error
-        except ExpectedError:
+        except (ExpectedError, StepPutBack):  # the next attempt sees the new name
             pass
         return None
 

@@ -8,22 +8,22 @@ from html import escape
 from sandboxes.sweep import LeftOut, sentences
 from workorders.states import AgentWorkOrderOutcome
 from workorders.wording import counted
+from workorders.workflow_engine.inert_text import fenced, inert, quoted
+from workorders.workflow_engine.inert_text import harmless as harmless
+from workorders.workflow_engine.our_section import (
+    MOST_CHARACTERS,
+    PLAN_BEGINS,
+    section,
+    without_marks,
+    without_plan,
+)
+from workorders.workflow_engine.our_section import renewed_body as renewed_body
 
-_BEGIN = "<!-- work-order: begin -->"
-_END = "<!-- work-order: end -->"
-_OURS = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
-_DRAFT_NOTE = "> [!NOTE]\n> The tests pass now. Mark this draft as ready for review."
 _MAX_TITLE = 120
 _MAX_PLAN = 20_000
 _MAX_REASON = 4000
-_MENTION = re.compile(r"(?<![A-Za-z0-9])(?:@|&#0*64;|&#x0*40;|&commat;)(?=[A-Za-z0-9])", re.IGNORECASE)
-_CLOSING = re.compile(
-    r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s*:?\s*)(?=(?:[\w.-]+/[\w.-]+)?#\d|GH-\d|https?://)",
-    re.IGNORECASE,
-)
 _UNWANTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _MARKUP = re.compile(r"([\\`*_\[\]()!|~#])")
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class PullRequestFacts:
     no_change_reason: str = ""
     template: str = ""
     left_out: Sequence[LeftOut] = ()
+    issue_state: str = ""
 
     @property
     def is_unfinished(self) -> bool:
@@ -90,7 +91,10 @@ def _without_label(heading: str) -> str:
 
 
 def pull_request_body(facts: PullRequestFacts) -> str:
-    """Summary first, then plan, phases, tests, between two marks; then the repository's own template, for people."""
+    """Our section, summary first and plan last; then the repository's own template, for people.
+
+    Nothing that others wrote in it can hide or forge a part of ours.
+    """
     parts = []
     if facts.tests is not None and facts.tests.failed:
         parts.append(f"> [!WARNING]\n> **{_failing(facts.tests.failed)}.** It is not ready to merge.")
@@ -99,13 +103,9 @@ def pull_request_body(facts: PullRequestFacts) -> str:
             "> [!WARNING]\n> **Something was left unfinished, see below.** It is not ready to merge."
         )
     if facts.request.strip():
-        parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
+        parts.append("## Request\n\n" + quoted(facts.request.strip()[:4000]))
     if facts.no_change_reason:
-        parts.append("## No change needed\n\n" + _quoted(facts.no_change_reason.strip()[:_MAX_REASON]))
-    if facts.plan:
-        plan = _contained(harmless(facts.plan.strip()[:_MAX_PLAN]))
-        path = escape(harmless(_one_line(facts.plan_path)))
-        parts.append(f"<details><summary>Plan (<code>{path}</code>)</summary>\n\n{plan}\n\n</details>")
+        parts.append("## No change needed\n\n" + quoted(facts.no_change_reason.strip()[:_MAX_REASON]))
     parts.append(_phase_table(facts))
     if facts.tests is not None:
         parts.append(_tests(facts.tests))
@@ -113,27 +113,27 @@ def pull_request_body(facts: PullRequestFacts) -> str:
         lines = "\n".join(f"- {_plain(line)}" for line in told)
         parts.append(f"## Left out of this pull request\n\n{lines}")
     if facts.issue_number and not facts.no_change_reason:
-        parts.append(f"Closes #{facts.issue_number}")
+        parts.append(_issue_line(facts))
     parts.append(f"<sub>Work order `{facts.agent_work_order_id}`</sub>")
-    ours = "\n\n".join(parts).replace(_BEGIN, "").replace(_END, "")
-    theirs = f"\n\n{facts.template.strip()}" if facts.template.strip() else ""
-    return f"{_BEGIN}\n{ours}\n{_END}{theirs}\n"
+    if facts.plan:
+        path = escape(harmless(_one_line(facts.plan_path)))
+        plan = fenced(_cut(facts.plan.strip()))
+        parts.append(f"{PLAN_BEGINS}<code>{path}</code>)</summary>\n\n{plan}\n\n</details>")
+    ours = section(parts)
+    if len(ours) > MOST_CHARACTERS:
+        ours = without_plan(ours)
+    theirs = f"\n\n{without_marks(facts.template.strip())}" if facts.template.strip() else ""
+    return f"{ours}{theirs}\n"
 
 
-def renewed_body(current: str, fresh: str, *, still_draft: bool = False) -> str:
-    """A pull request's text with our part of it exchanged: what people wrote around it stays.
+def _cut(plan: str) -> str:
+    return plan if len(plan) <= _MAX_PLAN else f"{plan[:_MAX_PLAN]}\n[… cut here; the file has all of it]"
 
-    `still_draft`: a draft whose tests pass now; only a person can mark it as ready.
-    """
-    current = current.replace("\r\n", "\n")  # GitHub's own editor ends lines as Windows does
-    found = _OURS.search(fresh)
-    ours = found[0] if found else fresh
-    if still_draft:
-        ours = ours.replace(_BEGIN, f"{_BEGIN}\n{_DRAFT_NOTE}\n", 1)
-    place = _OURS.search(current)
-    if place is None:
-        return f"{current.rstrip()}\n\n{ours}\n".lstrip()
-    return current[: place.start()] + ours + current[place.end() :]
+
+def _issue_line(facts: PullRequestFacts) -> str:
+    if facts.issue_state == "closed":
+        return f"For #{facts.issue_number}, which was closed already when the work began."
+    return f"Closes #{facts.issue_number}"
 
 
 def _plain(line: str) -> str:
@@ -155,7 +155,7 @@ def issue_comment(
 ) -> str:
     """What the issue's readers learn: the link, or why there is none, and whether tests fail."""
     if not pull_request_url:
-        why = f"\n\n{_quoted(reason.strip()[:_MAX_REASON])}" if reason.strip() else ""
+        why = f"\n\n{quoted(reason.strip()[:_MAX_REASON])}" if reason.strip() else ""
         return f"The agent found that no change is needed, so there is no pull request.{why}"
     text = f"A pull request for this issue is ready for review: {pull_request_url}"
     if is_unfinished:
@@ -173,30 +173,6 @@ def comment_marker(agent_work_order_id: str) -> str:
     return f"<!-- work-order: {agent_work_order_id} -->"
 
 
-def harmless(text: str) -> str:
-    """Text from an agent or a stranger: it notifies nobody and closes no other issue.
-
-    Backticks protect nobody: an unclosed one is no code. Where it is code, an invisible character is added.
-    """
-    return _CLOSING.sub(r"\1\2​", _MENTION.sub("@​", text))
-
-
-def _contained(markdown: str) -> str:
-    """Markdown that cannot swallow what follows it: no comment left open, no code block (a cut may leave one)."""
-    markdown = markdown.replace("<!--", "&lt;!--")
-    fence = ""
-    for found in _FENCE.finditer(markdown):
-        if not fence:
-            fence = found[1]
-        elif found[1].startswith(fence):
-            fence = ""
-    return f"{markdown}\n{fence}" if fence else markdown
-
-
-def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}".rstrip() for line in harmless(text).splitlines())
-
-
 def _phase_table(facts: PullRequestFacts) -> str:
     rows = ["## Phases", "", "| phase | commits | attempts | time |", "|---|---|---|---|"]
     for phase in facts.phases:
@@ -212,5 +188,5 @@ def _phase_table(facts: PullRequestFacts) -> str:
 
 def _tests(tests: TestNumbers) -> str:
     lines = ["## Tests", "", f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."]
-    lines += [f"- ❌ {harmless(_one_line(name))[:300]}" for name in list(tests.failures)[:50]]
+    lines += [f"- ❌ {inert(_one_line(name))[:300]}" for name in list(tests.failures)[:50]]
     return "\n".join(lines)

@@ -12,12 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from github_app.models import Repository
 from sandboxes.disk import discard, in_units, newest_change, tree_bytes
-from sandboxes.errors import ExpectedError
 from sandboxes.leftovers import kept_places
 from workorders import queue
 from workorders.models import AgentWorkOrder, WorkOrderLog
@@ -171,14 +170,14 @@ class _Pass:
             .values_list("repository_id", flat=True)
             .distinct()
         )
-        used = set()
-        for row in rows:
-            if row.pk in busy or (row.used_at is not None and row.used_at >= limit):
-                try:
-                    used.add(str(self._parts.parse_reference(row.repository_url).key))
-                except ExpectedError:  # the settings refuse it by now, so no order can use it
-                    continue
-        return used
+        used = {
+            row.mirror_key
+            for row in rows
+            if row.pk in busy or (row.used_at is not None and row.used_at >= limit)
+        }
+        former = AgentWorkOrder.objects.exclude(former_mirror_key="")
+        recent = former.filter(Q(status__in=ACTIVE) | Q(updated_at__gte=limit))
+        return used.union(recent.values_list("former_mirror_key", flat=True))
 
     def _unpushed(self, mirror: Path) -> list[str]:
         """Orders with commits in this mirror that are, as far as the rows know, on no remote."""

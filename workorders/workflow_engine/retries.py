@@ -53,6 +53,7 @@ class TryAgain:
 K = ErrorKind
 _TWICE_MORE = (2.0, 10.0)
 _PATIENTLY = (2.0, 10.0, 30.0)
+_OUTAGE = (2.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 RULES: dict[str, ErrorRule] = {
     # the agent and its model
     "agent_account_refused": ErrorRule(K.OPERATOR),
@@ -104,8 +105,11 @@ RULES: dict[str, ErrorRule] = {
     "gh_missing": ErrorRule(K.OPERATOR),
     "gh_not_logged_in": ErrorRule(K.OPERATOR),
     "github_access_denied": ErrorRule(K.OPERATOR),
-    "github_answer_invalid": ErrorRule(K.OPERATOR),
+    "github_answer_invalid": ErrorRule(  # for 40 minutes
+        K.GITHUB, delays_seconds=_OUTAGE, waits=WaitingReason.GITHUB_UNAVAILABLE, max_waits=12
+    ),
     "github_failed": ErrorRule(K.GITHUB),
+    "github_moved": ErrorRule(K.USER),
     "github_not_found": ErrorRule(K.USER),
     "github_rate_limited": ErrorRule(
         K.GITHUB,
@@ -115,10 +119,15 @@ RULES: dict[str, ErrorRule] = {
     ),
     "github_rejected": ErrorRule(K.USER),
     "github_token_invalid": ErrorRule(K.OPERATOR),
-    "github_unavailable": ErrorRule(K.GITHUB, 5, (2.0, 10.0, 30.0, 120.0)),
+    "github_unavailable": ErrorRule(  # for two hours
+        K.GITHUB, delays_seconds=_OUTAGE, waits=WaitingReason.GITHUB_UNAVAILABLE, max_waits=30
+    ),
+    "issue_is_pull_request": ErrorRule(K.USER),
+    "issue_moved": ErrorRule(K.USER),
     "issue_not_found": ErrorRule(K.USER),
     "pull_request_left_open": ErrorRule(K.GITHUB, 60, (10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)),
     "push_permission_missing": ErrorRule(K.OPERATOR),
+    "repository_replaced": ErrorRule(K.USER),
     # places to work, and this server
     "database_unavailable": ErrorRule(K.DATABASE, 5, _PATIENTLY),
     "internal": ErrorRule(K.OPERATOR, 2, (2.0,)),

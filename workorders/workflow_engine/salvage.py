@@ -239,10 +239,9 @@ def may_remove(
     if order is None or order.expected_sandbox_identifier != sandbox_identifier:
         return True  # nobody's
     try:
-        reference = parts.parse_reference(order.repository.repository_url)
-        mirror = RepositoryMirror(parts.settings.data_dir, str(reference.key), parts.git)
+        mirror = RepositoryMirror(parts.settings.data_dir, order.mirror_key, parts.git)
         sandbox = create_sandbox(
-            SandboxType(order.sandbox_type), _spec(parts, order, str(reference.key), mirror)
+            SandboxType(order.sandbox_type), _spec(parts, order, order.mirror_key, mirror)
         )
         with exclusive_lock(parts.settings.data_dir / "locks" / "salvage.lock", timeout_seconds=0):
             if is_stopped():

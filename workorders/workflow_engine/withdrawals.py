@@ -11,7 +11,8 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from github_app.errors import GitHubNotFound
+from github_app.errors import GitHubMoved, GitHubNotFound
+from github_app.references import RepositoryReference
 from sandboxes.errors import ExpectedError
 from sandboxes.process import finishing_within
 from workorders import queue
@@ -62,9 +63,30 @@ def _note(order_pk: int, message: str | None, category: str | None, advice: str 
 def take_back(parts: EngineParts, order: AgentWorkOrder, number: int | None) -> str:
     """Close the order's pull request where it is open; its address where this call closed it, else "".
 
-    `number`: GitHub's, where it is known. Raises `ExpectedError`.
+    `number`: GitHub's, where it is known. Looked for under the name that the repository has by now. Raises
+    `ExpectedError`.
     """
-    reference = parts.parse_reference(order.repository.repository_url)
+    row = order.repository
+    reference = parts.parse_reference(row.repository_url)
+    try:
+        if row.replaced_at is None:
+            return _take_back(parts, order, reference, number)
+    except GitHubMoved as error:
+        found = parts.repositories.verify_repository_access(reference, github_id=row.github_id)
+        now = parts.parse_reference(found.repository_url)
+        if now.full_name.lower() == reference.full_name.lower():
+            raise error
+    else:
+        found = parts.repositories.verify_repository_access(
+            reference, github_id=row.github_id, name_is_lost=True
+        )
+        now = parts.parse_reference(found.repository_url)
+    return _take_back(parts, order, now, number)
+
+
+def _take_back(
+    parts: EngineParts, order: AgentWorkOrder, reference: RepositoryReference, number: int | None
+) -> str:
     clients = parts.pull_requests
     if number is None:
         found = clients.find_pull_request_again(reference, order.git_branch_name)
@@ -72,6 +94,11 @@ def take_back(parts: EngineParts, order: AgentWorkOrder, number: int | None) -> 
         raise GitHubNotFound(f"GitHub does not show pull request #{number} to this account.")
     if found is None or found.state != "open":
         return ""
+    if found.head_branch != order.git_branch_name:
+        raise GitHubMoved(
+            f"Pull request #{found.pull_request_number} of {reference.full_name} is not this order's: "
+            "another repository seems to have the name now."
+        )
     clients.update_pull_request(reference, found.pull_request_number, state="closed")
     return found.pull_request_url
 

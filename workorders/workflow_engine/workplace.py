@@ -11,7 +11,6 @@ from uuid import uuid4
 from django.utils import timezone
 
 from github_app.references import RepositoryReference
-from github_app.repositories import require_push
 from github_app.types import GitHubIssue
 from sandboxes.base import AgentSandbox, SandboxSpec
 from sandboxes.errors import BundleRejected, ExpectedError, GitError, SandboxError
@@ -31,6 +30,7 @@ from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.branch_line import FOLLOWED, FOUND_EVENTS, NOTES, BranchLine, Met, Start
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.extras import ExtrasFetcher, Fetched
+from workorders.workflow_engine.identity import RepositoryIdentity
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.run_usage import ModelGrant
 from workorders.workflow_engine.salvage import (
@@ -97,6 +97,7 @@ class Workplace:
         self._joined = False  # the order's newest commit is the server's, and not in the place
         self.kept_sha = ""
         """The newest commit that came into the mirror here, pushed or not."""
+        self.identity = RepositoryIdentity(step)
 
     @cached_property
     def reference(self) -> RepositoryReference:
@@ -109,7 +110,7 @@ class Workplace:
 
     @cached_property
     def mirror(self) -> RepositoryMirror:
-        return RepositoryMirror(self._data_dir, str(self.reference.key), self._step.parts.git)
+        return RepositoryMirror(self._data_dir, self._order.mirror_key, self._step.parts.git)
 
     @property
     def _identifier(self) -> str:
@@ -136,19 +137,8 @@ class Workplace:
         order, repository = self._order, self._step.plan.repository
         known_since = repository.access_verified_at
         fresh = known_since is not None and timezone.now() - known_since < _VERIFIED_FOR
-        if not (fresh and repository.can_push):
-            found = self._step.parts.repositories.verify_repository_access(self.reference)
-            self._step.journal.update_repository(
-                repository.pk,
-                default_branch=found.default_branch,
-                is_accessible=True,
-                can_push=found.can_push,
-                is_private=found.is_private,
-                access_verified_at=timezone.now(),
-                verification_error="",
-            )
-            self._step.log.info("github_repository_verified", is_accessible=True, can_push=found.can_push)
-            require_push(found)
+        if not (fresh and repository.can_push) or repository.replaced_at is not None:
+            self.identity.verify()
         if order.github_issue_number and not order.github_issue_title:
             issue = self._step.parts.issues.read_issue(self.reference, order.github_issue_number)
             self._record_issue(issue)
@@ -158,6 +148,7 @@ class Workplace:
         columns = {
             "github_issue_title": shown(issue.issue_title),
             "github_issue_body": shown(issue.issue_body),
+            "github_issue_state": issue.issue_state,
         }
         journal, order = self._step.journal, self._order
 
@@ -166,11 +157,16 @@ class Workplace:
             keep_issue(order.pk, title=issue.issue_title, body=issue.issue_body)
 
         journal.fenced(write)
-        order.github_issue_title, order.github_issue_body = columns.values()
+        for name, value in columns.items():
+            setattr(order, name, value)
         title = order.github_issue_title
         self._step.log.info("github_issue_read", issue_number=issue.issue_number, title=title)
         if current().places(f"{issue.issue_title}\n{issue.issue_body}"):
             self._step.log.warning("github_issue_secret_withheld", issue_number=issue.issue_number)
+        if issue.issue_state == "closed":
+            self._step.log.warning(
+                "github_issue_is_closed", issue_number=issue.issue_number, issue_url=issue.issue_url
+            )
 
     def open(self) -> Place:
         """Fetch what is missing and stand in the order's newest commit: the last step's place, or a new one.
@@ -325,7 +321,7 @@ class Workplace:
         order = self._order
         spec = SandboxSpec(
             sandbox_identifier=self._identifier,
-            repository_key=str(self.reference.key),
+            repository_key=order.mirror_key,
             git_branch_name=order.git_branch_name,
             base_branch=base_branch,
             base_sha=base_sha,
@@ -410,7 +406,7 @@ class Workplace:
                 sandbox,
                 self._data_dir,
                 agent_work_order_id=self._order.agent_work_order_id,
-                repository_key=str(self.reference.key),
+                repository_key=self._order.mirror_key,
                 limit_bytes=self._step.parts.settings.lfs.max_bytes,
             )
         except SandboxError as error:

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from pydantic import ValidationError
 
+from github_app.references import names_a_repository
 from sandboxes.errors import ExpectedError
 from sandboxes.kinds import SandboxType
 from workorders import progress, services
@@ -22,10 +23,12 @@ class Command(DatabaseCommand):
     help = "Create a work order; with --wait show its progress and exit 0 only if it completes."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--repository", required=True, help="URL, owner/name, or an allowed local folder")
+        parser.add_argument(
+            "--repository", help="URL, owner/name, an issue's link, or an allowed local folder"
+        )
         parser.add_argument("--workflow", default=AgentWorkflowType.PLAN_BUILD_TEST.value)
         parser.add_argument("--sandbox", default=SandboxType.GIT_BRANCH.value)
-        parser.add_argument("--issue", help="number of the GitHub issue to work on")
+        parser.add_argument("--issue", help="number or link of the GitHub issue to work on")
         parser.add_argument("--prompt", help="what the agent is asked to do")
         parser.add_argument("--base-branch", help="the branch to start from")
         parser.add_argument("--model", help="the agent's model")
@@ -61,9 +64,14 @@ class Command(DatabaseCommand):
         self.stdout.write(as_json(answer) if options["json"] else describe(answer.agent_work_order))
 
     def _create(self, options: dict[str, Any]) -> AgentWorkOrder:
+        repository = options["repository"] or _issue_link(options["issue"])
+        if not repository:
+            raise CommandError(
+                "Name the repository with --repository, or the issue by its link with --issue."
+            )
         try:
             request = CreateAgentWorkOrderRequest(
-                repository_url=_absolute_folder(options["repository"]),
+                repository_url=_absolute_folder(repository),
                 workflow_type=options["workflow"],
                 sandbox_type=options["sandbox"],
                 github_issue_number=options["issue"],
@@ -82,6 +90,11 @@ class Command(DatabaseCommand):
         stream = self.stderr if as_json else self.stdout
         stream.write(f"  {line}")
         stream.flush()
+
+
+def _issue_link(issue: str | None) -> str:
+    """What was given for the issue, where that names its repository, too."""
+    return issue if issue and names_a_repository(issue) else ""
 
 
 def _absolute_folder(repository: str) -> str:
