@@ -14,6 +14,8 @@ class LocalSandbox:
     shares_host = True
     left_out: tuple[LeftOut, ...] = ()
     last_export = Exported(False)
+    lfs_limit_bytes: int | None = None
+    unplaced: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.sandbox_identifier = "local"
@@ -58,6 +60,9 @@ class LocalSandbox:
         raise NotImplementedError
 
     def export_bundle(self, destination: Path, *, limit_bytes: int, leftovers_message: str = "") -> bool:
+        raise NotImplementedError
+
+    def export_lfs(self, destination: Path, *, limit_bytes: int) -> bool:
         raise NotImplementedError
 
     def reclaim(self, handle: str) -> Remains | None:

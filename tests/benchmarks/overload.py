@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from tests.benchmarks.measure import Limit, Row
@@ -93,7 +94,7 @@ def drive(
     with server:
         started = time.time()
         ids = [server.create(repository_url=str(remote))["agent_work_order_id"] for _ in range(orders)]
-        found = [wait_for(lambda it=it: _ended(server, it), 1200, f"the end of {it}") for it in ids]  # type: ignore[misc]
+        found = [wait_for(partial(_ended, server, it), 1200, f"the end of {it}") for it in ids]
         ends = [
             datetime.fromisoformat(str(order["execution_completed_at"])).timestamp() - started
             for order in found

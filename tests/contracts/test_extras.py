@@ -11,6 +11,7 @@ from sandboxes.extras import Extras, PlacedSubmodule
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.lfs_store import LfsStore
 from sandboxes.local import LocalSandbox
+from sandboxes.sweep import LeftOut
 from tests.contracts.yard import COMBINATIONS, KEY, LOCALLY, Yard, said, sh
 from tests.fakes.git_http import branches, create_bare_repository, git
 from tests.fakes.lfs import pointer
@@ -75,7 +76,7 @@ class TestSubmodules:
         sandbox = made(yard, Extras(submodules=(library,)), sha)
         bundle = yard.data_dir / "outbox" / "x.bundle"
         assert not sandbox.export_bundle(bundle, limit_bytes=10**7, leftovers_message="chore: keep")
-        assert sandbox.left_out == ""
+        assert sandbox.left_out == ()
 
     def test_its_mirror_cannot_be_written(self, yard: Yard, library: PlacedSubmodule) -> None:
         sha = base_with(yard, {"a.txt": "a\n"}, {"libs/x": library.sha})
@@ -101,7 +102,7 @@ class TestSubmodules:
         later = yard.make(spec=replace(sandbox.spec, extras=Extras()))
         bundle = yard.data_dir / "outbox" / "x.bundle"
         assert not later.export_bundle(bundle, limit_bytes=10**7, leftovers_message="chore: keep")
-        assert later.left_out == "uncommitted changes inside the submodule libs/x"
+        assert later.left_out == (LeftOut("submodule_changes", "libs/x"),)
 
     def test_a_later_worker_finds_them(self, yard: Yard, library: PlacedSubmodule) -> None:
         sha = base_with(yard, {"a.txt": "a\n"}, {"libs/x": library.sha})
@@ -229,7 +230,7 @@ class TestElsewhere:
         assert store.take_archive(archive) == (LfsPointer(sha256(b"new").hexdigest(), 3),)
         bundle = yard.data_dir / "outbox" / "x.bundle"
         assert sandbox.export_bundle(bundle, limit_bytes=10**7, leftovers_message="chore: keep")
-        assert sandbox.left_out == "uncommitted changes inside the submodule libs/x"
+        assert sandbox.left_out == (LeftOut("submodule_changes", "libs/x"),)
         with pytest.raises(SandboxError):
             sandbox.export_lfs(archive, limit_bytes=10)
 

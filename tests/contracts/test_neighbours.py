@@ -130,7 +130,7 @@ def _neighbours_feel_nothing(yard: Yard, tricks: list[str]) -> None:
         made = commit(neighbour)
         said(neighbour, "echo left > left-over")
         head = yard.take(neighbour, name, leftovers="planning: keep")
-        assert neighbour.left_out == ""
+        assert neighbour.left_out == ()
         assert head is not None
         found = yard.git.commits(yard.mirror.path, base=yard.base, head=head)
         assert [item.subject for item in found] == ["Add work.txt", "planning: keep"]

@@ -97,7 +97,7 @@ def test_its_work_is_taken_and_the_place_is_made_in_the_new_way(yard: Yard) -> N
         remains = sandbox.reclaim(sandbox.handle)
         assert remains is not None
         head = yard.take(sandbox, name, leftovers="planning: keep")
-        assert sandbox.left_out == ""
+        assert sandbox.left_out == ()
         assert head is not None
         for path in ("made", "left"):
             assert yard.git.read_file(yard.mirror.path, head, path, limit_bytes=9) == f"{path}\n".encode()

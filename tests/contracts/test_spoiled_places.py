@@ -125,7 +125,7 @@ def _spoilt_and_taken(yard: Yard, sandbox: AgentSandbox, script: str, name: str)
     said(sandbox, f"echo left > left-{name}")
     sh(sandbox, FOLDERS + script)
     head = yard.take(sandbox, leftovers="planning: keep")
-    assert sandbox.left_out == ""
+    assert sandbox.left_out == ()
     assert head is not None
     for path, content in (
         (f"left-{name}", b"left\n"),

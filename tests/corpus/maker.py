@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.fakes.git_http import git_environment
 
 _DATE = "1767225600 +0000"
+_AUTHOR = "Sample <sample@example.com>"
 # a path's bytes → (mode, content or target); a plain str or bytes is a file of mode 100644
 Content = str | bytes | tuple[str, str | bytes]
 LINK, EXECUTABLE, SUBMODULE = "120000", "100755", "160000"
@@ -66,7 +67,7 @@ class Maker:
         *,
         parents: Sequence[str] = (),
         message: str | bytes = "Initial commit\n",
-        author: str = "Sample <sample@example.com>",
+        author: str = _AUTHOR,
         date: str = _DATE,
         headers: bytes = b"",
     ) -> str:
@@ -77,15 +78,20 @@ class Maker:
         return self.git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=raw)
 
     def commit(
-        self, files: Mapping[str | bytes, Content], message: str | bytes = "Initial commit\n", **fields: str
+        self,
+        files: Mapping[str | bytes, Content],
+        message: str | bytes = "Initial commit\n",
+        *,
+        author: str = _AUTHOR,
+        date: str = _DATE,
+        headers: bytes = b"",
     ) -> str:
         """The whole tree, on top of the default branch where there is one."""
         found = self.heads().get(self.branch)
+        parents = [found] if found else []
+        tree = self.tree(files)
         sha = self.commit_of(
-            self.tree(files),
-            parents=[found] if found else [],
-            message=message,
-            **fields,  # type: ignore[arg-type]
+            tree, parents=parents, message=message, author=author, date=date, headers=headers
         )
         self.point(self.branch, sha)
         return sha

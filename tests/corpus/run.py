@@ -7,6 +7,7 @@ set aside; nothing of the order is left on the machine; and it completed, or fai
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.corpus.maker import Maker
@@ -141,8 +142,12 @@ def _nothing_left(server: LiveServer) -> list[str]:
     found = []
     for what, look in looks.items():
         try:
-            wait_for(lambda look=look: not look(server.data_dir), 75, what)  # type: ignore[misc]
+            wait_for(partial(_is_empty, look, server.data_dir), 75, what)
         except AssertionError:
             found.append(f"{what} are left: {look(server.data_dir)}")
     kept = sorted(path.name for path in (server.data_dir / "kept").glob("*"))
     return [*found, *([f"places were set aside: {kept}"] if kept else [])]
+
+
+def _is_empty(look: Callable[[Path], Sequence[object]], data_dir: Path) -> bool:
+    return not look(data_dir)

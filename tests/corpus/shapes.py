@@ -280,7 +280,7 @@ def encodings_of_files(to: Maker) -> None:
 
 @shape
 def encodings_of_messages(to: Maker) -> None:
-    to.commit(_README, b"caf\xe9\n", headers=b"encoding ISO-8859-1\n")  # type: ignore[arg-type]
+    to.commit(_README, b"caf\xe9\n", headers=b"encoding ISO-8859-1\n")
     to.commit(_files(a="1\n"), b"\xff\xfe without any header\n")
     to.commit(_files(a="2\n"), "🙂 Ünïcödé \u202e reversed\n", author="Zoë 🙂 <zoë@example.com>")
 
@@ -352,7 +352,7 @@ def history_of_nameless_people(to: Maker) -> None:
 @shape
 def history_with_signatures(to: Maker) -> None:
     signature = b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n iQEz\n -----END PGP SIGNATURE-----\n"
-    to.commit(_README, headers=signature)  # type: ignore[arg-type]
+    to.commit(_README, headers=signature)
 
 
 @shape

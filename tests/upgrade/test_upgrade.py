@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import World, database_url, world  # noqa: F401  # fixtures
+from tests.e2e.conftest import World
 from tests.e2e.harness import ROOT, Json, LiveServer, wait_for
 from tests.fakes.git_http import branches, git
 from tests.upgrade.installation import Installation, restore
@@ -20,8 +20,8 @@ FOR_EVER = {f"WORKORDERS_KEEP_{name}_DAYS": "36500" for name in ("HOMES", "MIRRO
 @pytest.mark.timeout(300)
 def test_orders_of_release_0_1_are_kept_and_finished(
     tmp_path: Path,
-    world: World,  # noqa: F811  # pytest's way of asking for a fixture
-    database_url: str,  # noqa: F811
+    world: World,
+    database_url: str,
 ) -> None:
     server = LiveServer(
         tmp_path / "server",
