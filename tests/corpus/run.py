@@ -92,8 +92,9 @@ def _judge(server: LiveServer, case: Case) -> None:
         return
     _judge_branch(case, case.refs[f"refs/heads/{case.to.branch}"], refs.get(branch, ""), order_id)
     events = server.events(order_id)
-    if loud := sorted(_LOUD & set(events)):
-        case.findings.append(f"the log has {loud}")
+    loud = [entry for entry in server.logs(order_id) if entry["event"] in _LOUD and entry["level"] != "info"]
+    if loud:
+        case.findings.append(f"the log has {[(entry['event'], entry['message']) for entry in loud]}")
     if events.count("agent_command_started") != 3:
         case.findings.append(f"the agent was started {events.count('agent_command_started')} times, not 3")
 
