@@ -78,15 +78,15 @@ class ProgramMissing(SandboxError):
 
 
 class GitError(ExpectedError):
-    """A trusted git command failed."""
+    """Git failed on the server's own copy of the repository."""
 
     category = "git_failed"
     retryable = True
-    advice = "Retry; if it fails again the message holds git's own words."
+    advice = "Retry; if it fails again, look at the disk and run `manage.py doctor`: the message has what git said."
 
 
 class GitTimeout(GitError):
-    """A trusted git command did not end in time."""
+    """Git did not end in time on the server's own copy of the repository, or on its way to the git host."""
 
     category = "git_timeout"
     advice = "Check the network between the worker and the git host, then retry."
@@ -179,11 +179,11 @@ class BranchMoved(PushRejected):
 
 
 class BundleRejected(ExpectedError):
-    """What came out of the sandbox is not an acceptable bundle of the order's own branch."""
+    """The commits could not be taken over from the agent's place: they are incomplete, damaged, or not the order's."""
 
     category = "bundle_rejected"
     retryable = True
-    advice = "The sandbox's git folder was left in a state the server does not accept; retry starts afresh."
+    advice = "Retry: the step starts afresh from the commits that were taken over before."
 
 
 class CommitsMalformed(BundleRejected):
