@@ -33,7 +33,7 @@ WITH_FINDINGS_OF_THEIR_OWN = {"sign-in", "account", "api-key-new", "password"}  
 NO_PAGES = {
     *("theme", "sign-out", "api-key-revoke", "repository-verify", "repository-protected-paths"),
     *(f"work-order-{action}" for action in ("prompt", "retry", "continue", "approve", "state", "feed")),
-    *("repository-state", "repository-issues"),
+    *("repository-state", "repository-issues", "repository-submodules-allowed"),
 }
 SETTINGS: list[tuple[int, Literal["light", "dark"]]] = [
     (DESKTOP, "light"),
