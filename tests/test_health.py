@@ -77,7 +77,9 @@ def test_ready(client: Client) -> None:
     [
         (["down"], False),
         (["down", "ready"], True),
-        (["starting"], True),
+        (["starting"], False),
+        (["starting", "down"], False),
+        (["starting", "ready"], True),
         (["no_credential"], True),
         (["refused", ""], True),
     ],
