@@ -66,6 +66,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
     if any(_is_no_text(argument) for argument in argv):
         raise CommandRefused("An argument is not text in UTF-8; type it again.")
     if command == "quickstart":
+        _refuse_in_folder_of_others(env.named_data_folder())  # before a key is made there
         env.use_embedded_defaults()
     environment = env.current()
     env.make_data_folder(environment.data_dir)
@@ -141,7 +142,7 @@ def _file_trouble(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     words = f"{place}{error.strerror or error}."
     if isinstance(error, PermissionError):
-        return f"{words} This is {this_account()}; run it as the account that owns the data folder (`doctor` says)."
+        return f"{words} This is {this_account()}; `doctor` says whose files are whose."
     return words
 
 
@@ -161,6 +162,8 @@ def _of_django(error: BaseException) -> str:
         return in_words(error)
     if isinstance(error, of_migrations):
         return f"{_one_line(error)}. Say which migrations you want with `showmigrations` at hand, or update the code."
+    if type(error) is LookupError:  # an app or model that was named; its subclasses are defects
+        return f"{_one_line(error)}. Correct that, and try again."
     if isinstance(error, ImproperlyConfigured | ValidationError | DeserializationError):
         return f"{_one_line(error)}. Correct that, and try again."
     return ""

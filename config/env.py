@@ -369,6 +369,14 @@ def settings_module() -> str:
     return os.environ.get("DJANGO_SETTINGS_MODULE", SETTINGS_MODULE)
 
 
+def named_data_folder() -> Path:
+    """Before the environment as a whole is read. Raises `EnvironmentInvalid`."""
+    try:
+        return values.absolute(Path(os.environ.get("WORKORDERS_DATA_DIR") or BASE_DIR / "var"))
+    except ValueError as error:
+        raise _data_folder_refused(str(error)) from error
+
+
 def use_embedded_defaults() -> None:
     """Defaults for `quickstart`: no account, no network, this machine only. What is set already wins.
 
@@ -376,7 +384,7 @@ def use_embedded_defaults() -> None:
     Raises `EnvironmentInvalid`.
     """
     try:
-        secret_key = _kept_secret_key(Path(os.environ.get("WORKORDERS_DATA_DIR") or BASE_DIR / "var"))
+        secret_key = _kept_secret_key(named_data_folder())
     except (OSError, ValueError) as error:
         raise _data_folder_refused(str(error)) from error
     defaults = {
@@ -395,9 +403,8 @@ def use_embedded_defaults() -> None:
 
 def _kept_secret_key(data_dir: Path) -> str:
     """The data folder's own, made where there is none."""
-    folder = values.absolute(data_dir)
-    make_data_folder(folder)
-    file = folder / "secret_key"
+    make_data_folder(data_dir)
+    file = data_dir / "secret_key"
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(50))
