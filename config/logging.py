@@ -76,13 +76,16 @@ def _strangers_mistakes_in_one_line(
 ) -> MutableMapping[str, Any]:
     """A request for another host, or one that is no HTTP, is nobody's bug here: it gets no traceback.
 
-    Nor does a page that was asked for while the database was away.
+    Nor does a page, or a task, that was asked for while the database was away.
     """
     found = event_dict.get("exc_info")
     error = found[1] if isinstance(found, tuple) else found
     name = str(event_dict.get("logger", ""))
     is_strange = name.startswith("django.security.") or type(error).__module__ == "aiohttp.http_exceptions"
-    is_away = name == "django.request" and type(error).__name__ in {"OperationalError", "InterfaceError"}
+    is_away = name in {"django.request", "django-q"} and type(error).__name__ in {
+        "OperationalError",
+        "InterfaceError",
+    }
     if is_strange or is_away:
         event_dict.pop("exc_info", None)
         if isinstance(error, BaseException):

@@ -87,10 +87,11 @@ def database_words(url: str, sqlite_file: Path) -> str:
     parts = urlsplit(url)
     if not url or parts.scheme == "sqlite":
         return f"SQLite {unquote(parts.path[1:]) if url else sqlite_file}"
-    name, user = unquote(parts.path.strip("/")), unquote(parts.username or "")
-    service = parse_qs(parts.query).get("service", [""])[0]
-    host = unquote(parts.hostname or parse_qs(parts.query).get("host", ["this machine"])[0])
-    words = f"Postgres {name or service} on {host}" + (f", port {parts.port}" if parts.port else "")
+    name, user, options = unquote(parts.path.strip("/")), unquote(parts.username or ""), parse_qs(parts.query)
+    if not name:
+        return f"Postgres of the service {options['service'][0]}"
+    host = unquote(parts.hostname or options.get("host", ["this machine"])[0])
+    words = f"Postgres {name} on {host}" + (f", port {parts.port}" if parts.port else "")
     return words + (f", as {user}" if user else "")
 
 

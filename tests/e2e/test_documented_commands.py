@@ -180,7 +180,11 @@ def test_the_api(tmp_path: Path, world: World) -> None:
     world.add_repository("you", "project")
     environment = {**world.environment, "WORKORDERS_AGENT_ISOLATION": "none"}
     with LiveServer(tmp_path / "server", environment) as server:
-        shell = Shell(tmp_path, {"WORK_ORDERS_KEY": "none-is-asked-for"}, server.port)
+        server.manage("createsuperuser", "--noinput", "--username", "ada", "--email", "a@b.org")
+        key = server.manage(
+            "create_api_key", "--user", "ada", "--name", "what for", "--scope", "write"
+        ).stdout.strip()
+        shell = Shell(tmp_path, {"WORK_ORDERS_KEY": key}, server.port)
         first = server.create(repository_url="you/project", initial_prompt="x")["agent_work_order_id"]
         text = "\n".join(blocks_of("docs/api.md"))
         number = len(re.findall(r"^ *curl ", text, re.MULTILINE))
