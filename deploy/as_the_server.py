@@ -72,7 +72,11 @@ def main(arguments: list[str]) -> int:
         return fail(
             f"{ENVIRONMENT_FILE} cannot be read: {error}. Copy {CODE}/deploy/work-orders.env there, and fill it in."
         )
-    folder = CODE if arguments[:1] and arguments[0] in OF_THE_CODE else data_folder(given)
+    if not given.get("WORKORDERS_DATA_DIR", "").startswith("/"):
+        return fail(
+            f"{ENVIRONMENT_FILE} has no WORKORDERS_DATA_DIR, a whole path such as /var/lib/work-orders. Add it."
+        )
+    folder = CODE if arguments[:1] and arguments[0] in OF_THE_CODE else Path(given["WORKORDERS_DATA_DIR"])
     try:
         account = folder.stat().st_uid
     except OSError as error:
@@ -94,10 +98,6 @@ def main(arguments: list[str]) -> int:
             f"{name_of(account)} cannot start {PYTHON}, which is {PYTHON.resolve()}: {error.strerror}. Make "
             "the environment again, with a Python that every account may read (docs/operations.md, On a server)."
         )
-
-
-def data_folder(given: dict[str, str]) -> Path:
-    return CODE / (given.get("WORKORDERS_DATA_DIR") or "var")
 
 
 def become(account: int) -> dict[str, str]:

@@ -23,6 +23,7 @@ PROGRAMS, CODE_AND_ENVIRONMENT, FIRST_COMMANDS, SERVICE = blocks_of("docs/operat
 NOT_HERE = re.compile(
     r"^(?:apt-get|npm|UV_PYTHON_INSTALL_DIR=\S+ uv|systemctl|curl|git pull) .*\n?", re.MULTILINE
 )
+LOOK = SERVICE.splitlines()[-1]
 (UPGRADE,) = blocks_of("docs/operations.md", "Upgrading")
 AGENT = f"{CODE}/.venv/bin/python {CODE}/workorders/agent_executor/rehearsal_agent.py"
 FILL_IN = f"""
@@ -51,9 +52,10 @@ def typed(block: str) -> str:
 
 
 def unit(name: str) -> str:
-    found = re.search(rf"^{name}=(.+)$", UNIT, re.MULTILINE)
+    """Every line of that name; systemd's `$$` is a `$`."""
+    found = re.findall(rf"^{name}=(.+)$", UNIT, re.MULTILINE)
     assert found, name
-    return found[1]
+    return "\n".join(found).replace("$$", "$")
 
 
 def test_as_documented(machine: ServerRoot) -> None:
@@ -95,18 +97,25 @@ cd {unit("WorkingDirectory")}
 {unit("ExecStartPre")}
 {unit("ExecStart")} >/tmp/server.log 2>&1 &
 server=$!
-for _ in $(seq 300); do
-  curl --silent --fail http://127.0.0.1:8000/readyz >/dev/null && break
-  sleep 0.2
-done
+{LOOK}
 curl --fail --silent http://127.0.0.1:8000/healthz
-curl --fail --silent http://127.0.0.1:8000/readyz
 kill $server
 wait $server || {{ tail -n 20 /tmp/server.log; exit 1; }}
 END
     setpriv --reuid={unit("User")} --regid={unit("Group")} --init-groups \\
       env --ignore-environment HOME=/var/lib/work-orders USER={unit("User")} {given} sh -eu /tmp/as-systemd
     """
+
+
+def test_a_file_of_variables_without_the_data_folder(machine: ServerRoot) -> None:
+    """As 0.1 documented it: the unit had that one."""
+    machine.run(typed(PROGRAMS) + typed(CODE_AND_ENVIRONMENT) + FILL_IN)
+    machine.run("sed -i /^WORKORDERS_DATA_DIR/d /etc/work-orders.env")
+    ended = machine.run("work-orders migrate")
+    assert (ended.returncode, "has no WORKORDERS_DATA_DIR" in ended.stderr) == (1, True)
+    asked = machine.run(unit("ExecStartPre").splitlines()[0])
+    assert asked.returncode != 0
+    assert "WORKORDERS_DATA_DIR: is missing from /etc/work-orders.env" in asked.stderr
 
 
 def test_what_root_must_not_do(machine: ServerRoot) -> None:
