@@ -1,36 +1,34 @@
 #!/usr/bin/env python
-"""Django's command line, with embedded defaults for `quickstart`."""
+"""Django's command line; what it adds is in `config.command_line`."""
 
 import os
 import signal
 import sys
+from types import FrameType
 
-SERVING = (["serve"], ["qcluster"], ["quickstart"])
+
+def _stopped_well(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _interrupted(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"Interrupted.\n")
+    os._exit(130)
+
+
+# Before the imports, which take a while: who stops a server that is still starting has stopped it well, and Ctrl-C
+# is no defect.
 if sys.argv[1:2] in (["serve"], ["qcluster"]):
-    # Before the imports, which take a while: who stops a server that is still starting has stopped it well.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+    signal.signal(signal.SIGTERM, _stopped_well)
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    is_server = sys.argv[1:2] in (["serve"], ["qcluster"])
+    signal.signal(signal.SIGINT, _stopped_well if is_server else _interrupted)
 
-from config import env  # noqa: E402  # after the signal
-from sandboxes.hardening import close_folder, make_undumpable  # noqa: E402  # after the signal
+from config import command_line  # noqa: E402  # after the signals
 
 
 def main() -> None:
-    make_undumpable()  # its environment and memory hold the secrets
-    if sys.argv[1:2] in SERVING:
-        os.umask(0o077)  # what the server writes is its own user's
-    env.point_django_at_settings()
-    try:
-        if sys.argv[1:2] == ["quickstart"]:
-            env.use_embedded_defaults()
-        environment = env.current()
-        env.make_data_folder(environment.data_dir)
-    except env.EnvironmentInvalid as error:
-        sys.exit(str(error))
-    if sys.argv[1:2] in SERVING:
-        close_folder(environment.data_dir)
-    from django.core.management import execute_from_command_line
-
-    execute_from_command_line(sys.argv)
+    sys.exit(command_line.main(sys.argv))
 
 
 if __name__ == "__main__":

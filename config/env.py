@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from config import values
 from config.secret_files import NAMES as FILE_NAMES
 from config.secret_files import SUFFIX, SecretFileInvalid, read_secret_files
+from config.value_shapes import COMMENT, OddValue, odd_values
 from config.values import LOOPBACK_HOSTS
 from sandboxes.providers import MODEL_HOST, DaggerSettings, E2BSettings, ProviderSettings
 
@@ -30,6 +31,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 TAKEN_PATHS = frozenset({"account", "api", "repositories", "static", "theme", "webhooks", "work-orders"})
 # Where github.com keeps contents of Git LFS: downloads, uploads, and the word that an upload has come.
 GITHUB_LFS_HOSTS = "github-cloud.githubusercontent.com,github-cloud.s3.amazonaws.com,lfs.github.com"
+SETTINGS_MODULE = "config.settings"
+SQLITE_FILE = "workorders.sqlite3"
+_PRELOAD_SECONDS = 31_536_000
 REHEARSAL_AGENT = BASE_DIR / "workorders" / "agent_executor" / "rehearsal_agent.py"
 
 
@@ -57,6 +61,8 @@ class Environment(BaseSettings):
         "admin/", alias="WORKORDERS_ADMIN_PATH", pattern=r"^(?:[A-Za-z0-9_-]{1,80}/){1,3}$"
     )
     hsts_seconds: int = Field(31_536_000, alias="WORKORDERS_HSTS_SECONDS", ge=0, le=63_072_000)
+    hsts_include_subdomains: bool = Field(False, alias="WORKORDERS_HSTS_INCLUDE_SUBDOMAINS")
+    hsts_preload: bool = Field(False, alias="WORKORDERS_HSTS_PRELOAD")
     workers: int = Field(4, alias="WORKORDERS_WORKERS", ge=1, le=1000)
     worker_processes: int = Field(8, alias="WORKORDERS_WORKER_PROCESSES", ge=1, le=64)
     starts_at_once: int = Field(0, alias="WORKORDERS_STARTS_AT_ONCE", ge=0, le=1000)
@@ -188,7 +194,24 @@ class Environment(BaseSettings):
                 "WORKORDERS_AUTH=none is accepted on loopback only, but WORKORDERS_ALLOWED_HOSTS names "
                 f"{', '.join(exposed)}; set WORKORDERS_AUTH=required or remove those hosts"
             )
+        if self.hsts_preload and not (self.hsts_include_subdomains and self.hsts_seconds >= _PRELOAD_SECONDS):
+            raise ValueError(
+                "WORKORDERS_HSTS_PRELOAD=true is for WORKORDERS_HSTS_INCLUDE_SUBDOMAINS=true and "
+                f"WORKORDERS_HSTS_SECONDS of at least {_PRELOAD_SECONDS}; browsers' lists take nothing else"
+            )
         return self
+
+    @property
+    def database_words(self) -> str:
+        """Which database it is, without its password."""
+        return values.database_words(self.database_url, self.data_dir / SQLITE_FILE)
+
+    @property
+    def odd_values(self) -> list[OddValue]:
+        """What is accepted, and looks as if something else was meant."""
+        names = {str(field.alias) for field in Environment.model_fields.values()} - {"PATH", "HOME"}
+        given = {name: value for name, value in {**os.environ, **_from_files()[0]}.items() if name in names}
+        return odd_values(given)
 
     @property
     def starts(self) -> int:
@@ -332,6 +355,8 @@ def _line(problem: Any) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else ""  # none: the variables do not go together
     is_pattern = problem["type"] == "string_pattern_mismatch"
     words = "is not written as it must be" if is_pattern else problem["msg"].removeprefix("Value error, ")
+    if name and COMMENT.search(str(problem["input"])):
+        words += "; it holds a comment, which belongs on a line of its own"
     return f"  {name}: {words}{_example(name)}" if name else f"  {words}"
 
 
@@ -344,7 +369,20 @@ def _example(name: str) -> str:
 
 
 def point_django_at_settings() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", SETTINGS_MODULE)
+
+
+def settings_module() -> str:
+    """The settings that were asked for; Django writes what `--settings` names into the environment."""
+    return os.environ.get("DJANGO_SETTINGS_MODULE", SETTINGS_MODULE)
+
+
+def named_data_folder() -> Path:
+    """Before the environment as a whole is read. Raises `EnvironmentInvalid`."""
+    try:
+        return values.absolute(Path(os.environ.get("WORKORDERS_DATA_DIR") or BASE_DIR / "var"))
+    except ValueError as error:
+        raise _data_folder_refused(str(error)) from error
 
 
 def use_embedded_defaults() -> None:
@@ -354,7 +392,7 @@ def use_embedded_defaults() -> None:
     Raises `EnvironmentInvalid`.
     """
     try:
-        secret_key = _kept_secret_key(Path(os.environ.get("WORKORDERS_DATA_DIR") or BASE_DIR / "var"))
+        secret_key = _kept_secret_key(named_data_folder())
     except (OSError, ValueError) as error:
         raise _data_folder_refused(str(error)) from error
     defaults = {
@@ -373,9 +411,8 @@ def use_embedded_defaults() -> None:
 
 def _kept_secret_key(data_dir: Path) -> str:
     """The data folder's own, made where there is none."""
-    folder = values.absolute(data_dir)
-    make_data_folder(folder)
-    file = folder / "secret_key"
+    make_data_folder(data_dir)
+    file = data_dir / "secret_key"
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(50))

@@ -52,6 +52,14 @@ class OrderFileWriter:
             file.write(line)
 
 
+class _Stream(logging.StreamHandler[TextIO]):
+    """Whose reader may be gone: that is no defect of the event that could not be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def _without_secrets(
     _logger: WrappedLogger, _name: str, event_dict: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
@@ -66,11 +74,19 @@ def _without_secrets(
 def _strangers_mistakes_in_one_line(
     _logger: WrappedLogger, _name: str, event_dict: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A request for another host, or one that is no HTTP, is nobody's bug here: it gets no traceback."""
+    """A request for another host, or one that is no HTTP, is nobody's bug here: it gets no traceback.
+
+    Nor does a page, or a task, that was asked for while the database was away.
+    """
     found = event_dict.get("exc_info")
     error = found[1] if isinstance(found, tuple) else found
     name = str(event_dict.get("logger", ""))
-    if name.startswith("django.security.") or type(error).__module__ == "aiohttp.http_exceptions":
+    is_strange = name.startswith("django.security.") or type(error).__module__ == "aiohttp.http_exceptions"
+    is_away = name in {"django.request", "django-q"} and type(error).__name__ in {
+        "OperationalError",
+        "InterfaceError",
+    }
+    if is_strange or is_away:
         event_dict.pop("exc_info", None)
         if isinstance(error, BaseException):
             event_dict["error"] = " ".join(str(error).split())[:300]
@@ -122,7 +138,7 @@ def configure_logging(
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Stream(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -7,7 +7,7 @@ a secret, or a URL with a password in it.
 import re
 import shlex
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "testserver"})
 _DATABASES = frozenset({"postgres", "postgresql", "pgsql", "sqlite"})
@@ -75,6 +75,8 @@ def database_url(value: str) -> str:
         value,
         "the port is a number, and special characters of a password are written as %40 (@), %2F (/) and so on",
     )
+    if re.search(r"\s", value):
+        raise ValueError("has white space in it; where it belongs to the password, write %20")
     if parts.scheme not in _DATABASES:
         raise ValueError(
             "must begin with postgres://, or with sqlite:/// for a file; no other database is supported"
@@ -86,6 +88,19 @@ def database_url(value: str) -> str:
             "names no database at its end (a ? or / of the password must be written as %3F, %2F)"
         )
     return value
+
+
+def database_words(url: str, sqlite_file: Path) -> str:
+    """Which database an accepted URL means, for people; never its password."""
+    parts = urlsplit(url)
+    if not url or parts.scheme == "sqlite":
+        return f"SQLite {unquote(parts.path[1:]) if url else sqlite_file}"
+    name, user, options = unquote(parts.path.strip("/")), unquote(parts.username or ""), parse_qs(parts.query)
+    if not name:
+        return f"Postgres of the service {options['service'][0]}"
+    host = unquote(parts.hostname or options.get("host", ["this machine"])[0])
+    words = f"Postgres {name} on {host}" + (f", port {parts.port}" if parts.port else "")
+    return words + (f", as {user}" if user else "")
 
 
 def web_address(value: str) -> str:

@@ -89,6 +89,11 @@ class Postgres:
                 f"{error.cmd[0]} failed: {error.stderr.decode(errors='replace')[-500:]}"
             ) from error
 
+    def demand_passwords(self) -> None:
+        """From everybody who connects from now on; nobody has one."""
+        (self._data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        self._run("pg_ctl", "reload", "-D", str(self._data))
+
     def start(self) -> None:
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(

@@ -25,6 +25,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from config.env import BASE_DIR, REHEARSAL_AGENT
+from config.value_shapes import odd_values
 from github_app.checks import check_github
 from github_app.gh import GhCli, GhSettings
 from sandboxes import checks as sandbox_checks
@@ -32,7 +33,7 @@ from sandboxes.findings import Finding, Mark, ok
 from sandboxes.isolation import IsolationSettings
 from tests.fakes.github import FakeGitHub
 from tests.support import require_program
-from workorders.management import diagnosis
+from workorders.management import diagnosis, installation
 from workorders.management.diagnosis import Check, examine
 from workorders.model_gateway.prices import load_prices
 from workorders.models import WorkerProcess
@@ -359,6 +360,43 @@ class TestDataFolder:
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(free, 0, free))
         assert only(sandbox_checks.check_data_folder(tmp_path), "disk space").mark is mark
+
+
+class TestInstallation:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_whose_files_are_whose(self, settings: LazySettings, tmp_path: Path) -> None:
+        settings.WORKORDERS_DATA_DIR = tmp_path
+        assert [finding.mark for finding in installation.account()] == [Mark.OK]
+        for name in ("backups", "logs/agent_work_orders/2026-01-01"):
+            (tmp_path / name).mkdir(parents=True)
+        os.chown(tmp_path / "backups", 12345, 12345)
+        os.chown(tmp_path / "logs" / "agent_work_orders" / "2026-01-01", 12345, 12345)
+        found = only(installation.account(), "data folder owners")
+        assert found.mark is Mark.FAILED
+        assert "backups, logs/agent_work_orders/2026-01-01 do not belong to root" in found.message
+        assert found.hint == f"Give them back: chown -R root: {tmp_path}"
+        os.chown(tmp_path, 12345, 12345)
+        found = only(installation.account(), "account")
+        assert (found.mark, "belongs to 12345" in found.message) == (Mark.FAILED, True)
+        assert [finding.mark for finding in diagnosis.database()] == [Mark.WARNING]
+
+    def test_values_that_look_wrong(self, settings: LazySettings) -> None:
+        settings.WORKORDERS_ODD_VALUES = []
+        assert [finding.mark for finding in installation.values()] == [Mark.OK]
+        settings.WORKORDERS_ODD_VALUES = odd_values({"WORKORDERS_SECRET_KEY": "abc", "GH_TOKEN": "hunter2"})
+        assert [(finding.name, finding.mark) for finding in installation.values()] == [
+            ("GH_TOKEN", Mark.WARNING),
+            ("WORKORDERS_SECRET_KEY", Mark.FAILED),
+        ]
+
+    def test_static_files_that_nobody_collected(
+        self, settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.STATIC_ROOT = tmp_path / "none"
+        assert installation.static_files().mark is Mark.OK  # `serve` does it
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        found = installation.static_files()
+        assert (found.mark, "collectstatic --noinput" in found.hint) == (Mark.WARNING, True)
 
 
 @pytest.mark.django_db

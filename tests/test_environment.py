@@ -163,6 +163,24 @@ def test_secrets_are_not_shown(fresh: ModuleType, monkeypatch: pytest.MonkeyPatc
         ({"WORKORDERS_ADMIN_PATH": "<x>/"}, "WORKORDERS_ADMIN_PATH"),
         ({"WORKORDERS_ADMIN_PATH": "api/"}, "is taken"),
         ({"WORKORDERS_HSTS_SECONDS": "-1"}, "WORKORDERS_HSTS_SECONDS"),
+        ({"WORKORDERS_HSTS_PRELOAD": "true"}, "WORKORDERS_HSTS_INCLUDE_SUBDOMAINS=true"),
+        (
+            {
+                "WORKORDERS_HSTS_PRELOAD": "true",
+                "WORKORDERS_HSTS_INCLUDE_SUBDOMAINS": "true",
+                "WORKORDERS_HSTS_SECONDS": "3600",
+            },
+            "at least 31536000",
+        ),
+        (
+            {"WORKORDERS_AUTH": "none      # on this machine only"},
+            "a comment, which belongs on a line of its own",
+        ),
+        ({"DATABASE_URL": "postgres://u:hidden@h/db "}, "has white space"),
+        (
+            {"DATABASE_URL": "postgres://u:hidden@h/db # main"},
+            "a comment, which belongs on a line of its own",
+        ),
         ({"WORKORDERS_LOG_FORMAT": "xml"}, "'console', 'json'"),
     ],
 )
@@ -200,6 +218,38 @@ def test_right_values_start(
 ) -> None:
     monkeypatch.setenv(name, value)
     fresh.current()
+
+
+@pytest.mark.parametrize(
+    ("variables", "header"),
+    [
+        ({}, "31536000, False, False"),
+        ({"WORKORDERS_HSTS_SECONDS": "60"}, "60, False, False"),
+        ({"WORKORDERS_HSTS_INCLUDE_SUBDOMAINS": "true"}, "31536000, True, False"),
+        ({"WORKORDERS_HSTS_INCLUDE_SUBDOMAINS": "true", "WORKORDERS_HSTS_PRELOAD": "true"}, "31536000, True, True"),
+        ({"WORKORDERS_HSTS_SECONDS": "0", "WORKORDERS_HSTS_INCLUDE_SUBDOMAINS": "true"}, "0, False, False"),
+        ({"WORKORDERS_ALLOWED_HOSTS": "localhost"}, "0, False, False"),
+    ],
+)  # fmt: skip
+def test_https_is_promised_for_this_host_alone_unless_told(
+    tmp_path: Path, variables: dict[str, str], header: str
+) -> None:
+    shown = ", ".join(f"settings.SECURE_HSTS_{name}" for name in ("SECONDS", "INCLUDE_SUBDOMAINS", "PRELOAD"))
+    ended = subprocess.run(
+        [sys.executable, "-c", f"from django.conf import settings; print({shown}, sep=', ')"],
+        env={
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "WORKORDERS_SECRET_KEY": "k" * 50,
+            "WORKORDERS_DATA_DIR": str(tmp_path),
+            "WORKORDERS_ALLOWED_HOSTS": "work-orders.example.org",
+            **variables,
+        },
+        cwd=env.BASE_DIR,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.stdout == f"{header}\n", ended.stderr
 
 
 @pytest.mark.parametrize("name", sorted(name for name, field in FIELDS.items() if field.examples))

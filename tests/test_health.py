@@ -48,6 +48,20 @@ def test_healthz_asks_nobody(client: Client, django_assert_num_queries: Any) -> 
         assert client.get("/healthz").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7:8000", "evil.example", "not a host", "a_b", ""])
+@pytest.mark.parametrize("address", ["/healthz", "/readyz"])
+def test_they_are_answered_for_any_host(
+    client: Client, address: str, host: str, settings: LazySettings
+) -> None:
+    """Load balancers and supervisors ask by the machine's address; everybody else is asked for the right name."""
+    settings.ALLOWED_HOSTS = ["work-orders.example.org"]
+    settings.SECURE_SSL_REDIRECT = True
+    beat(1)
+    assert client.get(address, headers={"host": host}).status_code == 200
+    for other in ("/", "/healthz/", "/healthz/x", "/api/agent-work-orders", "/static/x", "/HEALTHZ"):
+        assert client.get(other, headers={"host": host}).status_code in (400, 404), other
+
+
 def test_not_ready_without_a_live_worker(client: Client) -> None:
     assert ready(client) == (
         503,
@@ -77,7 +91,9 @@ def test_ready(client: Client) -> None:
     [
         (["down"], False),
         (["down", "ready"], True),
-        (["starting"], True),
+        (["starting"], False),
+        (["starting", "down"], False),
+        (["starting", "ready"], True),
         (["no_credential"], True),
         (["refused", ""], True),
     ],

@@ -12,8 +12,15 @@ from github_app.models import Repository
 from github_app.references import RepositoryReference
 from sandboxes.kinds import SandboxType
 from tests.factories import SHA, make_order, make_repository
-from workorders import services
-from workorders.errors import ConflictError, IdempotencyConflict, InvalidInput, WorkOrderNotFound
+from workorders import api_keys, services
+from workorders.api.problems import problem_of
+from workorders.errors import (
+    ConflictError,
+    IdempotencyConflict,
+    InvalidInput,
+    RepositoryNotFound,
+    WorkOrderNotFound,
+)
 from workorders.models import AgentPrompt, AgentWorkOrder, IdempotencyRecord, WorkOrderTransition
 from workorders.services import Answer, NewWorkOrder
 from workorders.states import LEGAL_MOVES, AgentWorkOrderStatus, is_legal
@@ -234,3 +241,20 @@ def test_creating_costs_a_constant_number_of_queries() -> None:
     for _ in range(5):
         make_order()
     assert cost() == first
+
+
+def test_what_is_missing_is_looked_for_in_its_own_place() -> None:
+    """The advice of one kind of thing is none for another."""
+    with pytest.raises(RepositoryNotFound) as repository:
+        services.request_verification(repository_pk=999_999, by="ann")
+    assert "repositories" in repository.value.advice
+    assert "agent-work-orders" not in repository.value.advice
+    with pytest.raises(WorkOrderNotFound) as order:
+        services.get_agent_work_order("wo-aaaaaaaa")
+    assert "GET /api/agent-work-orders" in order.value.advice
+    with pytest.raises(api_keys.ApiKeyNotFound) as key:
+        api_keys.revoke_api_key(prefix="wok_aaaaaaaa", by="ann")
+    assert "list_api_keys" in key.value.advice
+    for error in (repository.value, order.value):
+        problem = problem_of(error)
+        assert (problem.status, problem.code, problem.advice) == (404, "not_found", error.advice)

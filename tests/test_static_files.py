@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from django.conf import LazySettings
+from structlog.testing import capture_logs
+
+from workorders.management import web
+
 ROOT = Path(__file__).resolve().parents[1]
 COLLECT = """
 import sys
@@ -19,6 +25,21 @@ print("ready", flush=True)
 sys.stdin.readline()
 collect_static()
 """
+
+
+def test_code_of_another_account_is_said_with_the_command(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    settings.STATIC_ROOT = tmp_path
+    monkeypatch.setattr(web, "exclusive_lock", refused)
+    with capture_logs() as said:
+        web.collect_static()
+    (line,) = said
+    assert line["event"] == "static_files_not_collected"
+    assert f"{ROOT}/deploy/work-orders collectstatic --noinput" in line["advice"]
 
 
 def test_servers_that_start_at_once_collect_the_files_once(tmp_path: Path) -> None:

@@ -9,11 +9,31 @@ class WorkOrderError(ExpectedError):
     category = "request_refused"
 
 
-class WorkOrderNotFound(WorkOrderError):
-    """There is no such work order, or it is not for this caller."""
+class NotFound(WorkOrderError):
+    """What was asked for is not there, or not for this caller; each kind says where to look."""
 
     category = "not_found"
+    advice = "Check what was asked for."
+
+
+class WorkOrderNotFound(NotFound):
+    """There is no such work order, or it is not for this caller."""
+
     advice = "Check the id; `GET /api/agent-work-orders` lists the orders you can see."
+
+
+class ChangedFileNotFound(WorkOrderNotFound):
+    """The order changed no such file, or no longer does."""
+
+    advice = "Open the order's changes again; they list its files as they are now."
+
+
+class RepositoryNotFound(NotFound):
+    """There is no such repository here, or it is not for this caller."""
+
+    advice = (
+        "Look at the page of repositories: it lists those that are connected here; it may have been renamed."
+    )
 
 
 class ConflictError(WorkOrderError):

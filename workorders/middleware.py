@@ -2,7 +2,8 @@
 
 Refused are requests from other machines, requests a proxy passed on, and those that a page of another site makes
 with a browser of this machine (the Host header, which DNS rebinding changes, is checked by Django itself).
-Programs send none of the headers looked at. Health checks answer everybody, as they always do.
+Programs send none of the headers looked at. Health checks answer everybody, as they always do, whatever host they
+are asked for: a load balancer asks by the machine's address.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,25 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import resolve
 
 _HEALTH = frozenset({"/healthz", "/readyz"})
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _ADVICE = "Set WORKORDERS_AUTH=required, so that people sign in and programs use API keys."
+
+
+class HealthForAnyHost:
+    """Answers the health checks before anybody looks at the Host header; everything else goes on."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info in _HEALTH:
+            answer: HttpResponseBase = resolve(request.path_info).func(request)
+            return answer
+        return self._get_response(request)
 
 
 class OpenOnLoopbackOnly:
@@ -27,7 +42,7 @@ class OpenOnLoopbackOnly:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if settings.WORKORDERS_AUTH == "none" and request.path_info not in _HEALTH:
+        if settings.WORKORDERS_AUTH == "none":
             _refuse_other_machines(request)
             _refuse_other_sites(request)
         return self._get_response(request)

@@ -29,6 +29,7 @@ from workorders.errors import (
     ConflictError,
     IdempotencyConflict,
     InvalidInput,
+    RepositoryNotFound,
     WorkOrderNotFound,
 )
 from workorders.held_secrets import require_no_secrets
@@ -505,7 +506,7 @@ def answer_once(*, endpoint: str, key: str, body: object, produce: Callable[[], 
 def _locked_repository(repository_pk: int) -> Repository:
     row = Repository.objects.select_for_update().filter(pk=repository_pk).first()
     if row is None:
-        raise WorkOrderNotFound("There is no such repository.")
+        raise RepositoryNotFound("There is no such repository.")
     return row
 
 

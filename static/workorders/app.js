@@ -84,7 +84,7 @@
   document.addEventListener("htmx:timeout", (event) => failed(event, SILENT));
   document.addEventListener("htmx:responseError", (event) => {
     const status = event.detail.xhr.status;
-    const advice = status === 403 ? "Reload the page and try again." : status < 500 ? "Reload the page to see how things stand." : "Its log says why; try again in a moment.";
+    const advice = status === 503 ? "Its database is away; try again in a moment." : status === 403 ? "Reload the page and try again." : status < 500 ? "Reload the page to see how things stand." : "Its log says why; try again in a moment.";
     failed(event, `The server answered ${status}. ${advice}`);
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.test import Client
@@ -18,7 +18,14 @@ from config import urls
 PAGES = {
     "forbidden": (PermissionDenied("Ask <Ada>."), HTTPStatus.FORBIDDEN, "Ask &lt;Ada&gt;."),
     "suspicious": (SuspiciousOperation("secret"), HTTPStatus.BAD_REQUEST, "makes no sense"),
-    "broken": (OperationalError("secret"), HTTPStatus.INTERNAL_SERVER_ERROR, "The server made a mistake"),
+    "broken": (RuntimeError("secret"), HTTPStatus.INTERNAL_SERVER_ERROR, "The server made a mistake"),
+    "lacking": (
+        OperationalError("no such table: secret"),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "made a mistake",
+    ),
+    "away": (OperationalError("secret"), HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer now"),
+    "closed": (InterfaceError("secret"), HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer now"),
 }
 
 
@@ -56,7 +63,26 @@ def checked(answer: Any, status: HTTPStatus, words: str) -> str:
 def test_what_a_view_raises(name: str) -> None:
     _error, status, words = PAGES[name]
     text = checked(Client(raise_request_exception=False).get(f"/{name}"), status, words)
-    assert ("Try again" in text) is (name == "broken")
+    assert ("Try again" in text) is (status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+@pytest.mark.parametrize("name", ["away", "closed"])
+def test_a_page_comes_back_by_itself_when_the_database_does(name: str) -> None:
+    answer = Client(raise_request_exception=False).get(f"/{name}")
+    assert answer["Retry-After"] == "5"
+    assert answer["Cache-Control"] == "no-store"
+    assert '<meta http-equiv="refresh" content="5">' in answer.content.decode()
+
+
+def test_what_was_sent_is_not_sent_again_by_itself() -> None:
+    answer = Client(raise_request_exception=False).post("/away")
+    text = checked(answer, HTTPStatus.SERVICE_UNAVAILABLE, "may not have been kept")
+    assert "http-equiv" not in text
+
+
+def test_a_page_asked_for_meanwhile_is_a_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    Client(raise_request_exception=False).get("/away")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_unknown_address_in_the_chosen_theme(client: Client) -> None:
@@ -80,9 +106,13 @@ def test_the_api_keeps_its_own_answers(name: str) -> None:
     error, status, _words = PAGES[name]
     request = HttpRequest()
     request.path = f"/api/{name}"
-    handler = {400: handler400, 403: handler403, 500: handler500}[status]
-    answer = handler(request) if status == HTTPStatus.INTERNAL_SERVER_ERROR else handler(request, error)
+    handler = {400: handler400, 403: handler403}.get(status, handler500)
+    try:
+        raise error  # Django calls the handler where it caught it
+    except type(error):
+        answer = handler(request) if handler is handler500 else handler(request, error)
     assert answer["Content-Type"] == "application/problem+json"
+    assert answer.status_code == (503 if name == "lacking" else status)
 
 
 def test_a_static_file_newer_than_the_manifest_breaks_no_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,13 @@
 A wrapper around the views and no middleware, so that nothing outside /api pays for it or changes.
 """
 
+import sys
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any
 
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, re_path
@@ -60,10 +63,18 @@ def error_page(status: int, otherwise: View) -> View:
 
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.path.startswith(API_PREFIX + "/"):
-            return Problem(status, _told(kwargs.get("exception")) if status == 403 else "").response()
+            return _problem(status, kwargs.get("exception")).response()
         return otherwise(request, *args, **kwargs)
 
     return view
+
+
+def _problem(status: int, error: object) -> Problem:
+    """Of an error that came from outside the API's own views, such as the session's."""
+    happened = sys.exc_info()[1]
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(happened, DatabaseError | InterfaceError):
+        return problem_of(happened)
+    return Problem(status, _told(error) if status == HTTPStatus.FORBIDDEN else "")
 
 
 def _told(error: object) -> str:

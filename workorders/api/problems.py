@@ -20,7 +20,7 @@ from ninja.errors import HttpError, ValidationError
 from pydantic import BaseModel, Field
 
 from sandboxes.errors import ExpectedError
-from workorders.errors import ConflictError, InvalidInput, RequestHoldsSecret, WorkOrderNotFound
+from workorders.errors import ConflictError, InvalidInput, NotFound, RequestHoldsSecret
 from workorders.redaction import redact_value
 
 logger = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ def _expected(error: ExpectedError) -> Problem:
         return replace(invalid(error.field, str(error)), code=error.category, advice=error.advice)
     if isinstance(error, InvalidInput):
         return invalid(error.field, str(error))
-    if isinstance(error, WorkOrderNotFound):
+    if isinstance(error, NotFound):
         status = 404
     elif isinstance(error, ConflictError):
         status = 409

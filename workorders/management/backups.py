@@ -6,6 +6,7 @@ A copy is complete when it has its name: it is written beside it, checked, and t
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.db.backends.sqlite3._functions import register  # type: ignore[impor
 from django.utils import timezone
 
 from sandboxes import process
+from sandboxes.ownership import other_owner, this_account
 from sandboxes.process import ProcessLimits
 
 _DUMP_SECONDS = 3600.0
@@ -27,27 +29,36 @@ class BackupFailed(Exception):
 
 def default_target() -> Path:
     suffix = "sqlite3" if connection.vendor == "sqlite" else "dump"
-    name = f"workorders-{timezone.now():%Y%m%dT%H%M%SZ}.{suffix}"
-    return Path(settings.WORKORDERS_DATA_DIR) / "backups" / name
+    folder, time = Path(settings.WORKORDERS_DATA_DIR) / "backups", f"{timezone.now():%Y%m%dT%H%M%S}"
+    names = (f"workorders-{time}{'' if number == 1 else f'_{number}'}Z.{suffix}" for number in count(1))
+    return next(folder / name for name in names if not os.path.lexists(folder / name))
 
 
 def back_up(target: Path) -> int:
     """Write the copy and return its size in bytes. Raises `BackupFailed`."""
-    if target.exists():
-        raise BackupFailed(f"{target} is there already; choose another name.")
     try:
+        if target.exists():
+            raise BackupFailed(f"{target} is there already; choose another name.")
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _unfinished(target) as fresh:
             _copy_sqlite(fresh) if connection.vendor == "sqlite" else _dump_postgres(fresh)
             size = fresh.stat().st_size
             fresh.rename(target)
     except OSError as error:
-        raise BackupFailed(f"{target} could not be written: {error.strerror}.") from error
+        raise BackupFailed(f"{target} could not be written: {_why(error, target.parent)}") from error
     return size
 
 
+def _why(error: OSError, folder: Path) -> str:
+    owner = other_owner(folder)
+    if not isinstance(error, PermissionError) or not owner:
+        return f"{error.strerror}."
+    me = this_account()
+    return f"{folder} belongs to {owner}, and this is {me}. Give it to {me}: chown -R {me}: {folder}"
+
+
 def remove_older(folder: Path, *, keep: int) -> list[Path]:
-    """All but the newest copies that have the name this module gives; what was removed."""
+    """All but the newest copies that have the name this module gives; what was removed. Raises `OSError`."""
     copies = sorted(path for path in folder.glob("workorders-*Z.*") if path.suffix in (".sqlite3", ".dump"))
     old = copies[: max(0, len(copies) - keep)]
     for path in old:

@@ -33,6 +33,7 @@ from sandboxes.kinds import SandboxType
 from sandboxes.providers import ProviderSettings
 from sandboxes.registry import check_providers
 from workorders import progress, queue, schema, wiring
+from workorders.management import installation
 from workorders.management.database import AWAY_HINT, does_not_answer
 from workorders.management.gateway import DOWN, gateway_state
 
@@ -66,6 +67,7 @@ def checks() -> tuple[Check, ...]:
         Check("model gateway", model_gateway),
         Check("isolation", lambda: check_isolation(isolation), in_background=True),
         Check("agent in isolation", lambda: check_agent_in_isolation(argv, isolation), in_background=True),
+        Check("account", installation.account),
         Check(
             "data folder",
             lambda: check_data_folder(
@@ -73,7 +75,9 @@ def checks() -> tuple[Check, ...]:
             ),
         ),
         Check("database", database),
+        Check("values", installation.values),
         Check("settings", settings_findings),
+        Check("static files", installation.static_files),
         Check("queue", queue_settings),
         Check("submodules and LFS", submodules_and_lfs),
         Check("sandbox types", sandbox_types, in_background=True),
@@ -155,6 +159,8 @@ def model_credential() -> Finding:
 def model_gateway() -> list[Finding]:
     """Whether this machine's gateways answer, and the prices they count with can be read."""
     prices = _model_prices()
+    if installation.is_database_of_another():
+        return [ok("model gateway", "not asked by another account than the server's"), prices]
     try:
         urls = progress.gateways_of(socket.gethostname())
     except (DatabaseError, InterfaceError):
@@ -186,11 +192,16 @@ def _model_prices() -> Finding:
 
 
 def database() -> list[Finding]:
+    if installation.is_database_of_another():
+        return [
+            warning("database", "Not asked by another account than its own.", "Run `doctor` as that account.")
+        ]
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         version = ".".join(str(part) for part in connection.get_database_version())
-        found = [ok("database", f"{connection.display_name} {version} answers"), _migrations()]
+        words = f"{settings.WORKORDERS_DATABASE_WORDS} ({connection.display_name} {version}) answers"
+        found = [ok("database", words), _migrations()]
         if connection.vendor == "sqlite":
             found.append(_sqlite_version(connection.get_database_version(), version, _journal_mode()))
         found += [_workers(), _accounts()]

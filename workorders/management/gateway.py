@@ -17,7 +17,7 @@ from django.conf import settings
 from sandboxes.process import Service
 
 logger = structlog.get_logger("workorders")
-DOWN = "down"
+DOWN, STARTING = "down", "starting"
 _STOP_SECONDS = 5.0
 _START_SECONDS = 20.0
 _LOOK_SECONDS = 1.0
@@ -62,7 +62,7 @@ class GatewayKeeper:
         """What it says of itself (`ready`, `no_credential`, `refused`); without an answer `starting` or `down`."""
         found = gateway_state(self.url)
         starting = time.monotonic() - self._started_at < _START_SECONDS
-        return "starting" if found == DOWN and starting else found
+        return STARTING if found == DOWN and starting else found
 
     def stop(self) -> None:
         if self._service is not None:

@@ -20,7 +20,7 @@ from sandboxes.errors import ExpectedError
 from sandboxes.process import ProcessControl, controlled_by
 from sandboxes.providers import ProviderSettings
 from workorders import queue, wiring
-from workorders.management.gateway import GatewayKeeper
+from workorders.management.gateway import STARTING, GatewayKeeper
 from workorders.models.clock import database_now
 from workorders.workflow_engine import recovery, withdrawals, workers
 
@@ -29,6 +29,7 @@ BEAT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
 STUCK_SECONDS = 90.0
 _DEATH_LOOK_SECONDS = 0.25
+_START_SECONDS = 0.3  # between beats while the gateway starts: orders wait for it, and /readyz says so
 _PAUSE_SECONDS = 10.0
 _THIS_HOST_ONLY = ProviderSettings()  # what runs elsewhere is the recovery schedule's, once for all hosts
 _WHATEVER_MAY_BE_AWAY = (DatabaseError, InterfaceError, OSError, ExpectedError)
@@ -47,8 +48,13 @@ class Housekeeper:
         self._next_sweep = 0.0
         self._waiting: tuple[int, float] | None = None
         self._started_at: datetime | None = None
+        self._gateway_starts = True
         self._run_folder = settings.WORKORDERS_DATA_DIR / "run"
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def announce(self) -> None:
+        """Before any worker shows itself: the gateway is starting, so that nobody takes this cluster for ready."""
+        self._carefully(lambda: self._beat(STARTING))
 
     def start(self) -> None:
         self._thread.start()
@@ -89,17 +95,25 @@ class Housekeeper:
 
     def _wait(self) -> None:
         """Until the next beat, or until somebody has died, which is seen without the database."""
-        deadline = time.monotonic() + BEAT_SECONDS
+        deadline = time.monotonic() + (_START_SECONDS if self._gateway_starts else BEAT_SECONDS)
         known = set(workers.dead_workers(self._run_folder))
         while time.monotonic() < deadline and not self._ended.wait(_DEATH_LOOK_SECONDS):
             if set(workers.dead_workers(self._run_folder)) - known:
                 return
 
-    def _pass(self) -> None:
+    def _beat(self, gateway_state: str) -> None:
         self._started_at = self._started_at or database_now()
-        share = queue.describe()["workers"]
-        gateway = (self._gateway.url, self._gateway.state())
-        workers.record_beat(self._name, share=share, running=0, started_at=self._started_at, gateway=gateway)
+        self._gateway_starts = gateway_state == STARTING
+        workers.record_beat(
+            self._name,
+            share=queue.describe()["workers"],
+            running=0,
+            started_at=self._started_at,
+            gateway=(self._gateway.url, gateway_state),
+        )
+
+    def _pass(self) -> None:
+        self._beat(self._gateway.state())
         recovery.end_leases_of_the_dead(settings.WORKORDERS_DATA_DIR)
         recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
         withdrawals.issue_missing_task()

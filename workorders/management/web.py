@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 
 from sandboxes.errors import LockTimeout
 from sandboxes.host_lock import exclusive_lock
+from sandboxes.ownership import other_owner, this_account
 
 logger = structlog.get_logger("workorders")
 
@@ -30,6 +31,8 @@ def listen(host: str, port: int) -> socket.socket:
             backlog=_BACKLOG,
             dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
         )
+    except UnicodeError as error:
+        raise CommandError(f"{host!r} is no name of a host. Correct --host.") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandError(
@@ -81,7 +84,20 @@ def collect_static() -> None:
             if not _is_collected(folder / "staticfiles.json"):
                 call_command("collectstatic", interactive=False, verbosity=0)
     except (OSError, LockTimeout) as error:
-        logger.warning("static_files_not_collected", error=str(error))
+        logger.warning("static_files_not_collected", error=str(error), advice=how_to_collect())
+
+
+def are_collected() -> bool:
+    """Whether what is there is as new as its sources."""
+    return _is_collected(Path(settings.STATIC_ROOT) / "staticfiles.json")
+
+
+def how_to_collect() -> str:
+    owner = other_owner(settings.BASE_DIR) or this_account()
+    return (
+        f"The code belongs to {owner}; with each version run once, as {owner}: "
+        f"{settings.BASE_DIR}/deploy/work-orders collectstatic --noinput"
+    )
 
 
 def _is_collected(manifest: Path) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.db.models.functions import Length
 
-from workorders.errors import WorkOrderNotFound
+from workorders.errors import ChangedFileNotFound
 from workorders.models import WorkOrderFile
 from workorders.models.git_cache import MAX_FILES, PatchState
 from workorders.pages.commits import CommitLine, commit_line
@@ -86,7 +86,7 @@ def changed_file(agent_work_order_id: str, position: int) -> ChangedFile:
         file.position: file for file in files_of(row).filter(position__range=(position - 1, position + 1))
     }
     if (file := near.get(position)) is None:
-        raise WorkOrderNotFound(f"Work order {agent_work_order_id} has no changed file {position}.")
+        raise ChangedFileNotFound(f"Work order {agent_work_order_id} has no changed file {position}.")
     return ChangedFile(
         agent_work_order_id=row.agent_work_order_id,
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),

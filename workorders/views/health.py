@@ -13,6 +13,8 @@ from django.views.decorators.cache import never_cache
 from workorders import progress, schema
 
 logger = structlog.get_logger(__name__)
+_NOT_YET = frozenset({"down", "starting"})
+"""Where every gateway is in one of these, no agent could talk to the model."""
 
 
 class _MigrationsMissing(Exception):
@@ -56,7 +58,7 @@ def readyz(_request: HttpRequest) -> JsonResponse:
         alive = progress.workers_alive()
         checks["workers"] = bool(alive)
         gateways = [worker.gateway_state for worker in alive if worker.gateway_state]
-        checks["model_gateway"] = not gateways or any(state != "down" for state in gateways)
+        checks["model_gateway"] = not gateways or any(state not in _NOT_YET for state in gateways)
     except _MigrationsMissing:
         pass
     except (DatabaseError, InterfaceError) as error:

@@ -30,5 +30,13 @@ class Command(DatabaseCommand):
             raise CommandError(str(error)) from error
         self.stdout.write(f"{target} ({size:,} bytes)")
         if keep is not None:
-            for path in remove_older(target.parent, keep=keep):
+            self._remove_older(target.parent, keep)
+
+    def _remove_older(self, folder: Path, keep: int) -> None:
+        try:
+            for path in remove_older(folder, keep=keep):
                 self.stdout.write(f"removed {path}")
+        except OSError as error:
+            raise CommandError(
+                f"The copy is made, but {error.filename} could not be removed: {error.strerror}."
+            ) from error

@@ -12,6 +12,7 @@ from sandboxes.errors import ExpectedError
 from sandboxes.kinds import SandboxType
 from workorders import progress, services
 from workorders.incoming import CreateAgentWorkOrderRequest
+from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure, refusal
 from workorders.management.waiting import wait_until_completed
@@ -33,7 +34,9 @@ class Command(DatabaseCommand):
         parser.add_argument("--base-branch", help="the branch to start from")
         parser.add_argument("--model", help="the agent's model")
         parser.add_argument("--wait", action="store_true", help="show progress until the order ends")
-        parser.add_argument("--wait-timeout", type=float, metavar="SECONDS", help="wait no longer than this")
+        parser.add_argument(
+            "--wait-timeout", type=arguments.seconds, metavar="SECONDS", help="wait no longer than this"
+        )
         parser.add_argument("--json", action="store_true", help="print the API's JSON")
 
     def handle(self, *_arguments: Any, **options: Any) -> None:

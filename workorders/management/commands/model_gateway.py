@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from sandboxes.errors import ExpectedError
 from workorders import wiring
+from workorders.management.arguments import whole_number
 from workorders.model_gateway.ledger import DatabaseLedger
 from workorders.model_gateway.meter import Account
 from workorders.model_gateway.run import run
@@ -22,7 +23,9 @@ class Command(BaseCommand):
     requires_system_checks = ()  # whoever starts it has run them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--fd", type=int, required=True, help="descriptor of the listening socket")
+        parser.add_argument(
+            "--fd", type=whole_number(0, 65535), required=True, help="descriptor of the listening socket"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:

@@ -10,10 +10,9 @@ from django.core.management.base import CommandError
 from sandboxes.disk import discard, free_bytes, in_units, tree_bytes
 from sandboxes.errors import ExpectedError
 from sandboxes.leftovers import kept_places
-from workorders import progress, wiring
+from workorders import services, wiring
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure
-from workorders.models import AgentWorkOrder
 from workorders.states import FINISHED
 from workorders.workflow_engine.recovery import recover
 from workorders.workflow_engine.retention import Pruned, PruneReport, prune
@@ -57,7 +56,7 @@ class Command(DatabaseCommand):
     @staticmethod
     def _discarded(wanted: str, dry_run: bool) -> tuple[Pruned, ...]:
         try:
-            order = AgentWorkOrder.objects.get(agent_work_order_id=progress.known_id(wanted))
+            order = services.get_agent_work_order(wanted)
         except ExpectedError as error:
             raise failure(error) from error
         if order.status not in FINISHED:

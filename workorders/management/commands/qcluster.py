@@ -83,6 +83,7 @@ class Command(DatabaseCommand):
         queue.ensure_schedules()
         gateway = _open_gateway()
         housekeeper = Housekeeper(gateway)
+        housekeeper.announce()
         cluster = queue.WorkCluster()
         cluster.start()
         housekeeper.start()

@@ -49,7 +49,13 @@ class Command(DatabaseCommand):
                 "workers": Service([sys.executable, sys.argv[0], "qcluster", *workers]),
                 "web": Service(web_server_argv(listener.fileno()), pass_fds=[listener.fileno()]),
             }
-        logger.info("server_started", address=f"{web_address(host, port)}/", pid_by_service=_pids(services))
+        logger.info(
+            "server_started",
+            address=f"{web_address(host, port)}/",
+            database=settings.WORKORDERS_DATABASE_WORDS,
+            data_folder=str(settings.WORKORDERS_DATA_DIR),
+            pid_by_service=_pids(services),
+        )
         try:
             failed = self._watch(services)
         finally:
