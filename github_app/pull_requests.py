@@ -44,6 +44,7 @@ class _PullRequestAnswer(BaseModel):
     html_url: str
     state: str
     merged_at: str | None = None
+    merge_commit_sha: str | None = None  # before the merge it is GitHub's trial of one
     draft: bool = False
     body: str | None = None
     head: _End
@@ -65,6 +66,7 @@ class _PullRequestAnswer(BaseModel):
             state=state,
             is_draft=self.draft,
             head_sha=self.head.sha,
+            merge_commit_sha=(self.merge_commit_sha or "") if state == "merged" else "",
             pull_request_body=self.body or "",
         )
 
