@@ -47,6 +47,7 @@ _HTTP = re.compile(r"(?:RPC failed; HTTP|The requested URL returned error:) (\d{
 
 _AGAIN = "then retry: the agent starts again from what was pushed before."
 _SAME = "then retry: the same commits are pushed."
+_NO_WORD = f"The remote gives no reason: ask whoever looks after its hooks and branch rules, {_SAME}"
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ def push_error(output: str, stderr: str) -> GitError | None:
     if is_odd or (_BY_A_RULE.search(reason) and presentable(heard)):
         rule = _first(_CONTENT, sentences)
         return PushContentRefused(message, advice=rule.advice if rule else None)
-    return PushRejected(message)
+    is_silent = _SAID_BY_ITSELF.match(reason) and not presentable(heard)
+    return PushRejected(message, advice=_NO_WORD if is_silent else None)
 
 
 def _in_the_way(there: str, wanted: str) -> PushRejected:
