@@ -47,6 +47,7 @@ class _PullRequestAnswer(BaseModel):
     html_url: str
     state: Absent[str] = "open"
     merged_at: str | None = None
+    merge_commit_sha: Absent[str] = ""  # before the merge it is GitHub's trial of one
     draft: Absent[bool] = False
     body: Absent[str] = ""
     head: _End
@@ -68,6 +69,7 @@ class _PullRequestAnswer(BaseModel):
             state=state,
             is_draft=self.draft,
             head_sha=self.head.sha,
+            merge_commit_sha=self.merge_commit_sha if state == "merged" else "",
             pull_request_body=self.body,
         )
 

@@ -47,6 +47,7 @@ class GitHubPullRequest(_Value):
     state: PullRequestState
     is_draft: bool = False
     head_sha: str = ""
+    merge_commit_sha: str = ""  # what merging made of it in the base branch; "" while it is not merged
     pull_request_body: str = ""
 
 

@@ -5,6 +5,7 @@ where there is isolation; configuration, hooks and what else rules git are the s
 agent has ended; commits, refs, stash, logs and the index are the order's. git is never started here.
 """
 
+import hashlib
 import re
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from sandboxes.git_texts import HOOK, HOOK_NAME, git_config
 from sandboxes.wary_folder import WaryFolder, wary_folder
 
 _REFS_BYTES = 16 * 1024 * 1024
+_INDEX_BYTES = 64 * 1024 * 1024  # a larger one is taken as it is
 _DEEPEST_REF = 20
 _MOST_REFS = 10_000
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -82,6 +84,7 @@ class GitFolder:
             self._put_refs(folder)
             if self.worktree is None:
                 self._put_head(folder)
+                _remove_damaged_index(folder)
             else:
                 folder.put("HEAD", b"ref: refs/heads/main\n")
                 self._link(folder, self.worktree)
@@ -167,6 +170,7 @@ class GitFolder:
             entry.put("gitdir", f"{worktree.workspace}/.git\n".encode())
             entry.put("locked", b"a work order's place\n")
             self._put_head(entry)
+            _remove_damaged_index(entry)
         with wary_folder(worktree.workspace, self.trash) as workspace:
             if workspace.kind(".git") == stat.S_IFDIR:
                 workspace.move_away(".git", self.replaced)
@@ -198,6 +202,28 @@ def _tidy_refs(refs: WaryFolder, only: str) -> None:
                     tidy(below, f"{path}{name}/", depth + 1)
 
     tidy(refs, "", 0)
+
+
+def _remove_damaged_index(folder: WaryFolder) -> None:
+    """One that git cannot read would end every command of the steps to come; without one it is made anew."""
+    kind = folder.kind("index")
+    if kind == stat.S_IFREG:
+        content = folder.read("index", _INDEX_BYTES)
+        if content is None or _is_index(content):
+            return
+    if kind:
+        folder.remove("index")
+
+
+def _is_index(content: bytes) -> bool:
+    """By its head, and by the hash at its end, which git can be told to leave zero."""
+    if content[:4] != b"DIRC" or not 2 <= int.from_bytes(content[4:8]) <= 4:
+        return False
+    for make in (hashlib.sha1, hashlib.sha256):
+        size = make().digest_size
+        if content[-size:] in {bytes(size), make(content[:-size]).digest()}:
+            return True
+    return False
 
 
 def _is_packed(content: bytes) -> bool:

@@ -47,6 +47,7 @@ _HTTP = re.compile(r"(?:RPC failed; HTTP|The requested URL returned error:) (\d{
 
 _AGAIN = "then retry: the agent starts again from what was pushed before."
 _SAME = "then retry: the same commits are pushed."
+_NO_WORD = f"The remote gives no reason: ask whoever looks after its hooks and branch rules, {_SAME}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ _BRANCH_RULES = (
         f"The repository's place on the git host is used up or its account is refused: put that right there, {_SAME}",
     ),
 )
+_IN_THE_WAY = re.compile(r"'refs/heads/([^']+)' exists; cannot create 'refs/heads/([^']+)'")
 _ACCESS = _rule(
     r"permission to \S+ denied|permission denied|access denied|SAML|single sign.on|user permission|write access to|"
     r"(?:do(?:es)? not|don'?t|doesn'?t|no longer|not) have [^.]{0,40}(?:permissions?|access|rights?)|"
@@ -185,6 +187,8 @@ def push_error(output: str, stderr: str) -> GitError | None:
         return _by_status(int(status[1]), heard)
     if not reason:
         return None
+    if (found := _IN_THE_WAY.search(reason)) is not None:
+        return _in_the_way(found[1][:250], found[2][:250])
     words = presentable(heard if _SAID_BY_ITSELF.match(reason) else [*heard, reason]) or reason
     message = f"The remote refused the push: {words}"
     sentences = _sentences([reason, *heard])
@@ -200,7 +204,16 @@ def push_error(output: str, stderr: str) -> GitError | None:
     if is_odd or (_BY_A_RULE.search(reason) and presentable(heard)):
         rule = _first(_CONTENT, sentences)
         return PushContentRefused(message, advice=rule.advice if rule else None)
-    return PushRejected(message)
+    is_silent = _SAID_BY_ITSELF.match(reason) and not presentable(heard)
+    return PushRejected(message, advice=_NO_WORD if is_silent else None)
+
+
+def _in_the_way(there: str, wanted: str) -> PushRejected:
+    """Git keeps a branch as a file, and so can have none that is also the folder of another."""
+    return PushRejected(
+        f"The remote has a branch {there}, and beside it git can have none called {wanted}.",
+        advice=f"Rename or delete {there} on the remote, {_SAME}",
+    )
 
 
 def _for_a_person(message: str, sentences: str) -> GitError | None:

@@ -65,6 +65,11 @@ git update-ref "refs/replace/$(git rev-parse HEAD)" "$(git commit-tree -m Fake H
 mkdir -p "$common/info"; git rev-parse HEAD > "$common/info/grafts" """,
     "a shallow history": 'git rev-parse HEAD > "$common/shallow"',
     "no index": 'rm "$git_dir/index"',
+    "an index of noise": 'seq 500 > "$git_dir/index"',
+    "an index that was cut off": 'truncate -s 60 "$git_dir/index"',
+    "an index without a hash": "git config index.skipHash true; touch more; git add -N more; git rm -q --cached more",
+    "an index that is a folder": 'rm "$git_dir/index"; mkdir "$git_dir/index"',
+    "an index that is a pipe": 'rm "$git_dir/index"; mkfifo "$git_dir/index"',
     "another common folder": 'echo /etc > "$git_dir/commondir"',
     "no common folder": 'rm -f "$git_dir/commondir" "$git_dir/gitdir"',
 }

@@ -63,6 +63,7 @@ class PullRequest:
     is_draft: bool = False
     state: str = "open"
     is_merged: bool = False
+    merge_commit_sha: str | None = None
     labels: tuple[str, ...] = ()
     is_pull_request = True
 

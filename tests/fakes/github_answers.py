@@ -171,7 +171,7 @@ def pull_request_in_list(repo: "Repository", item: "PullRequest") -> dict[str, A
         "requested_reviewers": [],
         "draft": item.is_draft,
         "auto_merge": None,
-        "merge_commit_sha": None,
+        "merge_commit_sha": item.merge_commit_sha,
         "merged_at": CREATED_AT if item.is_merged else None,
         "head": _end(repo, item.head_branch, item.head_sha),
         "base": _end(repo, item.base_branch, item.base_sha),

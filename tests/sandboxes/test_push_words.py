@@ -454,6 +454,23 @@ def test_a_refusal_is_told_apart_and_its_advice_fits(said: Said) -> None:
     assert error.retryable is (said.kind in {Content, Host})
 
 
+def test_a_branch_in_the_way_is_named() -> None:
+    ref = "refs/heads/feat-wo-1"
+    reason = f"cannot lock ref '{ref}': '{ref}/mine' exists; cannot create '{ref}'"
+    error = push_error(*heard([], reason))
+    assert type(error) is PushRejected
+    assert str(error) == (
+        "The remote has a branch feat-wo-1/mine, and beside it git can have none called feat-wo-1."
+    )
+    assert error.advice.startswith("Rename or delete feat-wo-1/mine on the remote, then retry")
+
+
+def test_a_hook_without_a_word_is_not_said_to_have_given_its_reason() -> None:
+    error = push_error(*heard([], HOOK))
+    assert type(error) is PushRejected
+    assert error.advice.startswith("The remote gives no reason")
+
+
 def test_the_sentence_comes_first_and_the_list_last() -> None:
     words = str(next(said for said in TABLE if said.name == "GH013 signatures").error)
     assert words.index("verified signatures") < words.index(SHAS[0][:12])

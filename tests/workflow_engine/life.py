@@ -162,7 +162,8 @@ class Life:
         self.person("push", "-q", "origin", item.base_branch)
         self.github.refresh(self.repository, item)
         item.state, item.is_merged = "closed", True
-        return self.sha(item.base_branch)
+        item.merge_commit_sha = self.sha(item.base_branch)
+        return item.merge_commit_sha
 
     # --- what is there ---
 

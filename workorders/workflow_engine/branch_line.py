@@ -121,6 +121,8 @@ class BranchLine:
             return False
         pull_request = record.pull_request
         if pull_request is not None and pull_request.state == "merged":
+            if self._was_taken_back(pull_request.merge_commit_sha, last):
+                return False
             if last == pull_request.head_sha or self._is_ancestor(last, pull_request.head_sha):
                 return True
             if (
@@ -130,10 +132,31 @@ class BranchLine:
         if self._tip == self._base or last == self._base:
             return False
         if self._is_ancestor(last, self._tip):
-            return True
+            # or somebody put the branch to where the base branch is, and ours is in neither
+            merged = pull_request is not None and pull_request.state == "merged"
+            return merged or self._is_in_base(record.head_sha)
         # squashed by hand, where no pull request says so; with the branch there, what it has is somebody's to decide
         gone = not self._remote and not record.has_news and last in self._here
         return gone and self._git.adds_nothing(self._path, onto=self._tip, head=last)
+
+    def _was_taken_back(self, merge_sha: str, last: str) -> bool:
+        """Whether the base branch was rewritten since, and has the work in no shape any more.
+
+        A commit that reverts it is another matter: that is on the base branch's own line.
+        """
+        if not merge_sha or self._is_ancestor(merge_sha, self._tip) or self._is_ancestor(last, self._tip):
+            return False
+        if not self._git.merge_base(self._path, self._tip, last):  # nothing of ours can be built on there
+            return False
+        return not self._is_in_base(last)
+
+    def _is_in_base(self, sha: str) -> bool:
+        """Whether the base branch has all of it, as it was or in other commits."""
+        if not sha or self._is_ancestor(sha, self._tip):
+            return True
+        return self._git.has_commit(self._path, sha) and self._git.adds_nothing(
+            self._path, onto=self._tip, head=sha
+        )
 
     def _met(self) -> Met:
         head, found = self._record.head_sha, self._remote
