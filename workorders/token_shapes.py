@@ -90,7 +90,10 @@ _AWS_SECRETS = tuple(
     for name in ("secret_access_key", "SECRET_ACCESS_KEY", "SecretAccessKey", "secretAccessKey")
 )
 _JSON_WEB_TOKEN = Shape(
-    "JSON web token", "eyJ", _token("eyJ", r"[\w-]{8,4000}\.eyJ[\w-]{8,4000}\.[\w-]{8,2000}"), blocks=False
+    "JSON web token",
+    "eyJ",
+    _token("eyJ", r"[A-Za-z0-9_-]{8,1000}+\.eyJ[A-Za-z0-9_-]{8,4000}+\.[A-Za-z0-9_-]{8,2000}"),
+    blocks=False,
 )
 # As drivers write addresses: `…?user=a&password=b`, `Server=a;Password=b`, `host=a user=b password=c`.
 _WORD = r"=[^\s,()]{1,100} "

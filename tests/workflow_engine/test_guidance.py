@@ -307,6 +307,23 @@ def test_very_many_files_are_bounded_in_number_bytes_and_time(repository: type) 
     assert any("beyond the number" in refused for refused in told.refused)
 
 
+def test_files_that_only_name_others_are_asked_for_together(
+    repository: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = repository(
+        {f"d{number}/CLAUDE.md": f"../e{number}.md" for number in range(60)}
+        | {f"e{number}.md": f"RULE {number}" for number in range(60)}
+    )
+    asked: list[str] = []
+    run = here.git.run
+    monkeypatch.setattr(
+        here.git, "run", lambda *arguments, **more: (asked.append(arguments[0]), run(*arguments, **more))[1]
+    )
+    told = here.told(" ".join(f"d{number}/a.py" for number in range(60)))
+    assert told.text.count("RULE") >= 40
+    assert len(asked) <= 6, asked
+
+
 def test_names_that_are_no_text_do_no_harm(repository: type) -> None:
     odd = os.fsdecode(b"p\xff/CLAUDE.md")
     told = repository({odd: "ODD", "line\nbreak/CLAUDE.md": "BREAK", "CLAUDE.md": "ROOT"}).told("x")
