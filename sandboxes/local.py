@@ -15,7 +15,7 @@ from uuid import uuid4
 from sandboxes import process
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
 from sandboxes.bundle_script import BUNDLE_SCRIPT, NOTHING_TO_BUNDLE, branch_in, left_out_in
-from sandboxes.disk import discard, set_aside
+from sandboxes.disk import discard, open_up, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.git_folder import GitFolder, Worktree
 from sandboxes.git_texts import OPEN_UP, OWN_COMMANDS, TRAILERS_INSIDE
@@ -24,7 +24,6 @@ from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.local_extras import LocalExtras
 from sandboxes.place_note import PlaceNote, read_note
 from sandboxes.process import ProcessControl, ProcessLimits
-from sandboxes.wary_folder import open_up
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
 AGENT_NICENESS = 10
