@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -316,9 +317,12 @@ def test_files_that_only_name_others_are_asked_for_together(
     )
     asked: list[str] = []
     run = here.git.run
-    monkeypatch.setattr(
-        here.git, "run", lambda *arguments, **more: (asked.append(arguments[0]), run(*arguments, **more))[1]
-    )
+
+    def counted(*arguments: str, **more: Any) -> Any:
+        asked.append(arguments[0])
+        return run(*arguments, **more)
+
+    monkeypatch.setattr(here.git, "run", counted)
     told = here.told(" ".join(f"d{number}/a.py" for number in range(60)))
     assert told.text.count("RULE") >= 40
     assert len(asked) <= 6, asked
