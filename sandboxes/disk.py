@@ -16,6 +16,7 @@ from sandboxes.process import ProcessLimits
 
 _REMOVE_SECONDS = 120.0
 _MEASURE_SECONDS = 60.0
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FULL_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
 
@@ -71,8 +72,24 @@ def discard(path: Path, trash: Path) -> None:
     trash.mkdir(mode=0o700, parents=True, exist_ok=True)
     away = trash / f"{path.name}-{uuid4().hex}"
     with suppress(FileNotFoundError):  # another pass was faster
-        path.rename(away)
+        try:
+            path.rename(away)
+        except PermissionError:  # a folder that its owner must not write to cannot move to another one
+            open_up(str(path))
+            path.rename(away)
         remove_tree(away)
+
+
+def open_up(name: str, descriptor: int | None = None) -> None:
+    """Let the owner of a file or folder use it again; links and what is neither stay as they are."""
+    place = os.open(name, _PLACE, dir_fd=descriptor)
+    try:
+        found = os.fstat(place)
+        wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600 if stat.S_ISREG(found.st_mode) else 0
+        if found.st_mode & wanted != wanted:
+            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(found.st_mode) | wanted)  # noqa: PTH101  # that very one
+    finally:
+        os.close(place)
 
 
 def set_aside(path: Path, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from sandboxes import process
 from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
 from sandboxes.borrowing import NOTHING_BORROWED, Borrowed, borrowing
 from sandboxes.bundle_script import BUNDLE_SCRIPT, TAKE
-from sandboxes.disk import discard, set_aside
+from sandboxes.disk import discard, open_up, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.exporting import ScriptRun, export
 from sandboxes.git_folder import GitFolder, Worktree
@@ -27,7 +27,6 @@ from sandboxes.local_extras import LocalExtras
 from sandboxes.place_note import PlaceNote, read_note
 from sandboxes.process import ExitReason, ProcessControl, ProcessLimits
 from sandboxes.sweep import Exported, LeftOut, merged, work_in
-from sandboxes.wary_folder import open_up
 from sandboxes.workspace_lock import WorkspaceLock, remove_if_free
 
 AGENT_NICENESS = 10

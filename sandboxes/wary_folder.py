@@ -12,10 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from sandboxes.disk import remove_tree
+from sandboxes.disk import open_up, remove_tree
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_NAMES = 20_000
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -118,18 +117,6 @@ def wary_folder(path: Path, trash: Path) -> Iterator[WaryFolder]:
     """The folder at `path`, whose last part alone may have been planted. Raises `OSError` where it is none."""
     with _opened(str(path), trash) as found:
         yield found
-
-
-def open_up(name: str, descriptor: int | None = None) -> None:
-    """Let the owner of a file or folder use it again; links and what is neither stay as they are."""
-    place = os.open(name, _PLACE, dir_fd=descriptor)
-    try:
-        found = os.fstat(place)
-        wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600 if stat.S_ISREG(found.st_mode) else 0
-        if found.st_mode & wanted != wanted:
-            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(found.st_mode) | wanted)  # noqa: PTH101  # that very one
-    finally:
-        os.close(place)
 
 
 @contextmanager

@@ -103,6 +103,7 @@ TOKENS = {
     "GitLab token": ["glpat-" + "x1Y2z3" * 4],
     "Anthropic key": ["sk-ant-api03-" + "Ab1-" * 20, "sk-ant-oat01-" + "Ab1_" * 20],
     "OpenAI key": ["sk-proj-" + "Ab1_" * 12, "sk-" + "Ab12" * 12],
+    "OpenRouter key": ["sk-or-v1-" + "0a1b2c3d" * 8],
     "AWS key id": ["AKIA" + "ABCD2345" * 2, "ASIA" + "WXYZ2345" * 2],
     "Google key": ["AIza" + "Ab1-_" * 7],
     "Slack token": ["xoxb-" + "123456789012-" * 2 + "abcdef"],
@@ -147,6 +148,10 @@ def test_well_known_tokens(shape: redaction.Shape) -> None:
         ("host=db port=5432 user=app password=hunter2hunter2 dbname=app", "hunter2"),
         ("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n" + "lQOYBGPq3dEBCADh\n" * 3, "lQOYBGPq3dEBCADh"),
         ("AKIA0189QWERTYUIOP01", "QWERTY"),
+        (r'{"log": "done\nsk-proj-' + "Ab1_" * 12 + r'\n"}', "Ab1_"),  # an escape ends in a letter
+        ("k%3Dhf_" + "AbCd" * 9 + "&b", "AbCd"),
+        ("\x1b[31mghp_" + "a1B2" * 9 + "\x1b[0m", "a1B2"),
+        ("[1;31mghp_" + "a1B2" * 9 + "[0m", "a1B2"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtn"),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3In0.SflKxwRJSMeKKF2QT4fwpM", "SflKxw"),
     ],

@@ -65,6 +65,17 @@ REFUSED = {
     PEM.replace("\n", "\r\n"): "what looks like a secret (private key)",
     PEM.replace("\n", "\\n"): "what looks like a secret (private key)",
     "postgres://app:kJ8mQ2xW9zLpT4vN7rB3@db.acme.io/app": "what looks like a secret (password in a URL)",
+    "> " + PEM.replace("\n", "\n> "): "what looks like a secret (private key)",
+    "sk-or-v1-" + "0a1b2c3d" * 8: "what looks like a secret (OpenRouter key)",
+    "xapp-1-A0B1C2D3E4F-1234567890123-" + "0a1b2c3d" * 8: "what looks like a secret (Slack token)",
+    json.dumps(
+        json.dumps({"SecretAccessKey": "aB3/dE6+gH" * 4})
+    ): "what looks like a secret (AWS secret key)",
+    "secretAccessKey: '" + "aB3/dE6+gH" * 4 + "'": "what looks like a secret (AWS secret key)",
+    json.dumps({"env": f"A=b\n{TOKEN}"}): "what looks like a secret (GitHub token)",
+    "?token%3D" + "xoxb-" + "123456789012-" * 2 + "abcdef": "what looks like a secret (Slack token)",
+    f"\x1b[31m{TOKEN}\x1b[0m": "what looks like a secret (GitHub token)",
+    f"{TOKEN[:9]}\u200b{TOKEN[9:]}": "what looks like a secret (GitHub token)",
 }
 ACCEPTED = [
     "postgres://postgres:postgres@localhost:5432/app",
@@ -84,6 +95,20 @@ ACCEPTED = [
     "-----BEGIN PRIVATE KEY-----\nMIIEvQ…\n-----END PRIVATE KEY-----",
     "-----BEGIN PRIVATE KEY-----\nEXAMPLE0EXAMPLE0EXAMPLE0EXAMPLE0EXAMPLE0EXAMPLE0\n-----END PRIVATE KEY-----",
     "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx, sk-..., sk_test_4eC39HqLyjWDarjtT1zdp7dc",
+    "sk-ant-test-key-for-the-fake-server-only-1, sk-ant-fake-key-for-unit-tests-1234",
+    "sk-ant-api03-my-secret-key-goes-into-dot-env, sk-ant-api03-" + "0" * 30,
+    "sk-ant-api03-"
+    + "a" * 50
+    + ", ghp_"
+    + "a" * 36
+    + ", ghp_AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHHIIII, gho_"
+    + "test" * 9,
+    "AKIA0123456789ABCDEF, AKIA" + "A" * 16 + ", AIzaSyDUMMY_KEY_FOR_TESTS_AAAAAAAAAAAAA",
+    "gho_16C7e42F292c6912E7710c838347Ae178B4a, glpat-ABCDEFGHIJKLMNOPQRST, xoxp-not-a-real-token-at-all",
+    "class sk-this_is_a_long_snake_case_identifier_name_in_code",
+    "aws_secret_access_key = YOURSECRETKEYYOURSECRETKEYYOURSECRETKEYY",
+    "accept -----BEGIN PRIVATE KEY----- followed by lines that have base64 and then the footer line of it",
+    "postgres://app:kJ8mQ2xW9zLpT4vN7rB3@postgres.default.svc/app",
     f"commit {'0123456789abcdef' * 2} sha256:{'ab12' * 16}",
     "  trailing \t\r\nü 漢字 👩‍👩‍👧 \u202e \x1b[31m\x0c\x85",
 ]

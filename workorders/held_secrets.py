@@ -17,13 +17,15 @@ _ADDRESS = re.compile(
 )
 # Reserved for examples and tests (RFC 2606, 6761, 8375), or only known where the name is looked up.
 _NOBODYS = re.compile(
-    r"(?:^|\.)(?:example(?:\.(?:com|org|net|edu))?|test|invalid|localhost|local|internal|intranet|lan|home|corp|arpa|domain\.com)\.?$"
+    r"(?:^|\.)(?:example(?:\.(?:com|org|net|edu))?|test|invalid|localhost|local|internal|svc|intranet|lan|home|corp|arpa|domain\.com)\.?$"
     r"|^[0-9.]+$",
     re.IGNORECASE,
 )
 _NO_PASSWORD = re.compile(
     r"pass|secret|change|example|placeholder|\$|\{|%\(|\*\*|xxxx|your|hunter", re.IGNORECASE
 )
+# What nobody sees in a text, and what is taken out of it where it is shown: no token has it, and none is hidden by it.
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _FEWEST_DIFFERENT = 10
 _NAMED_SECRETS = 5
 
@@ -42,6 +44,7 @@ class HeldSecret:
 
 def held_secrets(text: str) -> list[HeldSecret]:
     """In the order of their lines, one for each kind and line."""
+    text = _UNSEEN.sub("", text)
     found = sorted((*_own(text), *_tokens(text), *_passwords(text)))
     return list(dict.fromkeys(HeldSecret(text.count("\n", 0, at) + 1, kind) for at, kind in found))
 

@@ -45,7 +45,9 @@ _TAGS = {
     ),
     *("strong", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
-_markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+# Far more than people write. Each bracket may begin a link, and a row of a table gets all the cells that its head has.
+_MOST_BRACKETS = 2000
+_MOST_BARS_IN_A_LINE = 100
 
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,\d+)? \+(\d{1,9})(?:,\d+)? @@(.*)", re.DOTALL)
 
@@ -60,16 +62,33 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", text)
 
 
+@lru_cache(maxsize=4)
+def _markdown(*, links: bool, tables: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough")
+    if tables:
+        parser.enable("table")
+    return parser if links else parser.disable(["link", "image", "reference"])
+
+
+def _parser_for(text: str) -> MarkdownIt:
+    """A parser that leaves as text what this text has only to make it slow."""
+    return _markdown(
+        links=text.count("[") <= _MOST_BRACKETS,
+        tables=all(line.count("|") <= _MOST_BARS_IN_A_LINE for line in text.split("\n")),
+    )
+
+
 @lru_cache(maxsize=32)
 def render_markdown(text: str) -> str:
     """Sanitised HTML: no images, no raw HTML, links only to https; headings start at the third level."""
     cut = plain(text)[:MARKDOWN_CHARACTERS]
-    tokens = _markdown.parse(cut)
+    parser = _parser_for(cut)
+    tokens = parser.parse(cut)
     for token in tokens:
         if token.type in {"heading_open", "heading_close"}:
             token.tag = f"h{min(int(token.tag[1:]) + 2, 6)}"
     html = nh3.clean(
-        _markdown.renderer.render(tokens, _markdown.options, {}),
+        parser.renderer.render(tokens, parser.options, {}),
         tags=_TAGS,
         clean_content_tags={"script", "style"},
         attributes={"a": {"href", "title"}, "ol": {"start"}},

@@ -138,6 +138,22 @@ def test_a_status_without_words(status: int, category: Category) -> None:
     assert ended("API Error", status=status).category is category
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "API Error: API returned an empty or malformed response (HTTP 200) — check for a proxy or gateway intercepting "
+        "the request",
+        "API Error: The socket connection was closed unexpectedly.",
+        "API Error: Connection closed mid-response. The response above may be incomplete.",
+        "API Error: fetch failed: getaddrinfo ENOTFOUND api.anthropic.com",
+        "API Error: Self-signed certificate detected. Check your proxy or corporate SSL certificates",
+    ],
+)
+def test_an_answer_that_did_not_arrive_is_no_fault_of_the_request(words: str) -> None:
+    assert (ended(words).category, ended(words).retryable) == (Category.MODEL_UNREACHABLE, True)
+    assert ended(f"I could not fix it: {words[11:]}").category is Category.REPORTED_ERROR
+
+
 def test_the_gateways_own_refusals_are_no_account() -> None:
     budget = "API Error: 402 Work Orders: the step's budget of 1 USD is used up (1.0000 USD spent)."
     assert ended(budget, status=402).category is Category.BUDGET_EXCEEDED

@@ -250,3 +250,117 @@ def test_what_is_wrong_is_named() -> None:
 def test_arbitrary_bytes_are_refused_in_words(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^test_results\.json"):
         parse_test_results(data)  # 200 arbitrary bytes never hold all three parts
+
+
+JEST = {
+    "numFailedTests": 1,
+    "numPassedTests": 1,
+    "numPendingTests": 1,
+    "success": False,
+    "testResults": [
+        {
+            "name": "/x/a.test.js",
+            "status": "failed",
+            "message": "a long report",
+            "assertionResults": [
+                {"fullName": "a", "title": "-", "status": "passed", "duration": 3, "failureMessages": []},
+                {"fullName": "b", "title": "-", "status": "failed", "failureMessages": ["no"]},
+                {"fullName": "c", "title": "-", "status": "pending", "failureMessages": None},
+            ],
+        }
+    ],
+}
+MOCHA = {
+    "stats": {"suites": 1, "tests": 3, "passes": 1, "pending": 1, "failures": 1, "duration": 5},
+    "tests": [{"fullTitle": name, "err": {}} for name in "abc"],
+    "passes": [{"title": "-", "fullTitle": "a", "err": {}}],
+    "failures": [{"title": "-", "fullTitle": "b", "err": {"message": "no", "stack": "no at x:1"}}],
+    "pending": [{"title": "-", "fullTitle": "c", "err": {}}],
+}
+TAP = {
+    "passed": 1,
+    "failed": 1,
+    "tests": [
+        {"id": 1, "ok": True, "name": "a"},
+        {"id": 2, "ok": False, "name": "b", "error": {"message": "no", "at": 3}},
+        {"id": 3, "ok": False, "name": "c", "todo": "later"},
+    ],
+}
+PYTEST = {
+    "exitcode": 1,
+    "summary": {"passed": 1, "failed": 1, "skipped": 1, "total": 3},
+    "tests": [
+        {"nodeid": "a", "outcome": "passed", "call": {"outcome": "passed", "duration": 0.1}},
+        {"nodeid": "b", "outcome": "failed", "setup": {"outcome": "passed"}, "call": {"longrepr": "no"}},
+        {"nodeid": "c", "outcome": "skipped"},
+    ],
+}
+
+
+@pytest.mark.parametrize("report", [JEST, MOCHA, TAP, PYTEST], ids=["jest", "mocha", "tap", "pytest"])
+def test_a_tools_own_report_is_read(report: dict[str, Any]) -> None:
+    results = parse(report)
+    assert (results.passed, results.failed, results.summary) == (1, 1, "")
+    assert [(case.name, case.status.value) for case in results.tests] == [
+        ("a", "passed"),
+        ("b", "failed"),
+        ("c", "skipped"),
+    ]
+    assert results.tests[1].message == "no"
+
+
+def go_lines(*events: dict[str, object]) -> bytes:
+    return b"\n".join(
+        json.dumps({"Time": "2026-01-01T00:00:00Z", "Package": "p", **event}).encode() for event in events
+    )
+
+
+def test_the_lines_of_go_are_read() -> None:
+    data = go_lines(
+        {"Action": "start"},
+        {"Action": "run", "Test": "TestA"},
+        {"Action": "output", "Test": "TestA", "Output": "fine\n"},
+        {"Action": "pass", "Test": "TestA", "Elapsed": 0.1},
+        {"Action": "run", "Test": "TestB"},
+        {"Action": "output", "Test": "TestB", "Output": "b_test.go:3: no\n"},
+        {"Action": "fail", "Test": "TestB"},
+        {"Action": "skip", "Test": "TestC"},
+        {"Action": "run", "Test": "TestHung"},
+        {"Action": "fail"},
+        {"Action": "fail", "Package": "broken"},
+    )
+    results = parse_test_results(data)
+    assert [(case.name, case.status.value) for case in results.tests] == [
+        ("p TestA", "passed"),
+        ("p TestB", "failed"),
+        ("p TestC", "skipped"),
+        ("p TestHung", "failed"),
+        ("broken", "failed"),
+    ]
+    assert (results.passed, results.failed) == (1, 3)
+    assert results.tests[1].message == "b_test.go:3: no"
+    with pytest.raises(ValueError, match="not JSON"):
+        parse_test_results(data + b"\n{")
+    with pytest.raises(ValueError, match="not JSON"):
+        parse_test_results(go_lines({"Action": "output", "Output": "x"}, {"Action": "start"}))
+
+
+def test_no_report_of_a_broken_run_is_a_good_one() -> None:
+    suite = {
+        "name": "/x/b.test.js",
+        "status": "failed",
+        "message": "Cannot find module",
+        "assertionResults": [],
+    }
+    passing = {**JEST, "numFailedTests": 0, "testResults": [suite]}
+    broken = parse(passing)
+    assert (broken.failed, broken.tests[0].name, broken.tests[0].message) == (
+        1,
+        "/x/b.test.js",
+        "Cannot find module",
+    )
+    assert parse({**passing, "testResults": []}).failed == 1
+    nothing = parse({"exitcode": 5, "summary": {"total": 0, "collected": 0}, "tests": []})
+    assert (nothing.passed, nothing.failed, nothing.tests) == (0, 0, ())
+    with pytest.raises(ValueError, match="as expected"):
+        parse({"numPassedTests": "many", "numFailedTests": {}, "testResults": [3, {"assertionResults": 3}]})

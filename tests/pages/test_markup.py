@@ -1,6 +1,7 @@
 """Markdown and diffs of strangers: nothing dangerous comes out, whatever goes in."""
 
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -124,3 +125,31 @@ def test_a_patch_without_lines_shows_its_headers() -> None:
 
 def test_plain_keeps_lines_and_tabs() -> None:
     assert markup.plain("a\n\tb\x1b[31m\x07\u2066c\ue000") == "a\n\tbc"
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "![" * 20_000,
+        "_![" * 14_000,
+        "[\n" * 20_000,
+        "*[a][" * 8000,
+        "|a" * 300 + "|\n" + "|-" * 300 + "|\n" + "|a\n" * 13_000,
+        "|a" * 5000 + "|\n" + "|-" * 5000 + "|\n" + "|\n" * 10_000,
+    ],
+    ids=range(6),
+)
+def test_a_plan_made_to_be_slow_is_shown_all_the_same(plan: str) -> None:
+    started = time.process_time()
+    html = markup.render_markdown(plan)
+    assert time.process_time() - started < 0.7
+    assert len(html) < 400_000
+    assert "a" in html or "[" in html
+
+
+def test_a_plan_with_many_links_and_tables_keeps_them() -> None:
+    html = markup.render_markdown(
+        "[a](https://example.com)\n" * 1500 + "\n" + "|a" * 90 + "|\n" + "|-" * 90 + "|\n"
+    )
+    assert html.count("<a ") == 1500
+    assert html.count("<th>") == 90

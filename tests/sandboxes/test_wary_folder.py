@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.wary_folder import open_up, wary_folder
+from sandboxes.disk import open_up
+from sandboxes.wary_folder import wary_folder
 from tests.support import require_program
 
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -230,6 +231,61 @@ def test_discard_survives_what_agents_leave(tmp_path: Path) -> None:
     discard(folder, trash)  # another pass was faster
     assert list(trash.iterdir()) == []
     assert tmp_path.exists()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500], ids=["locked", "read-only"])
+def test_a_home_that_its_agent_locked_is_as_old_as_any_and_goes(tmp_path: Path, mode: int) -> None:
+    home, trash = tmp_path / "data" / "home", tmp_path / "data" / "trash"
+    (home / ".claude").mkdir(parents=True)
+    (home / "file").write_text("x")
+    age(home)
+    home.chmod(mode)
+    with as_an_ordinary_account(tmp_path / "data"):
+        assert retention._older(home, timezone.now() - timedelta(days=50))
+        discard(home, trash)
+    assert not home.exists()
+    assert list(trash.iterdir()) == []
+
+
+def test_a_home_nobody_can_look_into_keeps_no_other_from_being_removed(
+    engine_settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = tmp_path / "data" / "homes"
+    for name in ("a-wo-aaaaaaaa", "b-wo-bbbbbbbb"):
+        (homes / name).mkdir(parents=True)
+        age(homes / name)
+    older = retention._older
+
+    def refuses_one(path: Path, limit: datetime) -> bool:
+        if path.name.startswith("a"):
+            raise OSError(errno.EIO, "Input/output error")
+        return older(path, limit)
+
+    monkeypatch.setattr(retention, "_older", refuses_one)
+    report = prune(wiring.engine_parts(), EVERYTHING_OLD)
+    assert [item.name for item in report.removed] == ["homes/b-wo-bbbbbbbb"]
+    assert [words.split(":")[0] for words in report.failed] == ["homes/a-wo-aaaaaaaa"]
+
+
+@contextmanager
+def as_an_ordinary_account(folder: Path) -> Iterator[None]:
+    """Root may do everything: where tests run as root, what is below the folder is somebody's who is not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    ancestors = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]
+    modes = [parent.stat().st_mode for parent in ancestors]
+    for place in (folder, *folder.rglob("*")):
+        os.chown(place, 65534, 65534)
+    for parent in ancestors:
+        parent.chmod(0o711)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for parent, mode in zip(ancestors, modes, strict=True):
+            parent.chmod(mode)
 
 
 @pytest.mark.parametrize(

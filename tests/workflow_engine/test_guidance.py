@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -305,6 +306,26 @@ def test_very_many_files_are_bounded_in_number_bytes_and_time(repository: type) 
     assert "NEAR" in told.text
     assert len(told.named) >= 299
     assert any("beyond the number" in refused for refused in told.refused)
+
+
+def test_files_that_only_name_others_are_asked_for_together(
+    repository: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = repository(
+        {f"d{number}/CLAUDE.md": f"../e{number}.md" for number in range(60)}
+        | {f"e{number}.md": f"RULE {number}" for number in range(60)}
+    )
+    asked: list[str] = []
+    run = here.git.run
+
+    def counted(*arguments: str, **more: Any) -> Any:
+        asked.append(arguments[0])
+        return run(*arguments, **more)
+
+    monkeypatch.setattr(here.git, "run", counted)
+    told = here.told(" ".join(f"d{number}/a.py" for number in range(60)))
+    assert told.text.count("RULE") >= 40
+    assert len(asked) <= 6, asked
 
 
 def test_names_that_are_no_text_do_no_harm(repository: type) -> None:

@@ -166,7 +166,12 @@ _OTHERS: tuple[tuple[re.Pattern[str], Category], ...] = (
     (_any(r"api error: 402"), Category.ACCOUNT_REFUSED),
     (_any(r"api error: 4\d\d|issue with the selected model"), Category.REQUEST_REJECTED),
     (
-        _any(r"unable to connect to api|connection error|api error: (?:connection|request timed)"),
+        _any(
+            r"unable to connect to api|connection error|api error: (?:connection|request timed)",
+            r"api error: [^\n]{0,200}(?:empty or malformed response|connection (?:was )?(?:closed|reset|lost|refused)|"
+            r"fetch failed|\beconn\w+|\betimedout|\benotfound|\beai_again|certificate|premature|"
+            r"mid-(?:response|stream)|stream (?:ended|closed|stalled|error))",
+        ),
         Category.MODEL_UNREACHABLE,
     ),
     (_any(r"maximum budget"), Category.BUDGET_EXCEEDED),

@@ -7,10 +7,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from workorders.agent_executor.tool_reports import as_results
+
 _WRAPPERS = ("results", "test_results", "testResults")
-_NAMES = ("name", "nodeid", "fullName", "title", "test")
+_NAMES = ("name", "nodeid", "fullName", "fullTitle", "title", "test")
 _STATUSES = ("status", "outcome", "result", "state")
-_MESSAGES = ("message", "error", "reason", "longrepr")
+_YES_OR_NO = ("ok", "success", "passed")  # as TAP's converters have it
+_MESSAGES = ("message", "error", "err", "failure", "failureMessages", "reason", "longrepr")
+_PHASES = ("setup", "call", "teardown")  # of pytest's report
+_TOTALS = ("total", "tests", "collected")
 _COUNTS = ("passed", "failed")
 _ERRORS = ("errors", "error", "errored")
 _NUMBER = re.compile(r"\s*([0-9]{1,9})(?:\.0{1,9})?\s*")
@@ -26,7 +31,7 @@ _SPELLINGS: Mapping[str, frozenset[str]] = {
     ),
     "skipped": frozenset(
         {"skipped", "skip", "pending", "todo", "ignored", "disabled", "deselected", "notrun", "cancelled"}
-        | {"canceled", "xfail", "xfailed", "expectedfailure"}
+        | {"canceled", "inconclusive", "other", "xfail", "xfailed", "expectedfailure"}
     ),
 }
 _CANONICAL = {spelling: status for status, spellings in _SPELLINGS.items() for spelling in spellings}
@@ -34,6 +39,7 @@ _CANONICAL = {spelling: status for status, spellings in _SPELLINGS.items() for s
 
 def as_expected(content: Mapping[str, object]) -> dict[str, object]:
     """The same results in the published shape, as far as they can be understood."""
+    content = as_results(content)
     inner = next((value for key in _WRAPPERS if isinstance(value := content.get(key), dict)), None)
     if inner is not None and "tests" not in content and "tests" in inner:
         content = {**content, **inner}
@@ -42,7 +48,9 @@ def as_expected(content: Mapping[str, object]) -> dict[str, object]:
     if isinstance(summary, dict):
         counts = {key: summary[key] for key in (*_COUNTS, *_ERRORS) if key in summary}
         rewritten = {**counts, **rewritten, "summary": ""}
-        if "tests" in rewritten and counts:  # a tool's summary leaves out what was none
+        if "tests" in rewritten and (
+            counts or any(key in summary for key in _TOTALS)
+        ):  # a tool's summary leaves out what was none
             rewritten = {**dict.fromkeys(_COUNTS, 0), **rewritten}
     tests = rewritten.get("tests")
     if isinstance(tests, list):
@@ -76,6 +84,11 @@ def _case(item: object) -> object:
     _take(case, "name", _NAMES)
     _take(case, "status", _STATUSES)
     _take(case, "message", _MESSAGES)
+    if case.get("status") is None:
+        _take_answer(case)
+    if case.get("message") is None:
+        phases = [case[phase] for phase in _PHASES if isinstance(case.get(phase), dict)]
+        case["message"] = next((phase["longrepr"] for phase in phases if phase.get("longrepr")), None)
     said = case.get("status")
     case["status"] = _status(said)
     case["message"] = _words(case.get("message"))
@@ -94,6 +107,13 @@ def _take(case: dict[str, object], wanted: str, keys: Sequence[str]) -> None:
             case[wanted] = found
         else:
             case.pop(wanted, None)
+
+
+def _take_answer(case: dict[str, object]) -> None:
+    """The status of a test that only says whether it is well; one that was skipped or is to be done says that apart."""
+    answer = next((case[key] for key in _YES_OR_NO if isinstance(case.get(key), bool)), None)
+    if answer is not None:
+        case["status"] = "skipped" if case.get("skip") or case.get("todo") else answer
 
 
 def _status(value: object) -> object:
@@ -129,7 +149,10 @@ def _seconds(value: object) -> object:
 
 
 def _words(value: object) -> object:
-    """Text where there is none, or more of it than expected."""
+    """Text where there is none, or more of it than expected, or an error's."""
+    if isinstance(value, dict):
+        told = [value[key] for key in ("message", "stack") if isinstance(value.get(key), str)]
+        return told[0] if told else ""
     if value is None:
         return ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from workorders.agent_executor.base import clean_text
 from workorders.agent_executor.result_words import as_expected, listed
+from workorders.agent_executor.tool_reports import lines_as_results
 
 MAX_BYTES = 8 * 1024 * 1024
 KEPT_TESTS = 2000
@@ -65,7 +66,7 @@ def parse_test_results(data: bytes) -> AgentTestResults:
     if len(data) > MAX_BYTES:
         raise ValueError(f"test_results.json is larger than {MAX_BYTES // 1024 // 1024} MiB.")
     try:
-        content = json.loads(data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig"))
+        content = _read(data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"test_results.json is not UTF-8 (byte {error.start}).") from error
     except json.JSONDecodeError as error:
@@ -75,6 +76,16 @@ def parse_test_results(data: bytes) -> AgentTestResults:
     if not isinstance(content, dict):
         raise ValueError("test_results.json must hold an object with passed, failed and tests.")
     return _validated(as_expected(content))
+
+
+def _read(text: str) -> object:
+    """Raises what `json.loads` raises, unless the text is a tool's lines."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        if (results := lines_as_results(text)) is None:
+            raise
+        return results
 
 
 def _validated(content: dict[str, object]) -> AgentTestResults:

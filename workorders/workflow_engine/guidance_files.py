@@ -5,7 +5,7 @@ files, their bytes, the depth of imports and git's processes are bounded. `docs/
 """
 
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ IMPORT_DEPTH = 5
 _ALL_BYTES = 512 * 1024
 _MOST_REFUSED = 50
 _MOST_ASKED = 200
+_LONGEST_LINK = 300
 _CLAUDE = (b"\t.claude/", b"\t.claude\0")
 # In the order in which they are shown. Of what is named alike but for its case, the usual spelling comes first.
 ROOT_FILES = (
@@ -323,24 +324,33 @@ class _Reader:
                 self._bytes += min(file.size, FILE_BYTES)
                 fresh[number] = file
         contents = self._tree.read(fresh.values(), limit_bytes=FILE_BYTES) if fresh else {}
+        targets = self._linked_by_text(
+            {places[number].path: contents[fresh[number].blob] for number in fresh}
+        )
+        unread = [target for target in targets.values() if target.blob not in contents]
+        if unread:
+            contents |= self._tree.read(unread, limit_bytes=FILE_BYTES)
         return [
-            self._node(place, fresh[number], contents[fresh[number].blob]) if number in fresh else None
+            self._node(place, fresh[number], contents, targets.get(place.path)) if number in fresh else None
             for number, place in enumerate(places)
         ]
 
     def _refuse(self, place: Place, reason: str) -> None:
         self.refused.append(Refused(place.path, place.asked_by, reason))
 
-    def _node(self, place: Place, file: TreeFile, content: bytes) -> _Node | None:
+    def _node(
+        self, place: Place, file: TreeFile, contents: Mapping[str, bytes], target: TreeFile | None
+    ) -> _Node | None:
+        """`target` is the file that this one only names (`_linked_by_text`)."""
         path, scope = place.path, place.scope
-        origin = self._listing.path_of(file.blob) or path
-        if (target := self.linked_by_text(path, content)) is not None:
+        if target is not None:
             if target.blob in self.seen:
                 self._aliases.setdefault(self.seen[target.blob], []).append(place)
                 return None
             self.seen[target.blob] = path
-            file, content = target, self._tree.read([target], limit_bytes=FILE_BYTES)[target.blob]
-            origin = self._listing.path_of(target.blob) or path
+            file = target
+        content = contents[file.blob]
+        origin = self._listing.path_of(file.blob) or path
         text = guidance_text.as_text(content)
         if text is None or guidance_text.is_lfs_pointer(text):
             self._refuse(place, "not text" if text is None else "kept in Git LFS")
@@ -357,9 +367,15 @@ class _Reader:
 
     def linked_by_text(self, path: str, content: bytes) -> TreeFile | None:
         """The file that this one was a symbolic link to, before somebody committed it from where there are none."""
-        if len(content) > 300 or (text := guidance_text.as_text(content)) is None:
-            return None
-        target = guidance_text.linked_by_text(text)
-        led = guidance_text.resolved(posixpath.dirname(path), target) if target else None
-        found = self._tree.look_up([led])[led] if led else None
-        return found if isinstance(found, TreeFile) else None
+        return self._linked_by_text({path: content}).get(path)
+
+    def _linked_by_text(self, contents: Mapping[str, bytes]) -> dict[str, TreeFile]:
+        """The same for several, by path; git is asked once."""
+        led: dict[str, str] = {}
+        for path, content in contents.items():
+            text = guidance_text.as_text(content) if len(content) <= _LONGEST_LINK else None
+            target = guidance_text.linked_by_text(text) if text is not None else None
+            if target and (resolved := guidance_text.resolved(posixpath.dirname(path), target)):
+                led[path] = resolved
+        found = self._tree.look_up(list(led.values())) if led else {}
+        return {path: file for path, at in led.items() if isinstance(file := found[at], TreeFile)}

@@ -6,7 +6,7 @@ after its own data folder, and all of them after the shared tables.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,8 +133,9 @@ class _Pass:
         )
         keep = set(active_or_recent.values_list("agent_work_order_id", flat=True))
         for order_id, name in orders.items():
-            if order_id not in keep and _older(homes[name], limit):
-                self._remove("agent's home", homes[name])
+            with self._guarded(f"homes/{name}"):
+                if order_id not in keep and _older(homes[name], limit):
+                    self._remove("agent's home", homes[name])
 
     def _mirrors(self) -> None:
         """Fetched again when an order needs them; one with commits that were never pushed stays."""
@@ -251,7 +252,8 @@ def _older(path: Path, limit: datetime) -> bool:
 
 def _with_children(path: Path) -> Iterator[Path]:
     yield path
-    yield from _children(path)
+    with suppress(PermissionError):  # its agent locked it
+        yield from _children(path)
 
 
 def _children(folder: Path) -> list[Path]:
