@@ -300,27 +300,30 @@ def _end_wait(order: AgentWorkOrder, **changes: Any) -> None:
 
 
 def record_repository_verification(
-    reference: RepositoryReference, *, found: GitHubRepository | None, error_message: str = ""
+    reference: RepositoryReference,
+    *,
+    found: GitHubRepository | None,
+    error_message: str = "",
+    unanswered: bool = False,
 ) -> Repository:
-    """Keep what a verification found, or why it failed."""
+    """Keep what a verification found, or why it failed; where nothing answered, what was known before stays."""
     with transaction.atomic():
         row = _repository_row(reference)
         changes: dict[str, Any] = {
             "verification_error": redact(error_message),
-            "is_accessible": False,
-            "can_push": False,
+            "verification_unanswered": unanswered and found is None,
             "verification_requested_at": None,
         }
         if found is not None:
-            changes = {
-                "verification_error": redact(error_message),
+            changes |= {
                 "is_accessible": found.is_accessible,
                 "can_push": found.can_push,
                 "is_private": found.is_private,
                 "default_branch": found.default_branch,
                 "access_verified_at": timezone.now(),
-                "verification_requested_at": None,
             }
+        elif not unanswered:
+            changes |= {"is_accessible": False, "can_push": False}
         Repository.objects.filter(pk=row.pk).update(**changes, updated_at=timezone.now())
         row.refresh_from_db()
     logger.info(

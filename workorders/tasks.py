@@ -116,9 +116,9 @@ def verify_repository(repository_pk: int) -> None:
     row = Repository.objects.filter(pk=repository_pk, verification_requested_at__isnull=False).first()
     if row is None:
         return
-    found, error_message = wiring.examine_repository(row.repository_url)
+    found, error_message, unanswered = wiring.examine_repository(row.repository_url)
     services.record_repository_verification(
-        services.stored_reference(row), found=found, error_message=error_message
+        services.stored_reference(row), found=found, error_message=error_message, unanswered=unanswered
     )
     if found is not None and row.issues_fetched_at is None:
         services.request_issues(repository_pk=row.pk)  # so that the form for new orders has them to pick

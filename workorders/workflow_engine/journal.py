@@ -414,6 +414,7 @@ class StepJournal:
                     "workflow_phase_retry_scheduled",
                     level="warning",
                     phase=plan.phase,
+                    kind=plan.kind,
                     attempt=plan.attempt,
                     delay_seconds=round(decision.seconds, 1),
                     error_category=error.category,
@@ -443,6 +444,7 @@ class StepJournal:
                 error_category=error.category,
                 error_advice=error.advice,
                 phase=plan.phase,
+                kind=plan.kind,
             )
 
         self._end(write)
@@ -537,6 +539,7 @@ class StepJournal:
                     "workflow_step_waiting",
                     level="warning",
                     phase=plan.phase,
+                    kind=plan.kind,
                     waiting_reason=wait.reason,
                     waiting_until=until.isoformat() if until else None,
                     message=message[:2000],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from workorders.states import AgentWorkOrderOutcome
+from workorders.tested import in_words
 from workorders.wording import counted
 
 _BEGIN = "<!-- work-order: begin -->"
@@ -36,11 +37,23 @@ class PhaseSummary:
 
 @dataclass(frozen=True)
 class TestNumbers:
-    """The test phase's numbers and the names of what failed."""
+    """The test phase's numbers and the names of what failed.
+
+    `stale_sha`: the commit they are of, where the branch holds something else by now, `commits_since` that many later.
+    """
 
     passed: int
     failed: int
     failures: Sequence[str] = ()
+    stale_sha: str = ""
+    commits_since: int | None = None
+
+    @property
+    def failing(self) -> str:
+        """What is wrong, in words; of a commit that is not the newest any more, in the past."""
+        if not self.stale_sha:
+            return _failing(self.failed)
+        return in_words(0, self.failed, self.stale_sha, self.commits_since)
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     """Summary first, then plan, phases, tests, between two marks; then the repository's own template, for people."""
     parts = []
     if facts.tests is not None and facts.tests.failed:
-        parts.append(f"> [!WARNING]\n> **{_failing(facts.tests.failed)}.** It is not ready to merge.")
+        parts.append(f"> [!WARNING]\n> **{facts.tests.failing}.** It is not ready to merge.")
     if facts.request.strip():
         parts.append("## Request\n\n" + _quoted(facts.request.strip()[:4000]))
     if facts.no_change_reason:
@@ -132,7 +145,7 @@ def issue_comment(*, pull_request_url: str, outcome: str, tests: TestNumbers | N
         return f"The agent found that no change is needed, so there is no pull request.{why}"
     text = f"A pull request for this issue is ready for review: {pull_request_url}"
     if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
-        text = f"A draft pull request for this issue is open: {pull_request_url} ({_failing(tests.failed)})"
+        text = f"A draft pull request for this issue is open: {pull_request_url} ({tests.failing})"
     if outcome == AgentWorkOrderOutcome.NO_CHANGE_NEEDED:
         text = f"The agent found that no change is needed; its reasons are in {pull_request_url}"
     return text + "."
@@ -180,6 +193,10 @@ def _phase_table(facts: PullRequestFacts) -> str:
 
 
 def _tests(tests: TestNumbers) -> str:
-    lines = ["## Tests", "", f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."]
+    numbers = f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."
+    if tests.stale_sha:
+        words = in_words(tests.passed, tests.failed, tests.stale_sha, tests.commits_since)
+        numbers = f"<sub>{words}.</sub>"
+    lines = ["## Tests", "", numbers]
     lines += [f"- ❌ {harmless(_one_line(name))[:300]}" for name in list(tests.failures)[:50]]
     return "\n".join(lines)

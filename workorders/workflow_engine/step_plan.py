@@ -18,7 +18,14 @@ from workorders.states import (
     PromptStatus,
     WaitingReason,
 )
-from workorders.workflow_definitions import AgentWorkflowPhase, Step, StepKind, follow_up_phase, steps_of
+from workorders.workflow_definitions import (
+    TEST,
+    AgentWorkflowPhase,
+    Step,
+    StepKind,
+    follow_up_phase,
+    steps_of,
+)
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.phase_tracker import StepSpan
 
@@ -71,11 +78,16 @@ class StepPlan:
     pushed_shas: tuple[str, ...] = ()
     sent_shas: frozenset[str] = frozenset()
     has_unsettled_push: bool = False
+    tested_sha: str = ""
+    tests_again: bool = False
 
     @property
     def precedes_delivery(self) -> bool:
-        """Whether no agent follows on it, unless somebody asks for more."""
-        return self.kind is StepKind.FOLLOW_UP or self.phase == steps_of(self.order.workflow_type)[-1].phase
+        """Whether no agent follows on it, unless somebody asks for more; tests follow on what a follow-up changed."""
+        steps = steps_of(self.order.workflow_type)
+        if self.kind is StepKind.FOLLOW_UP:
+            return TEST not in steps
+        return self.phase == steps[-1].phase
 
     @property
     def delivered(self) -> bool:
@@ -120,24 +132,47 @@ class StepPlan:
         return self.attempt - self.workers_lost
 
 
+@dataclass(frozen=True)
+class NextStep:
+    """What is done next. `tested`: the run that the test results so far are of; `tests_again`: they are stale."""
+
+    kind: StepKind
+    phase: AgentWorkflowPhase
+    step: Step | None = None
+    tested: PhaseRun | None = None
+    tests_again: bool = False
+
+
+def next_step(order: AgentWorkOrder, runs: Sequence[PhaseRun], *, is_asked: bool) -> NextStep:
+    """A prompt (`is_asked`: one waits), else the first unfinished phase, else stale tests, else the delivery."""
+    tested = last_tested(runs)
+    if is_asked and (order.has_commits or _holds_unpushed(runs)):
+        return NextStep(StepKind.FOLLOW_UP, follow_up_phase(order.workflow_type), tested=tested)
+    steps = steps_of(order.workflow_type)
+    done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
+    for step in steps:
+        if step.phase not in done:
+            return NextStep(StepKind.PHASE, step.phase, step, tested)
+    if tested is not None and _is_stale(order, tested, runs):
+        return NextStep(StepKind.PHASE, TEST.phase, TEST, tested, tests_again=True)
+    return NextStep(StepKind.DELIVERY, steps[-1].phase, tested=tested)
+
+
 def plan_step(order: AgentWorkOrder) -> StepPlan:
-    """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
+    """The next thing to do for an order, with all that a worker must know of it."""
     runs = tuple(order.phase_runs.order_by("sequence"))
     asked = _prompts_to_do(order)
-    prompt = asked[0] if asked and (order.has_commits or _holds_unpushed(runs)) else None
-    done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
-    step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
-    if prompt is not None:
-        kind, phase, step = StepKind.FOLLOW_UP, follow_up_phase(order.workflow_type), None
-    elif step is not None:
-        kind, phase = StepKind.PHASE, step.phase
-    else:
-        kind, phase = StepKind.DELIVERY, steps_of(order.workflow_type)[-1].phase
+    found = next_step(order, runs, is_asked=bool(asked))
+    kind, phase, tested = found.kind, found.phase, found.tested
+    prompt = asked[0] if kind is StepKind.FOLLOW_UP else None
     prompt_pk = prompt.pk if prompt else None
     same = [run for run in runs if (run.kind, run.phase, run.prompt_id) == (kind, phase, prompt_pk)]
     if kind is StepKind.DELIVERY:
         last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
         same = [run for run in same if run.sequence > last_work]
+    elif found.tests_again:  # the runs before belong to what was tested then
+        last_asked = max(run.sequence for run in runs if run.kind == StepKind.FOLLOW_UP)
+        same = [run for run in same if run.sequence > last_asked]
     recent = [run for run in same if run.sequence > order.attempts_from]
     lost = sum(run.lost_its_worker for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
@@ -153,7 +188,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         context=order_context(order),
         kind=kind,
         phase=phase,
-        step=step,
+        step=found.step,
         follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
         attempt=failures + lost + 1,
         workers_lost=lost,
@@ -173,10 +208,31 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         has_unsettled_push=any(
             state == EffectState.CONFIRMED and not settled for _sha, state, settled in pushes
         ),
+        tested_sha=tested.end_sha if tested else "",
+        tests_again=found.tests_again,
     )
 
 
-def _holds_unpushed(runs: tuple[PhaseRun, ...]) -> bool:
+def last_tested(runs: Sequence[PhaseRun]) -> PhaseRun | None:
+    """The run whose test results are the order's: the newest testing phase that was done."""
+    done = (
+        run
+        for run in reversed(runs)
+        if (run.kind, run.phase) == (StepKind.PHASE, TEST.phase) and run.status in STEP_DONE
+    )
+    return next(done, None)
+
+
+def _is_stale(order: AgentWorkOrder, tested: PhaseRun, runs: Sequence[PhaseRun]) -> bool:
+    """A follow-up came after the tests, and the head is another tree than theirs."""
+    followed = any(
+        run.kind == StepKind.FOLLOW_UP and run.status in STEP_DONE and run.sequence > tested.sequence
+        for run in runs
+    )
+    return followed and bool(order.head_sha) and order.head_sha not in {tested.end_sha, order.tested_sha}
+
+
+def _holds_unpushed(runs: Sequence[PhaseRun]) -> bool:
     """Commits are kept that the remote did not take as things were: a prompt may say how it does."""
     return any(run.planned_sha and run.error_category in PUSH_REFUSED for run in runs)
 
