@@ -234,7 +234,7 @@ def _counts(found: QuerySet[AgentWorkOrder], now: datetime) -> StateCounts:
     counts |= {state: by_status.get(state.value, 0) for state in _ENDED_STATES}
     counts[ShownState.TESTS_FAILED] = failed
     counts[ShownState.COMPLETED] -= failed
-    return StateCounts(counts)
+    return StateCounts({state: counts[state] for state in ShownState})
 
 
 def _keys(found: QuerySet[AgentWorkOrder], number: int, total: int) -> list[int]:
@@ -265,7 +265,8 @@ def _search(
             ],
         )
         rows: list[tuple[str, int]] = cursor.fetchall()
-    counts = StateCounts({ShownState(state): number for state, number in rows if state})
+    numbers = {ShownState(state): number for state, number in rows if state}
+    counts = StateCounts({state: numbers.get(state, 0) for state in ShownState})
     return counts, [key for state, key in rows if not state]
 
 
