@@ -7,7 +7,7 @@ from django.db.models import OuterRef, Subquery
 from pydantic import BaseModel, ConfigDict, Field
 
 from workorders.models import PhaseRun, WorkOrderCommit
-from workorders.wording import counted
+from workorders.wording import results_in_words
 from workorders.workflow_definitions import TEST, steps_of
 
 
@@ -26,22 +26,9 @@ class TestsView(BaseModel):
 
     def words(self) -> str:
         """As `12 passed, 2 failed at 77ad0ed, 1 commit ago, not tested since`."""
-        return in_words(
+        return results_in_words(
             self.passed, self.failed, "" if self.is_current else self.git_commit_sha, self.commits_since
         )
-
-
-def in_words(passed: int, failed: int, stale_sha: str = "", commits_since: int | None = None) -> str:
-    """`stale_sha`: the commit that was tested, where the branch holds something else by now."""
-    numbers = [f"{passed:,} passed"] if passed or not failed else []
-    numbers += [f"{failed:,} failed"] if failed else []
-    parts = [", ".join(numbers)]
-    if stale_sha:
-        parts[0] += f" at {stale_sha[:7]}"
-        if commits_since:
-            parts.append(f"{counted(commits_since, 'commit')} ago")
-        parts.append("not tested since")
-    return ", ".join(parts)
 
 
 class Tested(Protocol):

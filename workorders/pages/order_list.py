@@ -15,11 +15,11 @@ from django.db.models.functions import Left
 from workorders import progress
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderTransition
 from workorders.models.shown_state import clock, in_state, shown_state, state_column
+from workorders.next_step import next_step
 from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title, step_title
 from workorders.progress import WorkOrderQuery
 from workorders.states import ACTIVE, PROMPT_TO_DO, ShownState
 from workorders.tested import TestsView, tests_of
-from workorders.workflow_engine.step_plan import next_step
 
 PAGE_SIZE = 25
 SEARCHED_ORDERS = 2000  # a text is looked for in each row, so that older ones are read on request

@@ -10,12 +10,12 @@ from django.utils import timezone
 from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.models.shown_state import shown_state
+from workorders.next_step import NextStep, next_step
 from workorders.pages.naming import delivery_title, step_title
 from workorders.progress import AGENT_RUNS
 from workorders.states import ACTIVE, STEP_DONE, PhaseRunStatus, ShownState
 from workorders.tested import TestsView, tests_of
 from workorders.workflow_definitions import TEST, Step, StepKind, steps_of
-from workorders.workflow_engine.step_plan import NextStep, next_step
 
 SHOWN_FAILURES = 50
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from workorders.states import AgentWorkOrderOutcome
-from workorders.tested import in_words
-from workorders.wording import counted
+from workorders.wording import counted, results_in_words
 
 _BEGIN = "<!-- work-order: begin -->"
 _END = "<!-- work-order: end -->"
@@ -53,7 +52,7 @@ class TestNumbers:
         """What is wrong, in words; of a commit that is not the newest any more, in the past."""
         if not self.stale_sha:
             return _failing(self.failed)
-        return in_words(0, self.failed, self.stale_sha, self.commits_since)
+        return results_in_words(0, self.failed, self.stale_sha, self.commits_since)
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _phase_table(facts: PullRequestFacts) -> str:
 def _tests(tests: TestNumbers) -> str:
     numbers = f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."
     if tests.stale_sha:
-        words = in_words(tests.passed, tests.failed, tests.stale_sha, tests.commits_since)
+        words = results_in_words(tests.passed, tests.failed, tests.stale_sha, tests.commits_since)
         numbers = f"<sub>{words}.</sub>"
     lines = ["## Tests", "", numbers]
     lines += [f"- ❌ {harmless(_one_line(name))[:300]}" for name in list(tests.failures)[:50]]
