@@ -266,7 +266,7 @@ def test_durations_leave_out_what_was_waited(client: Client) -> None:
 
 def test_an_order_that_waits_or_is_queued_does_not_tick(client: Client) -> None:
     start = timezone.now() - timedelta(minutes=13)
-    values = {"status": "running", "execution_started_at": start}
+    values: dict[str, Any] = {"status": "running", "execution_started_at": start}
     queued = make_order(claimable_at=timezone.now() - timedelta(seconds=30), **values)
     waiting = make_order(waiting_reason="model_quota", waiting_until=timezone.now() + SOON, **values)
     for order in (queued, waiting):

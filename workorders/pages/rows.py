@@ -31,12 +31,14 @@ def glance(agent_work_order_id: str) -> Glance:
         found = cursor.fetchone()
     if found is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
-    return Glance(*found[:-1], is_held=bool(found[-1]))
+    pk, status, version, log_sequence, is_held = found
+    return Glance(pk, status, version, log_sequence, bool(is_held))
 
 
-def _as_stored(moment: datetime) -> object:
+def _as_stored(moment: datetime) -> str | datetime:
     """For a comparison in plain SQL."""
-    return connection.ops.adapt_datetimefield_value(moment)
+    stored: str | datetime = connection.ops.adapt_datetimefield_value(moment)
+    return stored
 
 
 def order_row(agent_work_order_id: str) -> AgentWorkOrder:
