@@ -208,6 +208,9 @@ def test_results_of_another_commit_say_which(client: Client) -> None:
     assert f'<span class="text-secondary">{words}</span>' in page
     assert "all 14 passing" not in page
     assert words in listed(client)
+    assert f"<title>Completed, tested at {f'{3:040x}'[:7]}: " in page
+    assert page.count("favicon-idle") == 2
+    assert statuses(order)["testing"] == "outdated"
     answer = client.get(f"/api/agent-work-orders/{order}").json()["agent_work_order"]["tests"]
     expected = {
         "passed": 14,
@@ -243,6 +246,7 @@ def test_a_rewritten_branch_does_not_know_how_many_commits_ago(client: Client) -
     page = page_of(client, order)
     assert f"12 passed, 2 failed at {f'{3:040x}'[:7]}, not tested since" in page
     assert "but tests failed" in page
+    assert f"<title>Tests failed at {f'{3:040x}'[:7]}: " in page
 
 
 # --- durations ---

@@ -59,6 +59,27 @@ class OrderState:
         return self.state.value
 
     @property
+    def stale_sha(self) -> str:
+        """The commit that the tests of a completed order are of, where it is not what is there now; else ''."""
+        tests = self.tests
+        stale = self.is_complete and tests is not None and not tests.view.is_current
+        return tests.view.git_commit_sha[:7] if stale and tests is not None else ""
+
+    @property
+    def title_word(self) -> str:
+        """What the page's title begins with."""
+        word = self.word.replace("_", " ").capitalize()
+        if not self.stale_sha:
+            return word
+        is_failed = self.state is ShownState.TESTS_FAILED
+        return f"{word} at {self.stale_sha}" if is_failed else f"{word}, tested at {self.stale_sha}"
+
+    @property
+    def icon_word(self) -> str:
+        """Which favicon the page has: a grey one where nobody knows what tests would say."""
+        return ShownState.QUEUED.value if self.stale_sha else self.word
+
+    @property
     def phases(self) -> tuple[PhaseLine, ...]:
         return self.progress.lines
 
@@ -148,6 +169,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
     row = order_row(agent_work_order_id)
     commits = commits_of(row)[:SHOWN_COMMITS]
     prompts = prompts_of(row, limit=SHOWN_PROMPTS)
+    tests = test_summary(row)
     state, no_worker = shown_state(row), _no_worker(row.status, is_held=is_held(row))
     return OrderState(
         order=WorkOrderView.model_validate(row),
@@ -159,11 +181,15 @@ def order_state(agent_work_order_id: str) -> OrderState:
         is_on_github=not row.repository.is_local,
         links=links(row),
         state=state,
-        progress=progress_of(row, is_asked=any(prompt.status in PROMPT_TO_DO for prompt in prompts)),
+        progress=progress_of(
+            row,
+            is_asked=any(prompt.status in PROMPT_TO_DO for prompt in prompts),
+            is_stale=tests is not None and not tests.view.is_current,
+        ),
         commits=tuple(commit_line(row.repository, commit) for commit in commits),
         tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),
         plan=plan_of(row),
-        tests=test_summary(row),
+        tests=tests,
         prompts=prompts,
         retry_at=_retry_at(row),
         approval=approval_of(row),

@@ -23,7 +23,8 @@ SHOWN_FAILURES = 50
 @dataclass(frozen=True)
 class PhaseLine:
     """One phase, begun or not. `status` is a run's, or: `pending` before the first, `not_started` if it never will,
-    `queued` or `waiting` for what is done next, `tests_failed` for tests that ran and found something.
+    `queued` or `waiting` for what is done next, `tests_failed` for tests that ran and found something, `outdated` for
+    those of something else than is there now.
 
     `worked`: the seconds of its runs together, up to now where one is under way. `error`: why the last failed;
     `warning`: what is to be known of one that counts, or why it is tried again.
@@ -88,8 +89,8 @@ class TestSummary:
         return self.view.failed
 
 
-def progress_of(row: AgentWorkOrder, *, is_asked: bool) -> Progress:
-    """`is_asked`: a follow-up prompt waits."""
+def progress_of(row: AgentWorkOrder, *, is_asked: bool, is_stale: bool = False) -> Progress:
+    """`is_asked`: a follow-up prompt waits. `is_stale`: the tests were of something else than is there now."""
     columns = (
         "sequence",
         "kind",
@@ -118,6 +119,12 @@ def progress_of(row: AgentWorkOrder, *, is_asked: bool) -> Progress:
         title = step_title(coming.kind, coming.phase, row.workflow_type, is_local=local)
     steps = steps_of(row.workflow_type)
     lines = (*(reader.phase(step) for step in steps), reader.delivery())
+    if is_stale:
+        ended = {PhaseRunStatus.SUCCEEDED.value, ShownState.TESTS_FAILED.value}
+        lines = tuple(
+            replace(line, status="outdated") if line.key == TEST.phase and line.status in ended else line
+            for line in lines
+        )
     worked, ticks_since = reader.worked(runs)
     return Progress(lines, title, worked or 0.0, ticks_since)
 
