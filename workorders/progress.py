@@ -478,6 +478,7 @@ def _log_entry(order: AgentWorkOrder, row: WorkOrderLog) -> LogEntry:
 def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
     runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=AGENT_RUNS).only(
         "phase",
+        "kind",
         "sequence",
         "status",
         "started_at",
@@ -498,12 +499,11 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
     is_running = last.status == PhaseRunStatus.RUNNING
     # the phase's own step, its follow-ups, and tests that were run again: each run knows all commits of its step
     steps: dict[tuple[int | None, int], int] = {}
-    times_done: dict[int | None, int] = {}
+    times_done = 0
     for run in every:
-        step = (run.prompt_id, times_done.get(run.prompt_id, 0))
+        step = (run.prompt_id, times_done if run.kind == StepKind.PHASE else 0)
         steps[step] = max(steps.get(step, 0), run.commits)
-        if run.status in STEP_DONE:
-            times_done[run.prompt_id] = step[1] + 1
+        times_done += run.kind == StepKind.PHASE and run.status in STEP_DONE
     return PhaseHistoryEntry(
         phase=AgentWorkflowPhase(phase),
         started_at=every[0].started_at,

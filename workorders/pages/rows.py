@@ -35,9 +35,9 @@ def glance(agent_work_order_id: str) -> Glance:
     return Glance(pk, status, version, log_sequence, bool(is_held))
 
 
-def _as_stored(moment: datetime) -> str | datetime:
+def _as_stored(moment: datetime) -> str | datetime | None:
     """For a comparison in plain SQL."""
-    stored: str | datetime = connection.ops.adapt_datetimefield_value(moment)
+    stored: str | datetime | None = connection.ops.adapt_datetimefield_value(moment)
     return stored
 
 

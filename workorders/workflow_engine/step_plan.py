@@ -47,7 +47,7 @@ class StepPlan:
     """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
 
     `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
-    the agent session of its earlier attempt (for a follow-up: the order's last session), and `session_host`
+    the agent session of its earlier attempt (for a follow-up and the tests after it: the order's last session), and `session_host`
     where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt that may
     not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier claims
     that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
@@ -149,7 +149,10 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
     recent = [run for run in same if run.sequence > order.attempts_from]
     lost = sum(run.lost_its_worker for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
-    in_session = [run for run in (runs if prompt else same) if run.agent_session_id]
+    goes_on = (
+        prompt is not None or found.tests_again
+    )  # with what was said last, so that the session stays one
+    in_session = [run for run in (runs if goes_on else same) if run.agent_session_id]
     failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
     if failed is not None and failed.error_category == "agent_session_unusable":
         in_session = []
