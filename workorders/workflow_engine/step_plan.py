@@ -49,8 +49,8 @@ class StepPlan:
     `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
     the agent session of its earlier attempt (for a follow-up and the tests after it: the order's last one), and
     `session_host` where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt
-    that may not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier claims
-    that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
+    that may not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier
+    claims that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
     cancel opens no run. `pushed_shas` the remote certainly had from us, `sent_shas` are those and what it may have.
     """
 
