@@ -64,6 +64,12 @@ class Repository(models.Model):
         null=True, blank=True, help_text="empty: none is under way"
     )
 
+    verification_unanswered = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="the last check got no answer: what is known is from before",
+    )
+
     issues_requested_at = models.DateTimeField(null=True, blank=True, help_text="empty: none is under way")
     issues_fetched_at = models.DateTimeField(null=True, blank=True)
     issues_error = models.TextField(blank=True)

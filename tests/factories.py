@@ -66,6 +66,11 @@ def _needed_by(status: str | None) -> dict[str, Any]:
     return needed
 
 
+def held() -> dict[str, Any]:
+    """Columns of an order that a worker is at."""
+    return {"claim_owner": "host:1:1", "lease_expires_at": timezone.now() + timedelta(hours=1)}
+
+
 _minutes = count()
 
 

@@ -28,7 +28,7 @@ from workorders.pages.choices import sandbox_cards, workflow_cards
 from workorders.pages.repositories import repository_choices
 from workorders.progress import WorkOrderQuery
 from workorders.services import NewWorkOrder, RepositoryDefaults
-from workorders.states import AgentWorkOrderStatus
+from workorders.states import AgentWorkOrderStatus, ShownState
 from workorders.workflow_definitions import AgentWorkflowType
 
 MAX_SEARCH_LENGTH = 200
@@ -181,10 +181,14 @@ class SubmodulesAllowedForm(forms.Form):
 
 
 class OrderFilters(forms.Form):
-    """The list's filters as they come in its address; what is not understood counts as not given."""
+    """The list's filters as they come in its address; what is not understood counts as not given.
+
+    `status` is a state as people are told it; `pending`, which links of release 0.1 name, is `queued` now.
+    """
 
     status = forms.ChoiceField(
-        required=False, choices=[(item.value, item.value) for item in AgentWorkOrderStatus]
+        required=False,
+        choices=[(item.value, item.value) for item in (*ShownState, AgentWorkOrderStatus.PENDING)],
     )
     repository = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     workflow = forms.ChoiceField(
@@ -199,6 +203,8 @@ class OrderFilters(forms.Form):
         """The filters in force, without the page."""
         self.full_clean()
         known = self.cleaned_data
+        if known.get("status") == AgentWorkOrderStatus.PENDING:
+            known["status"] = ShownState.QUEUED.value
         return {
             name: known[name]
             for name in ("status", "repository", "workflow", "sandbox", "q", "all")
@@ -208,10 +214,13 @@ class OrderFilters(forms.Form):
     def page_number(self) -> int:
         return self.cleaned_data.get("page") or 1
 
+    def state(self) -> ShownState | None:
+        chosen = self.chosen().get("status")
+        return ShownState(chosen) if chosen else None
+
     def query(self) -> WorkOrderQuery:
         chosen = self.chosen()
         return WorkOrderQuery(
-            status=chosen.get("status"),
             repository_pk=chosen.get("repository"),
             workflow_type=chosen.get("workflow"),
             sandbox_type=chosen.get("sandbox"),

@@ -34,6 +34,7 @@ from workorders.states import (
     PromptStatus,
     WaitingReason,
 )
+from workorders.tested import TestsView, tests_of
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind, steps_of
 
 WORKER_ALIVE_SECONDS = 15
@@ -98,6 +99,10 @@ class WorkOrderSummary(_Value):
     input_tokens: int
     output_tokens: int
     attempts: int = Field(description="agent runs so far")
+    is_queued: bool = Field(
+        description="its next step may begin and no worker is at it; its status may be running all the same"
+    )
+    tests: TestsView | None = Field(default=None, description="the newest results; null: there are none")
     version: int = Field(description="grows with every change of the order")
 
     @property
@@ -287,7 +292,8 @@ def _in_full(row: AgentWorkOrder, *, is_prompted: bool = True) -> WorkOrderInFul
     """Most orders have no prompts, and asking for them costs a query."""
     view = WorkOrderView.model_validate(row)
     prompts = prompts_of(row, limit=MOST_PROMPTS) if is_prompted else ()
-    return WorkOrderInFull(**view.model_dump(), prompts=prompts)
+    tests = tests_of([row]).get(row.pk)
+    return WorkOrderInFull(**view.model_dump(exclude={"tests"}), tests=tests, prompts=prompts)
 
 
 def answer_for(order: AgentWorkOrder | WorkOrderInFull) -> WorkOrderAnswer:
@@ -338,8 +344,11 @@ def work_orders(query: WorkOrderQuery) -> WorkOrderPage:
     """One page of the orders that match."""
     found = matching(query)
     total = found.count()
-    rows = found.defer(*_NOT_IN_LISTS)[query.offset : query.offset + query.limit]
-    page = tuple(WorkOrderSummary.model_validate(row) for row in rows)
+    rows = list(found.defer(*_NOT_IN_LISTS)[query.offset : query.offset + query.limit])
+    tests = tests_of(rows)
+    page = tuple(
+        WorkOrderSummary.model_validate(row).model_copy(update={"tests": tests.get(row.pk)}) for row in rows
+    )
     return WorkOrderPage(
         agent_work_orders=page, total_count=total, has_more=query.offset + len(page) < total and bool(page)
     )
@@ -482,6 +491,7 @@ def _log_entry(order: AgentWorkOrder, row: WorkOrderLog) -> LogEntry:
 def _phase_history(order: AgentWorkOrder) -> tuple[PhaseHistoryEntry, ...]:
     runs = PhaseRun.objects.filter(agent_work_order=order.pk, kind__in=AGENT_RUNS).only(
         "phase",
+        "kind",
         "sequence",
         "status",
         "started_at",
@@ -502,11 +512,13 @@ def _phase_entry(phase: str, runs: Iterable[PhaseRun]) -> PhaseHistoryEntry:
     last = every[-1]
     finished = [run for run in every if run.status in STEP_DONE]
     is_running = last.status == PhaseRunStatus.RUNNING
-    steps: dict[
-        int | None, int
-    ] = {}  # the phase's own, and its follow-ups: each run knows all commits of its step
+    # the phase's own step, its follow-ups, and tests that were run again: each run knows all commits of its step
+    steps: dict[tuple[int | None, int], int] = {}
+    times_done = 0
     for run in every:
-        steps[run.prompt_id] = max(steps.get(run.prompt_id, 0), run.commits)
+        step = (run.prompt_id, times_done if run.kind == StepKind.PHASE else 0)
+        steps[step] = max(steps.get(step, 0), run.commits)
+        times_done += run.kind == StepKind.PHASE and run.status in STEP_DONE
     return PhaseHistoryEntry(
         phase=AgentWorkflowPhase(phase),
         started_at=every[0].started_at,

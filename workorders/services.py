@@ -306,24 +306,29 @@ def _end_wait(order: AgentWorkOrder, **changes: Any) -> None:
 
 
 def record_repository_verification(
-    reference: RepositoryReference, *, found: GitHubRepository | None, error_message: str = ""
+    reference: RepositoryReference,
+    *,
+    found: GitHubRepository | None,
+    error_message: str = "",
+    unanswered: bool = False,
 ) -> Repository:
     """Keep what a verification found, or why it failed; the row follows the name that GitHub gives.
 
-    `reference` is what GitHub was asked for.
+    `reference` is what GitHub was asked for. Where nothing answered, what was known before stays.
     """
     words = redact(error_message)
     if found is not None:
-        row = record_repository(reference, found, verification_error=words)
+        row = record_repository(reference, found, verification_error=words, verification_unanswered=False)
     else:
+        refused = {} if unanswered else {"is_accessible": False, "can_push": False}
         with transaction.atomic():
             row = repository_row(reference)
             _change_repository(
                 row,
                 verification_error=words,
-                is_accessible=False,
-                can_push=False,
+                verification_unanswered=unanswered,
                 verification_requested_at=None,
+                **refused,
             )
     logger.info(
         "github_repository_verified", repository_url=row.repository_url, is_accessible=row.is_accessible

@@ -24,6 +24,18 @@ class AgentWorkOrderOutcome(StrEnum):
     NO_CHANGE_NEEDED = "no_change_needed"
 
 
+class ShownState(StrEnum):
+    """What people are told of an order, in the order of lists; an active one's comes from its lease."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    TESTS_FAILED = "tests_failed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class PhaseRunStatus(StrEnum):
     """One attempt of one step. `interrupted`: put back by a shutdown or a lost lease, not counted."""
 

@@ -117,9 +117,9 @@ def verify_repository(repository_pk: int) -> None:
     if row is None:
         return
     if row.replaced_at is None:
-        found, error_message = wiring.examine_repository(row.repository_url)
+        found, error_message, unanswered = wiring.examine_repository(row.repository_url)
         named = services.record_repository_verification(
-            row.reference, found=found, error_message=error_message
+            row.reference, found=found, error_message=error_message, unanswered=unanswered
         )
         if found is not None and named.issues_fetched_at is None:
             services.request_issues(
@@ -127,7 +127,9 @@ def verify_repository(repository_pk: int) -> None:
             )  # so that the form for new orders has them to pick
         row = Repository.objects.filter(pk=repository_pk, replaced_at__isnull=False).first()
     if row is not None and row.github_id is not None:  # another one has its name by now
-        found, error_message = wiring.examine_repository(row.repository_url, lost_id=row.github_id)
+        found, error_message, _unanswered = wiring.examine_repository(
+            row.repository_url, lost_id=row.github_id
+        )
         services.record_lost_repository(repository_pk=row.pk, found=found, error_message=error_message)
 
 

@@ -1,7 +1,7 @@
 """The composition root: puts clients and settings together; the only place that knows all of them."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -232,8 +232,9 @@ def verify_repository(
 
 def examine_repository(
     repository_url: str, *, lost_id: int | None = None
-) -> tuple[GitHubRepository | None, str]:
-    """What was found, and what a person must do before orders can work on the repository (else empty).
+) -> tuple[GitHubRepository | None, str, bool]:
+    """What was found, what a person must do before orders can work on the repository (else empty), and whether
+    there was no answer, which says nothing of the repository.
 
     `lost_id`: the one of this id is meant, whose name another one has.
     """
@@ -246,15 +247,24 @@ def examine_repository(
             found = verify_repository(reference, github_id=lost_id, name_is_lost=True)
         require_push(found)
     except ExpectedError as error:
-        return found, in_words(error)
-    return found, ""
+        return found, in_words(error), error.retryable
+    return found, "", False
 
 
 def in_words(error: ExpectedError) -> str:
     """For a person who asked for a question to GitHub, which nobody repeats but they."""
+    said = str(error).rstrip(" .")
     if isinstance(error, GitHubAnswerInvalid):
-        return f"{error} Try again in a moment. {error.advice}"
-    return f"{error} {'Try again in a moment.' if error.retryable else error.advice}".strip()
+        return f"{said}. Try again in a moment. {error.advice}"
+    return f"{said}. {_again(error) if error.retryable else error.advice}".strip()
+
+
+def _again(error: ExpectedError) -> str:
+    seconds = getattr(error, "retry_after_seconds", None)
+    if seconds is None:
+        return "Try again in a moment."
+    at = datetime.now(UTC) + timedelta(seconds=seconds)
+    return f"Try again at {at:%H:%M} UTC." if seconds >= 60 else f"Try again in {max(1, round(seconds))} s."
 
 
 def open_issues(repository_url: str) -> tuple[GitHubIssue, ...]:

@@ -72,11 +72,22 @@
 
   // A poll that fails says so until one gets through; anything else that fails was asked for, and gets a toast.
   const isPoll = (event) => event.detail.requestConfig?.triggeringEvent?.type === "poll";
+  // What answered is known by the element that asked: the answer may have replaced it, or another in its place.
   const failing = new Set();
-  const tellPolls = () => { document.getElementById("offline").hidden = failing.size === 0; };
+  let answered = Date.now();
+  const asks = (id) => document.getElementById(id)?.matches('[hx-trigger~="poll"]');
+  const tellPolls = () => {
+    for (const id of failing) if (!asks(id)) failing.delete(id);
+    const banner = document.getElementById("offline");
+    if (banner.hidden === (failing.size === 0)) return;
+    const since = document.getElementById("offline-since");
+    since.dateTime = new Date(answered).toISOString();
+    since.textContent = new Date(answered).toLocaleTimeString("en-GB");
+    banner.hidden = failing.size === 0;
+  };
   const failed = (event, words) => {
     if (!isPoll(event)) return say(words, "danger");
-    failing.add(event.detail.elt.id);
+    failing.add(event.detail.requestConfig.elt.id);
     return tellPolls();
   };
   const SILENT = "The server does not answer. Nothing is lost here; try again in a moment.";
@@ -87,8 +98,11 @@
     const advice = status === 503 ? "Its database is away; try again in a moment." : status === 403 ? "Reload the page and try again." : status < 500 ? "Reload the page to see how things stand." : "Its log says why; try again in a moment.";
     failed(event, `The server answered ${status}. ${advice}`);
   });
+  document.addEventListener("htmx:afterSettle", () => { if (failing.size) tellPolls(); });
   document.addEventListener("htmx:afterOnLoad", (event) => {
-    if (event.detail.xhr.status < 400 && failing.delete(event.detail.elt.id)) tellPolls();
+    if (event.detail.xhr.status >= 400) return;
+    answered = Date.now();
+    if (failing.delete(event.detail.requestConfig.elt.id)) tellPolls();
   });
 
   // Times: elapsed and ages go on between two polls, and clocks show the reader's own time zone.
@@ -103,7 +117,8 @@
   const since = (time) => Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000));
   const show = (element, text) => { if (element.textContent !== text) element.textContent = text; };
   setInterval(() => {
-    for (const element of document.querySelectorAll("[data-elapsed-since]")) show(element, inUnits(since(element.dataset.elapsedSince)));
+    // Nobody knows whether what was running still is, while nothing answers.
+    if (failing.size === 0) for (const element of document.querySelectorAll("[data-elapsed-since]")) show(element, inUnits(since(element.dataset.elapsedSince)));
     for (const element of document.querySelectorAll("time[data-age]")) show(element, inLargestUnit(since(element.dateTime)));
     for (const element of document.querySelectorAll("time[data-ago]")) {
       const seconds = since(element.dateTime);

@@ -49,7 +49,7 @@ BOUNDED = settings(
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, open_connections: None) -> Any:
     """The description bound to the WSGI application in this thread and transaction; nothing asks GitHub."""
-    monkeypatch.setattr(wiring, "examine_repository", lambda _url: (None, "Nobody was asked."))
+    monkeypatch.setattr(wiring, "examine_repository", lambda _url: (None, "Nobody was asked.", True))
     schema = schemathesis.openapi.from_dict(dict(api.get_openapi_schema()))
     schema.app = application
     return schema

@@ -32,6 +32,36 @@ def test_a_server_that_is_away_is_told_until_it_is_back(running: str, visit: Vis
     expect(page.get_by_label("Prompt the agent")).to_have_value("Typed before")
 
 
+def test_a_network_that_was_away_is_forgotten_while_the_agent_talks(live: Site, visit: Visit) -> None:
+    """The feed's answers replace the element that asked; what is said is in sight, and clocks stand still meanwhile."""
+    visit.expect("Failed to load resource|htmx:sendError|request failed|ERR_INTERNET_DISCONNECTED")
+    words = "\n".join(f"agent: say Word {number}\nagent: sleep 0.3" for number in range(200))
+    order_id = live.order(f"Talk\n{words}", workflow_type="agent_workflow_plan")
+    live.until(order_id, "agent_message")
+    page, notice = visit.page, visit.page.locator("#offline")
+    # Each poll brings rows, so that each replaces the element that asked.
+    page.add_init_script("setInterval(() => document.dispatchEvent(new Event('poll-now')), 1500)")
+    page.goto(f"/work-orders/{order_id}/")
+    elapsed, entries = page.locator("#order-elapsed"), page.locator("#feed-entries li")
+    expect(elapsed).to_be_visible()
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    for _ in range(2):
+        page.evaluate("window.__place = document.getElementById('order-git').getBoundingClientRect().top")
+        visit.context.set_offline(True)
+        expect(notice).to_be_visible()
+        expect(notice).to_be_in_viewport()
+        expect(notice).to_contain_text(re.compile(r"the state of \d\d:\d\d:\d\d; trying again"))
+        moved = "document.getElementById('order-git').getBoundingClientRect().top - window.__place"
+        assert page.evaluate(moved) == 0
+        stood, count = elapsed.inner_text(), entries.count()
+        page.wait_for_timeout(2200)
+        assert elapsed.inner_text() == stood
+        visit.context.set_offline(False)
+        visit.wait_until(lambda seen=count: entries.count() > seen, 10, "more rows")  # type: ignore[misc]  # mypy infers no lambda's default
+        expect(notice).to_be_hidden(timeout=4000)
+    live.cancel(order_id)
+
+
 def test_an_action_that_fails_says_so_and_keeps_the_text(running: str, visit: Visit) -> None:
     visit.expect("Failed to load resource|htmx:responseError|500")
     page = visit.page

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import SHA, make_log, make_order, make_run
+from tests.factories import SHA, held, make_log, make_order, make_run
 from tests.pages.order_rows import add_commits, add_files
 from workorders import services
 from workorders.agent_executor.base import AgentEventKind
@@ -51,9 +51,10 @@ def queries(act: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("status", AgentWorkOrderStatus)
 def test_every_status_has_its_title_icon_and_actions(client: Client, status: AgentWorkOrderStatus) -> None:
-    order = make_order(initial_prompt="Say goodbye", status=status)
+    order = make_order(initial_prompt="Say goodbye", status=status, **(held() if status == "running" else {}))
     page = text_of(client, url("work-order", order))
-    title = f"{status.capitalize()}: Say goodbye · {order}"
+    word = "queued" if status == "pending" else status
+    title = f"{word.capitalize()}: Say goodbye · {order}"
     assert f"<title>{title}</title>" in page
     assert f'data-page-title="{title}"' in page
     icon = "idle" if status == "pending" else status
@@ -77,7 +78,7 @@ def test_polling_stops_when_the_order_has_been_finished_for_a_while(client: Clie
 
 
 def test_phases_show_what_was_done_runs_and_waits(client: Client) -> None:
-    order = make_order(status="running")
+    order = make_order(status="running", **held())
     started = timezone.now() - timedelta(minutes=5)
     make_run(order, PLANNING, commits=2, started_at=started, completed_at=started + timedelta(seconds=90))
     make_run(order, IMPLEMENTING, PhaseRunStatus.FAILED, error_message="no evidence")
@@ -239,14 +240,19 @@ def test_content_security_policy_and_nothing_it_forbids(client: Client) -> None:
 # --- polling ---
 
 
-def test_an_unchanged_order_answers_204_with_one_query(client: Client) -> None:
-    order = make_order(status="running")
+@pytest.mark.parametrize(
+    ("values", "number"), [(held(), 1), ({}, 2)], ids=["a worker is at it", "is there a worker?"]
+)
+def test_an_unchanged_order_answers_204_with_few_queries(
+    client: Client, values: dict[str, Any], number: int
+) -> None:
+    order = make_order(status="running", **values)
     address = url("work-order-state", order)
     shown = position(str(order))
     assert f"{address}?v={shown}" in text_of(client, url("work-order", order))
     with CaptureQueriesContext(connection) as captured:
         answer = client.get(address, {"v": shown})
-    assert (answer.status_code, answer.content, len(captured)) == (204, b"", 1)
+    assert (answer.status_code, answer.content, len(captured)) == (204, b"", number)
 
 
 def test_a_changed_order_answers_its_state_alone(client: Client) -> None:

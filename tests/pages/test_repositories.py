@@ -12,10 +12,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from github_app.errors import GitHubTokenInvalid, GitHubUnavailable, RepositoryNotFound
+from github_app.errors import GitHubRateLimited, GitHubTokenInvalid, GitHubUnavailable, RepositoryNotFound
 from github_app.models import OpenIssue, Repository
 from github_app.references import RepositoryReference
 from github_app.types import GitHubIssue, GitHubRepository
+from sandboxes.errors import ExpectedError
 from tests.factories import make_order, make_repository
 from workorders import services, tasks
 from workorders.errors import InvalidInput
@@ -164,6 +165,51 @@ def test_advice_for_the_engine_is_not_given_to_people(client: Client, github: Gi
     row = Repository.objects.get()
     tasks.verify_repository(row.pk)
     assert "GitHub was not reached. Try again in a moment." in state(client, row).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            GitHubUnavailable("GitHub is not available (503)"),
+            "GitHub is not available (503). Try again in a moment.",
+        ),
+        (GitHubRateLimited("Asked to wait.", retry_after_seconds=1800), "Asked to wait. Try again at "),
+        (GitHubRateLimited("Asked to wait.", retry_after_seconds=20), "Asked to wait. Try again in 20 s."),
+    ],
+)
+def test_no_answer_says_nothing_of_a_repository(
+    client: Client, github: GitHubSays, error: ExpectedError, words: str
+) -> None:
+    connect(client, "octo/spoon")
+    row = Repository.objects.get()
+    tasks.verify_repository(row.pk)
+    client.post(f"{PAGE}{row.pk}/verify/")
+    github.error = error
+    tasks.verify_repository(row.pk)
+    row.refresh_from_db()
+    assert (row.is_accessible, row.can_push, row.verification_unanswered) == (True, True, True)
+    text = state(client, row).content.decode()
+    for part in ("connected", "can push", "It could not be checked just now", words):
+        assert part in text
+    assert "not accessible" not in text
+    assert "Not verified" not in client.get("/work-orders/new/", {"repository": row.pk}).content.decode()
+    client.post(f"{PAGE}{row.pk}/verify/")
+    github.error = RepositoryNotFound("octo/spoon: not found.")
+    tasks.verify_repository(row.pk)
+    row.refresh_from_db()
+    assert (row.is_accessible, row.can_push, row.verification_unanswered) == (False, False, False)
+
+
+def test_a_repository_that_was_never_seen_is_not_called_inaccessible_without_an_answer(
+    client: Client, github: GitHubSays
+) -> None:
+    github.error = GitHubUnavailable("GitHub is not available (503)")
+    connect(client, "octo/spoon")
+    tasks.verify_repository(Repository.objects.get().pk)
+    text = state(client, Repository.objects.get()).content.decode()
+    assert "not verified yet" in text
+    assert "not accessible" not in text
 
 
 def test_a_repository_that_can_only_be_read_says_so(client: Client, github: GitHubSays) -> None:

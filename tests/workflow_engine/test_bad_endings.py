@@ -11,7 +11,7 @@ from tests.workflow_engine.engine import finished, local_order, running_engine, 
 from workorders import services
 from workorders.agent_executor.base import AgentRequest
 from workorders.models import AgentWorkOrder, WorkOrderLog
-from workorders.pages.phases import phases_of
+from workorders.pages.phases import progress_of
 from workorders.states import WaitingReason
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import agent_step
@@ -68,7 +68,7 @@ def test_work_that_git_has_counts_after_a_good_result(
     assert starts(tmp_path) == ["planning", "implementing", "implementing"]
     assert len(events(order, "agent_exit_ignored")) == 3
     assert not events(order, "agent_command_failed")
-    assert all("git has all of it" in phase.warning for phase in phases_of(order)[:2])
+    assert all("git has all of it" in phase.warning for phase in progress_of(order, is_asked=False).lines[:2])
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ class World:
         return order
 
     def follow_up(self, order: AgentWorkOrder, *, commit: bool = True) -> None:
-        """A person asked for more, and it is done and pushed."""
+        """A person asked for more, and it is done, pushed and tested."""
         order.refresh_from_db()
         services.prompt_agent_work_order(agent_work_order_id=str(order), prompt_text="More.", by="ann")
         order.prompts.update(status="done")
@@ -157,6 +157,8 @@ class World:
         head = self.commit(order.git_branch_name, "b.txt") if commit else before
         make_run(order, Phase.TESTING, kind=StepKind.FOLLOW_UP, start_sha=before, end_sha=head)
         AgentWorkOrder.objects.filter(pk=order.pk).update(head_sha=head)
+        if commit:
+            make_run(order, Phase.TESTING, start_sha=head, end_sha=head, tests_passed=2, tests_failed=0)
 
     def parts(self, crash_at: str = "") -> EngineParts:
         def crash_point(name: str, _branch: str) -> None:
@@ -339,7 +341,6 @@ def test_failing_tests_make_a_draft_that_says_so(world: World) -> None:
     assert "**3 tests fail.**" in (pull_request.body or "")
     assert "3 tests fail" in world.repository.comments[0].body
     world.follow_up(order)
-    order.phase_runs.filter(tests_failed=3).update(tests_failed=0)
     world.finish(order)
     assert order.outcome == "pull_request_opened"
     assert "Mark this draft as ready" in (world.law(order).body or "")
@@ -416,6 +417,21 @@ def test_a_persons_commits_on_the_branch_are_never_lost(world: World) -> None:
     assert (order.status, order.error_category) == (Status.FAILED, "push_rejected")
     assert world.git.branch_sha("acme", "widgets", order.git_branch_name) == theirs
     assert theirs[:12] in (order.error_message or "")
+
+
+@pytest.mark.parametrize("failed", [0, 2])
+def test_results_of_an_older_commit_are_said_to_be(world: World, failed: int) -> None:
+    order = world.order(failed=failed)
+    tested = order.head_sha
+    world.commit(order.git_branch_name, "theirs.txt")
+    world.finish(order)
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")  # as it is on the remote now
+    world.finish(order)
+    body = world.law(order).body or ""
+    numbers = "2 passed, 2 failed" if failed else "2 passed"
+    assert f"<sub>{numbers} at {tested[:7]}, 1 commit ago, not tested since.</sub>" in body
+    assert (f"**2 failed at {tested[:7]}, 1 commit ago, not tested since.**" in body) is bool(failed)
+    assert "2 tests fail" not in body
 
 
 # --- cancel ---

@@ -131,7 +131,9 @@ class Rehearsal:
             "summary": f"{summary} Attempt {self.attempt}, session {self.session}.",
         }
         self._write(_RESULTS, json.dumps(results, indent=2) + "\n")
-        self._commit(_RESULTS, f"rehearsal: record {passed} passed and {failed} failed checks")
+        self._commit(
+            _RESULTS, f"rehearsal: record {passed} passed and {failed} failed checks", "--allow-empty"
+        )
         return summary
 
     def _check(self, name: str, path: str) -> "dict[str, object]":
@@ -149,11 +151,11 @@ class Rehearsal:
             file.write(text)
         self._called(call, f"{len(text)} characters written to {path}", is_error=False)
 
-    def _commit(self, path: str, message: str) -> None:
+    def _commit(self, path: str, message: str, *options: str) -> None:
         self._wait()
         # -f: the repository may ignore the folder; the evidence of a phase must be in git nevertheless.
         self._bash(["git", "add", "-f", "--", path])
-        self._bash(["git", "commit", "--quiet", "-m", message], unchanged_is_fine=True)
+        self._bash(["git", "commit", "--quiet", *options, "-m", message], unchanged_is_fine=True)
 
     def _bash(self, command: "list[str]", *, unchanged_is_fine: bool = False) -> None:
         shown = " ".join(f"'{part}'" if " " in part else part for part in command)

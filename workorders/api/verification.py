@@ -19,16 +19,19 @@ class Finding:
     reference: RepositoryReference
     found: GitHubRepository | None
     error_message: str
+    unanswered: bool = False
 
     def record(self) -> Repository:
         return services.record_repository_verification(
-            self.reference, found=self.found, error_message=self.error_message
+            self.reference,
+            found=self.found,
+            error_message=self.error_message,
+            unanswered=self.unanswered,
         )
 
 
 def ask(reference: RepositoryReference) -> Finding:
-    found, error_message = wiring.examine_repository(reference.repository_url)
-    return Finding(reference, found, error_message)
+    return Finding(reference, *wiring.examine_repository(reference.repository_url))
 
 
 def verify(reference: RepositoryReference) -> tuple[Repository, str]:

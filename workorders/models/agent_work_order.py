@@ -14,10 +14,12 @@ from workorders.models.fields import RedactedJSONField, RedactedTextField
 from workorders.models.history import WorkOrderTransition
 from workorders.models.logs import record_order_event
 from workorders.models.prompt_moves import drop_prompts
+from workorders.models.shown_state import shown_state
 from workorders.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     PromptDropped,
+    ShownState,
     WaitingReason,
     is_legal,
 )
@@ -106,6 +108,13 @@ class AgentWorkOrder(models.Model):
 
     base_sha = models.CharField(max_length=64, blank=True)
     head_sha = models.CharField(max_length=64, blank=True, help_text="last commit inspected and pushed")
+    tested_sha = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="newest commit that holds what was tested, where that is another than the tests' own",
+    )
     kept_sha = models.CharField(
         max_length=64, blank=True, help_text="newest commit that a worker's mirror has and nobody pushed"
     )
@@ -161,6 +170,9 @@ class AgentWorkOrder(models.Model):
                 fields=["claimable_at"],
                 name="order_begun",
                 condition=Q(claimable_at__isnull=False, execution_started_at__isnull=False),
+            ),
+            models.Index(
+                fields=["-created_at", "-id"], name="order_tests_failed", condition=Q(outcome="tests_failed")
             ),
         ]
         constraints = [
@@ -226,6 +238,11 @@ class AgentWorkOrder(models.Model):
     def mirror_key(self) -> str:
         """The relative path of the mirror that has the order's commits."""
         return self.former_mirror_key or self.repository.mirror_key
+
+    @property
+    def is_queued(self) -> bool:
+        """Its next step may begin, and no worker is at it."""
+        return shown_state(self) is ShownState.QUEUED
 
     @property
     def expected_sandbox_identifier(self) -> str:

@@ -8,11 +8,13 @@ from django.db.models.functions import Length
 from workorders.errors import ChangedFileNotFound
 from workorders.models import WorkOrderFile
 from workorders.models.git_cache import MAX_FILES, PatchState
+from workorders.models.shown_state import shown_state
 from workorders.pages.commits import CommitLine, commit_line
 from workorders.pages.file_tree import TreeRow, file_tree, path_key
 from workorders.pages.naming import Links, links, order_title
 from workorders.pages.rows import commits_of, files_of, order_row
 from workorders.progress import WorkOrderView
+from workorders.states import ShownState
 
 INLINE_FILES = 20
 LISTED_DIFFS = 100
@@ -42,6 +44,7 @@ class Changes:
     agent_work_order_id: str
     title: str
     order: WorkOrderView
+    state: ShownState
     links: Links
     tree: tuple[TreeRow, ...]
     diffs: tuple[FileDiff, ...]
@@ -70,6 +73,7 @@ def changes(agent_work_order_id: str) -> Changes:
         agent_work_order_id=row.agent_work_order_id,
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),
         order=WorkOrderView.model_validate(row),
+        state=shown_state(row),
         links=links(row),
         tree=file_tree(files),
         diffs=tuple(diff_of(file, shown.get(file.position)) for file in files[:LISTED_DIFFS]),

@@ -7,6 +7,7 @@ from typing import Any
 
 from workorders.models import WorkOrderLog
 from workorders.wording import counted
+from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
 # Names of log events by who speaks; the rest is the server's. tests/pages/test_detail.py holds them to the agent's.
 AGENT_EVENTS = frozenset(
@@ -31,13 +32,13 @@ _SENTENCES = {
     "agent_prompt_dropped": "Prompt dropped: {prompt_text:.200} ({note})",
     "agent_prompt_requeued": "Prompt queued again, as {by} retried: {prompt_text:.200}",
     "workflow_phase_transition": "From {from_phase} to {to_phase}",
-    "workflow_phase_started": "Phase {phase} started, attempt {attempt}",
-    "workflow_phase_completed": "Phase {phase} {status}: {commits} in {duration_seconds} s",
-    "workflow_phase_failed": "Phase {phase} failed: {error}",
-    "workflow_phase_retry_scheduled": "Trying {phase} again in {delay_seconds} s",
-    "workflow_step_waiting": "Phase {phase} waits: {message}",
-    "workflow_step_put_back": "The worker stopped; phase {phase} goes on elsewhere",
-    "workflow_step_adopted": "Phase {phase} was found finished in git",
+    "workflow_phase_started": "{step} started, attempt {attempt}",
+    "workflow_phase_completed": "{step} {status}: {commits} in {duration_seconds} s",
+    "workflow_phase_failed": "{step} failed: {error}",
+    "workflow_phase_retry_scheduled": "{step} is tried again in {delay_seconds} s",
+    "workflow_step_waiting": "{step} waits: {message}",
+    "workflow_step_put_back": "The worker stopped; {step} goes on elsewhere",
+    "workflow_step_adopted": "{step} was found finished in git",
     "git_branch_created": "Branch {git_branch_name} from {base_branch}",
     "git_branch_followed": "Somebody else moved {git_branch_name} to {found_sha:.10} ({how}); work goes on from there",
     "git_branch_missed": "Somebody deleted {git_branch_name}; it comes back with the next commits on {start_sha:.10}",
@@ -61,6 +62,7 @@ _SENTENCES = {
     "agent_command_started": "Agent starts {command_name} with {model}",
     "agent_command_completed": "Agent done in {duration_seconds} s, {turns} turns",
     "agent_command_failed": "Agent failed: {error}",
+    "agent_command_stopped": "The agent was stopped after {duration_seconds} s",
     "agent_exit_ignored": "{error}",
     "github_pull_request_created": "Pull request opened: {pull_request_url}",
     "github_pull_request_updated": "Pull request updated: {pull_request_url}",
@@ -139,9 +141,21 @@ def _tool_entry(row: WorkOrderLog, fields: Mapping[str, Any], is_problem: bool) 
 
 def _sentence(event: str, fields: Mapping[str, Any]) -> str:
     if event in _SENTENCES:
-        return _SENTENCES[event].format_map(_Texts({name: _said(name, fields[name]) for name in fields}))
+        said = {name: _said(name, fields[name]) for name in fields}
+        return _SENTENCES[event].format_map(_Texts({**said, "step": _step(fields)}))
     told = ", ".join(f"{name} {value}" for name, value in fields.items() if value not in (None, ""))
     return f"{event.replace('_', ' ').capitalize()}{f': {told}' if told else ''}"[:_FIELDS_CHARACTERS]
+
+
+def _step(fields: Mapping[str, Any]) -> str:
+    """Whose doing it was; what release 0.1 logged has no kind, and names the phase alone."""
+    match fields.get("kind"):
+        case StepKind.DELIVERY:
+            return "The delivery"
+        case StepKind.FOLLOW_UP:
+            return "The follow-up"
+    phase = fields.get("phase")
+    return next((f"Phase {phase}" for known in AgentWorkflowPhase if known == phase), "The step")
 
 
 def _said(name: str, value: Any) -> str:

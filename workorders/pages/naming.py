@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from github_app.models import Repository
 from workorders.models import AgentWorkOrder
+from workorders.workflow_definitions import StepKind, steps_of
 
 TITLE_CHARACTERS = 120
 SCANNED_CHARACTERS = 300  # of a text that may be long; lists fetch no more of it
@@ -29,9 +30,17 @@ def order_title(issue_title: str, prompt: str, issue_number: str | None) -> str:
     return f"Issue #{issue_number}" if issue_number else "No request text"
 
 
-def status_word(status: str, waiting_reason: str | None) -> str:
-    """What pages call the status; nothing goes on while an order waits, so that it is not said to run."""
-    return "waiting" if waiting_reason else status
+def step_title(kind: str, phase: str, workflow_type: str, *, is_local: bool) -> str:
+    """What pages call a step."""
+    if kind == StepKind.FOLLOW_UP:
+        return "Follow-up"
+    if kind == StepKind.DELIVERY:
+        return delivery_title(is_local=is_local)
+    return next((step.title for step in steps_of(workflow_type) if step.phase == phase), phase)
+
+
+def delivery_title(*, is_local: bool) -> str:
+    return "Delivery" if is_local else "Pull request"
 
 
 def links(row: AgentWorkOrder) -> Links:

@@ -3,23 +3,31 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.utils import timezone
-
 from workorders.models import AgentWorkOrder
+from workorders.models.shown_state import clock, is_held, shown_state
 from workorders.pages.approval import Approval, approval_of
 from workorders.pages.choices import workflow_name
 from workorders.pages.commits import CommitLine, commit_line
 from workorders.pages.file_tree import TreeRow, file_tree
-from workorders.pages.naming import Links, links, order_title, status_word
-from workorders.pages.phases import PhaseLine, PlanText, TestSummary, phases_of, plan_of, tests_of
+from workorders.pages.naming import Links, links, order_title
+from workorders.pages.phases import (
+    PhaseLine,
+    PlanText,
+    Progress,
+    TestSummary,
+    plan_of,
+    progress_of,
+    test_summary,
+)
 from workorders.pages.rows import commits_of, files_of, glance, order_row
-from workorders.progress import PromptView, WorkOrderView, prompts_of
-from workorders.states import ACTIVE, RETRYABLE, AgentWorkOrderStatus
+from workorders.progress import PromptView, WorkOrderView, live_workers, prompts_of
+from workorders.states import ACTIVE, PROMPT_TO_DO, RETRYABLE, AgentWorkOrderStatus, ShownState
 from workorders.workflow_definitions import AgentWorkflowType
 
 SHOWN_COMMITS = 30
 SHOWN_FILES = 60
 SHOWN_PROMPTS = 30
+PAUSE_WORTH_A_WORD = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,8 @@ class OrderState:
     workflow_name: str
     is_on_github: bool
     links: Links
-    phases: tuple[PhaseLine, ...]
+    state: ShownState
+    progress: Progress
     commits: tuple[CommitLine, ...]
     tree: tuple[TreeRow, ...]
     plan: PlanText | None
@@ -42,10 +51,42 @@ class OrderState:
     prompts: tuple[PromptView, ...]
     retry_at: datetime | None = field(default=None)
     approval: Approval | None = None
+    queued_since: datetime | None = None
+    no_worker: bool = False
 
     @property
     def word(self) -> str:
-        return status_word(self.order.status, self.order.waiting_reason)
+        return self.state.value
+
+    @property
+    def stale_sha(self) -> str:
+        """The commit that the tests of a completed order are of, where it is not what is there now; else ''."""
+        tests = self.tests
+        stale = self.is_complete and tests is not None and not tests.view.is_current
+        return tests.view.git_commit_sha[:7] if stale and tests is not None else ""
+
+    @property
+    def title_word(self) -> str:
+        """What the page's title begins with."""
+        word = self.word.replace("_", " ").capitalize()
+        if not self.stale_sha:
+            return word
+        is_failed = self.state is ShownState.TESTS_FAILED
+        return f"{word} at {self.stale_sha}" if is_failed else f"{word}, tested at {self.stale_sha}"
+
+    @property
+    def icon_word(self) -> str:
+        """Which favicon the page has: a grey one where nobody knows what tests would say."""
+        return ShownState.QUEUED.value if self.stale_sha else self.word
+
+    @property
+    def phases(self) -> tuple[PhaseLine, ...]:
+        return self.progress.lines
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a worker is at it."""
+        return self.state is ShownState.RUNNING
 
     @property
     def is_active(self) -> bool:
@@ -64,12 +105,18 @@ class OrderState:
         return self.order.status == AgentWorkOrderStatus.COMPLETED
 
     @property
-    def seconds(self) -> float | None:
-        """How long it took, or takes so far."""
-        started = self.order.execution_started_at
-        if started is None:
+    def over(self) -> float | None:
+        """From its first step to its end, where that is much longer than what was worked."""
+        started, ended = self.order.execution_started_at, self.order.execution_completed_at
+        if started is None or ended is None:
             return None
-        return ((self.order.execution_completed_at or timezone.now()) - started).total_seconds()
+        whole = (ended - started).total_seconds()
+        return whole if whole - self.progress.worked >= PAUSE_WORTH_A_WORD else None
+
+    @property
+    def queued_seconds(self) -> float:
+        since = self.queued_since
+        return max(0.0, (clock() - since).total_seconds()) if since else 0.0
 
     @property
     def model_credential(self) -> str:
@@ -78,7 +125,10 @@ class OrderState:
 
     @property
     def failed_phase(self) -> PhaseLine | None:
-        return next((phase for phase in self.phases if phase.status == "failed"), None)
+        """What failed, or is to be tried again after it has."""
+        return next(
+            (phase for phase in self.phases if phase.status == "failed" or phase.is_tried_again), None
+        )
 
     @property
     def error_title(self) -> str:
@@ -96,36 +146,59 @@ class OrderState:
 
 
 def position(agent_work_order_id: str) -> str:
-    """The `position` of the order's state now, by one small query. Raises `WorkOrderNotFound`."""
+    """The `position` of the order's state now, by one small query, or two. Raises `WorkOrderNotFound`.
+
+    A worker that dies, and all of them that are gone, change no row.
+    """
     seen = glance(agent_work_order_id)
-    return f"{seen.version}-{seen.log_sequence}"
+    return _position(seen.version, seen.log_sequence, no_worker=_no_worker(seen.status, is_held=seen.is_held))
+
+
+def _position(version: int, log_sequence: int, *, no_worker: bool | None) -> str:
+    mark = {None: "", False: "-q", True: "-n"}[no_worker]
+    return f"{version}-{log_sequence}{mark}"
+
+
+def _no_worker(status: str, *, is_held: bool) -> bool | None:
+    """Of an active order that nobody is at: whether there is nobody at all; None for any other."""
+    return None if is_held or status not in ACTIVE else not live_workers()
 
 
 def order_state(agent_work_order_id: str) -> OrderState:
     """Raises `WorkOrderNotFound`."""
     row = order_row(agent_work_order_id)
     commits = commits_of(row)[:SHOWN_COMMITS]
+    prompts = prompts_of(row, limit=SHOWN_PROMPTS)
+    tests = test_summary(row)
+    state, no_worker = shown_state(row), _no_worker(row.status, is_held=is_held(row))
     return OrderState(
         order=WorkOrderView.model_validate(row),
-        position=f"{row.version}-{row.log_sequence}",
+        position=_position(row.version, row.log_sequence, no_worker=no_worker),
         title=order_title(row.github_issue_title, row.initial_prompt, row.github_issue_number),
         issue_title=row.github_issue_title,
         repository_name=row.repository.full_name,
         workflow_name=workflow_name(AgentWorkflowType(row.workflow_type)),
         is_on_github=not row.repository.is_local,
         links=links(row),
-        phases=phases_of(row),
+        state=state,
+        progress=progress_of(
+            row,
+            is_asked=any(prompt.status in PROMPT_TO_DO for prompt in prompts),
+            is_stale=tests is not None and not tests.view.is_current,
+        ),
         commits=tuple(commit_line(row.repository, commit) for commit in commits),
         tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),
         plan=plan_of(row),
-        tests=tests_of(row),
-        prompts=prompts_of(row, limit=SHOWN_PROMPTS),
+        tests=tests,
+        prompts=prompts,
         retry_at=_retry_at(row),
         approval=approval_of(row),
+        queued_since=(row.claimable_at or row.created_at) if state is ShownState.QUEUED else None,
+        no_worker=bool(no_worker),
     )
 
 
 def _retry_at(row: AgentWorkOrder) -> datetime | None:
     """When the next attempt is due, while the order waits for it."""
-    waits = row.status in ACTIVE and not row.claim_owner and not row.waiting_reason
-    return row.claimable_at if waits and row.claimable_at and row.claimable_at > timezone.now() else None
+    is_put_off = shown_state(row) is ShownState.WAITING and not row.waiting_reason
+    return row.claimable_at if is_put_off else None

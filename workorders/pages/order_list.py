@@ -1,27 +1,35 @@
 """Lists of work orders: rows, counts by status, and the version that says whether any of it changed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, QuerySet, Subquery, Sum, Value
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Left
 
 from workorders import progress
-from workorders.models import AgentWorkOrder, WorkOrderTransition
-from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title, status_word
-from workorders.progress import StatusCounts, WorkOrderQuery
-from workorders.states import ACTIVE, AgentWorkOrderStatus
+from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderTransition
+from workorders.models.shown_state import clock, in_state, shown_state, state_column
+from workorders.next_step import next_step
+from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title, step_title
+from workorders.progress import WorkOrderQuery
+from workorders.states import ACTIVE, PROMPT_TO_DO, ShownState
+from workorders.tested import TestsView, tests_of
 
 PAGE_SIZE = 25
 SEARCHED_ORDERS = 2000  # a text is looked for in each row, so that older ones are read on request
 RECENT_ORDERS = 10
+_ACTIVE_STATES = (ShownState.QUEUED, ShownState.RUNNING, ShownState.WAITING)
+_ENDED_STATES = (ShownState.COMPLETED, ShownState.FAILED, ShownState.CANCELLED)
 _COLUMNS = (
     "agent_work_order_id",
     "status",
+    "outcome",
     "current_phase",
     "workflow_type",
     "sandbox_type",
@@ -35,13 +43,33 @@ _COLUMNS = (
     "cost_usd",
     "waiting_reason",
     "waiting_until",
+    "claim_owner",
+    "lease_expires_at",
+    "claimable_at",
+    "head_sha",
+    "tested_sha",
     "created_at",
+)
+_QUEUE_COLUMNS = ("pk", "workflow_type", "head_sha", "tested_sha", "approval_sha", "kept_sha")
+_RUN_COLUMNS = (
+    "agent_work_order_id",
+    "sequence",
+    "kind",
+    "phase",
+    "status",
+    "start_sha",
+    "planned_sha",
+    "end_sha",
+    "error_category",
 )
 
 
 @dataclass(frozen=True)
 class OrderRow:
-    """A work order as one line of a list. `title` is a stranger's text; the URL is https, or ''."""
+    """A work order as one line of a list. `title` is a stranger's text; the URL is https, or ''.
+
+    `next`: what a worker is to do, where the order is queued. `tests`: only where they are not of what is there now.
+    """
 
     agent_work_order_id: str
     title: str
@@ -62,25 +90,65 @@ class OrderRow:
     waiting_reason: str
     waiting_until: datetime | None
     created_at: datetime
+    state: ShownState
+    claimable_at: datetime | None = None
+    next: str = ""
+    stale_tests: TestsView | None = None
 
     @property
     def word(self) -> str:
-        return status_word(self.status, self.waiting_reason)
+        return self.state.value
+
+    @property
+    def put_off_until(self) -> datetime | None:
+        """When a step that failed is tried again."""
+        waits = self.state is ShownState.WAITING and not self.waiting_reason
+        return self.claimable_at if waits else None
+
+
+@dataclass(frozen=True)
+class StateCounts:
+    """Orders by what people are told of them."""
+
+    by_state: Mapping[ShownState, int]
+
+    def __getitem__(self, state: str) -> int:
+        return self.by_state.get(ShownState(state), 0)
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_state.values())
+
+    @property
+    def running(self) -> int:
+        return self["running"]
+
+    @property
+    def is_active(self) -> bool:
+        return any(self[state] for state in ("queued", "running", "waiting"))
+
+    @property
+    def tabs(self) -> tuple[tuple[str, str, int], ...]:
+        """Value, name and number of each."""
+        return tuple(
+            (state.value, state.value.replace("_", " ").capitalize(), self[state]) for state in ShownState
+        )
 
 
 @dataclass(frozen=True)
 class OrderList:
-    """One page of a list; `counts` are of all orders the other filters leave, by status.
+    """One page of a list; `counts` are of all orders the other filters leave, by state.
 
     `searched_since`: the search left out orders created before that.
     """
 
     rows: tuple[OrderRow, ...]
-    counts: StatusCounts
+    counts: StateCounts
     number: int
     page_count: int
     total: int
     searched_since: datetime | None = None
+    no_worker: bool = False
 
     @property
     def first(self) -> int:
@@ -95,12 +163,17 @@ def list_version() -> str:
     """Another text whenever a row of any list may look different; one query, cheap with any number of orders.
 
     Each move leaves a history row and each step's change raises its order's version; the sum also notices
-    what another process commits late.
+    what another process commits late. While orders are active it is looked how many leases hold and whether anybody
+    works: a worker that dies changes no row.
     """
     with connection.cursor() as cursor:
         cursor.execute(*_version_query(connection.vendor))
         newest = cursor.fetchone()
-    return "-".join(str(part or 0) for part in newest or (0,))
+    parts = [str(part or 0) for part in newest or (0,)]
+    if newest is not None and newest[-1]:
+        parts.append(str(AgentWorkOrder.objects.filter(in_state(ShownState.RUNNING)).count()))
+        parts.append("n" if not progress.live_workers() else "")
+    return "-".join(parts)
 
 
 @lru_cache
@@ -113,25 +186,34 @@ def _version_query(_vendor: str) -> tuple[str, tuple[Any, ...]]:
     return sql, tuple(parameters)
 
 
-def order_list(query: WorkOrderQuery, *, page_number: int = 1, whole_search: bool = False) -> OrderList:
-    """The page nearest to the number asked for; `limit` and `offset` of the query are not used.
+def order_list(
+    query: WorkOrderQuery,
+    *,
+    state: ShownState | None = None,
+    page_number: int = 1,
+    whole_search: bool = False,
+) -> OrderList:
+    """The page nearest to the number asked for; `status`, `limit` and `offset` of the query are not used.
 
     A search reads the newest `SEARCHED_ORDERS` that the other filters leave, a `whole_search` all of them.
     """
+    now = clock()
     searched_since = _searched_since(query) if query.q and not whole_search else None
     found = progress.matching(query.model_copy(update={"status": None}))
     if searched_since:
         found = found.filter(created_at__gte=searched_since)
     if query.q:
-        counts, keys = _search(found, query.status, page_number)
+        counts, keys = _search(found, state, page_number, now)
     else:
-        counts, keys = _counts(found), []
-    total = getattr(counts, query.status) if query.status else counts.total
+        counts, keys = _counts(found, now), []
+    total = counts[state] if state else counts.total
     page_count = max(1, -(-total // PAGE_SIZE))
     number = min(max(1, page_number), page_count)
-    of_status = found.filter(status=query.status) if query.status else found
-    page = AgentWorkOrder.objects.filter(pk__in=keys or _keys(of_status, number, total))
-    return OrderList(_rows(progress.newest_first(page)), counts, number, page_count, total, searched_since)
+    of_state = found.filter(in_state(state, now)) if state else found
+    page = AgentWorkOrder.objects.filter(pk__in=keys or _keys(of_state, number, total))
+    rows = _rows(progress.newest_first(page))
+    no_worker = counts.is_active and not progress.live_workers()
+    return OrderList(rows, counts, number, page_count, total, searched_since, no_worker)
 
 
 def _searched_since(query: WorkOrderQuery) -> datetime | None:
@@ -141,9 +223,18 @@ def _searched_since(query: WorkOrderQuery) -> datetime | None:
     return times[0] if len(times) > 1 else None
 
 
-def _counts(found: QuerySet[AgentWorkOrder]) -> StatusCounts:
-    by_status = found.order_by().values_list("status").annotate(number=Count("pk"))
-    return StatusCounts(**dict(by_status))
+def _counts(found: QuerySet[AgentWorkOrder], now: datetime) -> StateCounts:
+    """Each from an index: by status, then the few active ones apart, and those whose tests failed."""
+    rows = found.order_by()
+    by_status = dict(rows.values_list("status").annotate(number=Count("pk")))
+    active = {state: Count("pk", filter=in_state(state, now)) for state in _ACTIVE_STATES}
+    numbers = rows.filter(status__in=sorted(ACTIVE)).aggregate(**active)
+    failed = rows.filter(in_state(ShownState.TESTS_FAILED)).count()
+    counts = {state: numbers[state] for state in _ACTIVE_STATES}
+    counts |= {state: by_status.get(state.value, 0) for state in _ENDED_STATES}
+    counts[ShownState.TESTS_FAILED] = failed
+    counts[ShownState.COMPLETED] -= failed
+    return StateCounts({state: counts[state] for state in ShownState})
 
 
 def _keys(found: QuerySet[AgentWorkOrder], number: int, total: int) -> list[int]:
@@ -155,27 +246,28 @@ def _keys(found: QuerySet[AgentWorkOrder], number: int, total: int) -> list[int]
 
 
 def _search(
-    found: QuerySet[AgentWorkOrder], status: AgentWorkOrderStatus | None, page_number: int
-) -> tuple[StatusCounts, list[int]]:
+    found: QuerySet[AgentWorkOrder], state: ShownState | None, page_number: int, now: datetime
+) -> tuple[StateCounts, list[int]]:
     """The counts and the page's keys in one pass over the orders' texts, which is what a search costs."""
-    columns = found.order_by().values_list("pk", "status", "created_at")
+    columns = found.order_by().annotate(state=state_column(now)).values_list("pk", "state", "created_at")
     sql, parameters = columns.query.sql_with_params()
-    of_status = "WHERE status = %s" if status else ""
+    of_state = "WHERE state = %s" if state else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH found (id, status, created_at) AS MATERIALIZED ({sql}), "  # noqa: S608  # nosec B608  # the ORM's SQL
-            f"page AS (SELECT id FROM found {of_status} ORDER BY created_at DESC, id DESC LIMIT %s OFFSET %s) "
-            "SELECT status, COUNT(*) FROM found GROUP BY status UNION ALL SELECT '', id FROM page",
+            f"WITH found (id, state, created_at) AS MATERIALIZED ({sql}), "  # noqa: S608  # nosec B608  # the ORM's SQL
+            f"page AS (SELECT id FROM found {of_state} ORDER BY created_at DESC, id DESC LIMIT %s OFFSET %s) "
+            "SELECT state, COUNT(*) FROM found GROUP BY state UNION ALL SELECT '', id FROM page",
             [
                 *parameters,
-                *([status.value] if status else []),
+                *([state.value] if state else []),
                 PAGE_SIZE,
                 (max(1, page_number) - 1) * PAGE_SIZE,
             ],
         )
         rows: list[tuple[str, int]] = cursor.fetchall()
-    counts = StatusCounts(**{status: number for status, number in rows if status})
-    return counts, [key for status, key in rows if not status]
+    numbers = {ShownState(state): number for state, number in rows if state}
+    counts = StateCounts({state: numbers.get(state, 0) for state in ShownState})
+    return counts, [key for state, key in rows if not state]
 
 
 def recent_orders(repository_pk: int) -> tuple[OrderRow, ...]:
@@ -186,6 +278,7 @@ def recent_orders(repository_pk: int) -> tuple[OrderRow, ...]:
 def _rows(found: QuerySet[AgentWorkOrder]) -> tuple[OrderRow, ...]:
     """A prompt may be long, so that only its beginning leaves the database."""
     values = found.values(
+        "pk",
         *_COLUMNS,
         prompt=Left("initial_prompt", SCANNED_CHARACTERS),
         issue_title=Left("github_issue_title", SCANNED_CHARACTERS),
@@ -194,10 +287,52 @@ def _rows(found: QuerySet[AgentWorkOrder]) -> tuple[OrderRow, ...]:
         name=F("repository__name"),
         known_url=F("repository__repository_url"),
     )
+    now = clock()
+    found_rows = list(values)
+    stale = _stale_tests(found_rows)
+    states = {row["pk"]: shown_state(SimpleNamespace(**row), now) for row in found_rows}
+    coming = _next_steps([pk for pk, state in states.items() if state is ShownState.QUEUED])
     rows = []
-    for row in values:
+    for row in found_rows:
         title = order_title(row.pop("issue_title"), row.pop("prompt"), row["github_issue_number"])
         owner, name, url = row.pop("owner"), row.pop("name"), row.pop("known_url")
         row["github_pull_request_url"] = https_only(row["github_pull_request_url"])
-        rows.append(OrderRow(title=title, repository_name=f"{owner}/{name}" if owner else url, **row))
+        for hidden in ("outcome", "claim_owner", "lease_expires_at", "head_sha", "tested_sha"):
+            del row[hidden]
+        pk = row.pop("pk")
+        rows.append(
+            OrderRow(
+                title=title,
+                repository_name=f"{owner}/{name}" if owner else url,
+                state=states[pk],
+                next=coming.get(pk, ""),
+                stale_tests=stale.get(pk),
+                **row,
+            )
+        )
     return tuple(rows)
+
+
+def _stale_tests(rows: Sequence[Mapping[str, Any]]) -> dict[int, TestsView]:
+    found = tests_of([SimpleNamespace(**row) for row in rows])
+    return {pk: tests for pk, tests in found.items() if not tests.is_current}
+
+
+def _next_steps(queued: Sequence[int]) -> dict[int, str]:
+    """What comes next for each of these orders."""
+    if not queued:
+        return {}
+    runs = PhaseRun.objects.order_by("sequence").only(*_RUN_COLUMNS)
+    prompts = AgentPrompt.objects.filter(agent_work_order=OuterRef("pk"), status__in=sorted(PROMPT_TO_DO))
+    orders = (
+        AgentWorkOrder.objects.filter(pk__in=queued)
+        .order_by()
+        .annotate(is_asked=Exists(prompts), host=F("repository__host"))
+        .only(*_QUEUE_COLUMNS)
+        .prefetch_related(Prefetch("phase_runs", runs))
+    )
+    found = {}
+    for order in orders:
+        step = next_step(order, list(order.phase_runs.all()), is_asked=order.is_asked)
+        found[order.pk] = step_title(step.kind, step.phase, order.workflow_type, is_local=not order.host)
+    return found

@@ -1,50 +1,59 @@
 """An order's phases, begun or not, and what they left: plan and test results."""
 
 from collections import Counter
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from sandboxes.sweep import LeftOut, sentences
 from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
-from workorders.pages.naming import status_word
-from workorders.progress import AGENT_RUNS, PhaseHistoryEntry
-from workorders.states import ACTIVE, STEP_DONE, PhaseRunStatus
-from workorders.workflow_definitions import StepKind, steps_of
+from workorders.models.shown_state import shown_state
+from workorders.next_step import NextStep, next_step
+from workorders.pages.naming import delivery_title, step_title
+from workorders.progress import AGENT_RUNS
+from workorders.states import ACTIVE, STEP_DONE, PhaseRunStatus, ShownState
+from workorders.tested import TestsView, tests_of
+from workorders.workflow_definitions import TEST, Step, StepKind, steps_of
 
 SHOWN_FAILURES = 50
 
 
 @dataclass(frozen=True)
 class PhaseLine:
-    """One phase, begun or not; `status` is a run's, `pending` before the first, `not_started` if it never will.
+    """One phase, begun or not. `status` is a run's, or: `pending` before the first, `not_started` if it never will,
+    `queued` or `waiting` for what is done next, `tests_failed` for tests that ran and found something, `outdated` for
+    those of something else than is there now.
 
-    An interrupted run of an order that waits is called `waiting`: it goes on afterwards.
-
-    From the first run's start to the last one's end, retries between them included; `error`: why the last failed;
-    `warning`: what is to be known of one that counts; `left_out`: what its agents left uncommitted and nobody committed
-    for them, in words.
+    `worked`: the seconds of its runs together, up to now where one is under way. `error`: why the last failed;
+    `warning`: what is to be known of one that counts, or why it is tried again; `left_out`: what its agents left
+    uncommitted and nobody committed for them, in words.
     """
 
     key: str
     title: str
     status: str
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
+    worked: float | None = None
+    ticks_since: datetime | None = None
     commits: int = 0
     attempts: int = 0
     error: str = ""
     warning: str = ""
     model_credential: str = ""
     left_out: tuple[str, ...] = ()
+    is_tried_again: bool = False
 
-    @property
-    def seconds(self) -> float | None:
-        if self.started_at is None:
-            return None
-        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
+
+@dataclass(frozen=True)
+class Progress:
+    """An order's phases, what is done `next` (empty: nothing is, or somebody is at it), and the seconds of its runs."""
+
+    lines: tuple[PhaseLine, ...]
+    next: str
+    worked: float
+    ticks_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -61,19 +70,30 @@ class FailedTest:
 
 @dataclass(frozen=True)
 class TestSummary:
-    """The last testing phase's `test_results.json`; `failures` lists the first of the `failed`."""
+    """The last testing phase's `test_results.json`; `failures` lists the first of the `failed`.
+
+    `view`: the numbers, and which commit they are of.
+    """
 
     __test__ = False  # not one of pytest's
 
-    passed: int
-    failed: int
+    view: TestsView
     skipped: int
     command: str
     summary: str
     failures: tuple[FailedTest, ...]
 
+    @property
+    def passed(self) -> int:
+        return self.view.passed
 
-def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
+    @property
+    def failed(self) -> int:
+        return self.view.failed
+
+
+def progress_of(row: AgentWorkOrder, *, is_asked: bool, is_stale: bool = False) -> Progress:
+    """`is_asked`: a follow-up prompt waits. `is_stale`: the tests were of something else than is there now."""
     columns = (
         "sequence",
         "kind",
@@ -84,60 +104,121 @@ def phases_of(row: AgentWorkOrder) -> tuple[PhaseLine, ...]:
         "commits",
         "prompt_id",
         "error_message",
+        "error_category",
         "sandbox_start_seconds",
         "model_credential",
+        "start_sha",
         "planned_sha",
         "left_out",
+        "end_sha",
+        "tests_failed",
     )
     runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
-    agent_runs = [run for run in runs if run.kind in AGENT_RUNS]
-    history = {entry.phase: entry for entry in progress.phases_of(agent_runs)}
-    last_runs = {run.phase: run for run in agent_runs}
-    not_begun = "pending" if row.status in ACTIVE else "not_started"
-    lines = [
-        _phase(step.title, history[step.phase], last_runs[step.phase], row)
-        if step.phase in history
-        else PhaseLine(step.phase, step.title, not_begun)
-        for step in steps_of(row.workflow_type)
-    ]
-    title = "Delivery" if row.repository.is_local else "Pull request"
-    deliveries = [run for run in runs if run.kind == StepKind.DELIVERY]
-    return (*lines, _delivery(title, deliveries, not_begun, row))
+    state, now = shown_state(row), timezone.now()
+    coming = next_step(row, runs, is_asked=is_asked) if row.status in ACTIVE else None
+    reader = _Reader(row, runs, state, coming, now)
+    title = ""
+    if coming is not None and state is not ShownState.RUNNING:
+        local = row.repository.is_local
+        title = step_title(coming.kind, coming.phase, row.workflow_type, is_local=local)
+    steps = steps_of(row.workflow_type)
+    lines = (*(reader.phase(step) for step in steps), reader.delivery())
+    if is_stale:
+        ended = {PhaseRunStatus.SUCCEEDED.value, ShownState.TESTS_FAILED.value}
+        lines = tuple(
+            replace(line, status="outdated") if line.key == TEST.phase and line.status in ended else line
+            for line in lines
+        )
+    worked, ticks_since = reader.worked(runs)
+    return Progress(lines, title, worked or 0.0, ticks_since)
 
 
-def _word(run_status: str, row: AgentWorkOrder) -> str:
-    return status_word(run_status, row.waiting_reason if run_status == PhaseRunStatus.INTERRUPTED else "")
+class _Reader:
+    """Reads the lines of one order."""
 
+    def __init__(
+        self,
+        row: AgentWorkOrder,
+        runs: Sequence[PhaseRun],
+        state: ShownState,
+        coming: NextStep | None,
+        now: datetime,
+    ) -> None:
+        self._row = row
+        self._runs = runs
+        self._state = state
+        self._coming = coming
+        self._now = now
+        self._history = {
+            entry.phase: entry for entry in progress.phases_of(run for run in runs if run.kind in AGENT_RUNS)
+        }
 
-def _phase(title: str, entry: PhaseHistoryEntry, last: PhaseRun, row: AgentWorkOrder) -> PhaseLine:
-    return PhaseLine(
-        key=entry.phase,
-        title=title,
-        status=_word(entry.status, row),
-        started_at=entry.started_at,
-        ended_at=last.completed_at,
-        commits=entry.commits,
-        attempts=entry.attempts,
-        model_credential=last.model_credential,
-        error=last.error_message if entry.status == "failed" else "",
-        warning=last.error_message if last.status in STEP_DONE else "",
-        left_out=sentences(tuple(LeftOut(item.rule, item.path, item.detail) for item in entry.left_out)),
-    )
+    def worked(self, runs: Sequence[PhaseRun]) -> tuple[float | None, datetime | None]:
+        """Seconds of those runs, and since when they would have run without a pause, where one runs now."""
+        if not runs:
+            return None, None
+        seconds = sum(((run.completed_at or self._now) - run.started_at).total_seconds() for run in runs)
+        runs_now = runs[-1].status == PhaseRunStatus.RUNNING and self._state is ShownState.RUNNING
+        return seconds, self._now - timedelta(seconds=seconds) if runs_now else None
 
+    def phase(self, step: Step) -> PhaseLine:
+        runs = [run for run in self._runs if run.kind in AGENT_RUNS and run.phase == step.phase]
+        entry = self._history.get(step.phase)
+        status = self._status(runs, is_next=self._comes(step.phase), is_ahead=self._is_ahead(step.phase))
+        line = self._line(step.phase, step.title, status, runs)
+        if entry is None:
+            return line
+        tests = [run for run in runs if run.tests_failed is not None]
+        if line.status == PhaseRunStatus.SUCCEEDED and tests and tests[-1].tests_failed:
+            line = replace(line, status=ShownState.TESTS_FAILED.value)
+        left_out = sentences(tuple(LeftOut(item.rule, item.path, item.detail) for item in entry.left_out))
+        return replace(line, commits=entry.commits, attempts=entry.attempts, left_out=left_out)
 
-def _delivery(title: str, runs: list[PhaseRun], not_begun: str, row: AgentWorkOrder) -> PhaseLine:
-    if not runs:
-        return PhaseLine("delivery", title, not_begun)
-    last = runs[-1]
-    return PhaseLine(
-        key="delivery",
-        title=title,
-        status=_word(last.status, row),
-        started_at=last.started_at,
-        ended_at=last.completed_at,
-        attempts=len(runs),
-        error=last.error_message if last.status == "failed" else "",
-    )
+    def delivery(self) -> PhaseLine:
+        runs = [run for run in self._runs if run.kind == StepKind.DELIVERY]
+        coming = self._coming is not None and self._coming.kind is StepKind.DELIVERY
+        title = delivery_title(is_local=self._row.repository.is_local)
+        status = self._status(runs, is_next=coming, is_ahead=self._coming is not None and not coming)
+        return replace(self._line("delivery", title, status, runs), attempts=len(runs))
+
+    def _comes(self, phase: str) -> bool:
+        coming = self._coming
+        return coming is not None and coming.kind is not StepKind.DELIVERY and coming.phase == phase
+
+    def _is_ahead(self, phase: str) -> bool:
+        """Whether it is to be done after what comes next, although it was done before."""
+        coming = self._coming
+        return coming is not None and coming.kind is StepKind.FOLLOW_UP and phase == TEST.phase
+
+    def _status(self, runs: Sequence[PhaseRun], *, is_next: bool, is_ahead: bool) -> str:
+        """A line's: what is under way or comes next counts before how the last run ended."""
+        if is_next:
+            under_way = bool(runs) and runs[-1].status == PhaseRunStatus.RUNNING
+            if self._state is not ShownState.RUNNING:
+                return self._state.value
+            return PhaseRunStatus.RUNNING.value if under_way else ShownState.QUEUED.value
+        if not runs or is_ahead:
+            return "pending" if self._row.status in ACTIVE else "not_started"
+        return runs[-1].status
+
+    def _line(self, key: str, title: str, status: str, runs: Sequence[PhaseRun]) -> PhaseLine:
+        if not runs:
+            return PhaseLine(key, title, status)
+        last = runs[-1]
+        seconds, ticks_since = self.worked(runs)
+        words, failed = last.error_message, last.status == PhaseRunStatus.FAILED
+        tried_again = failed and status == ShownState.WAITING and not self._row.waiting_reason
+        return PhaseLine(
+            key=key,
+            title=title,
+            status=status,
+            worked=seconds,
+            ticks_since=ticks_since if last.status == PhaseRunStatus.RUNNING else None,
+            error=words if failed and status == PhaseRunStatus.FAILED else "",
+            warning=words if last.status in STEP_DONE or tried_again else "",
+            is_tried_again=tried_again,
+            model_credential=last.model_credential,
+        )
 
 
 def plan_of(row: AgentWorkOrder) -> PlanText | None:
@@ -146,18 +227,17 @@ def plan_of(row: AgentWorkOrder) -> PlanText | None:
     return PlanText(*found) if found else None
 
 
-def tests_of(row: AgentWorkOrder) -> TestSummary | None:
-    runs = PhaseRun.objects.filter(agent_work_order=row.pk, tests_passed__isnull=False).order_by("-sequence")
-    found = runs.values_list("tests_passed", "tests_failed", "test_results").first()
-    if found is None:
+def test_summary(row: AgentWorkOrder) -> TestSummary | None:
+    view = tests_of([row]).get(row.pk)
+    if view is None:
         return None
-    passed, failed, results = found
+    runs = PhaseRun.objects.filter(agent_work_order=row.pk, tests_passed__isnull=False).order_by("-sequence")
+    results = runs.values_list("test_results", flat=True).first()
     results = results if isinstance(results, dict) else {}
     cases = [case for case in results.get("tests") or () if isinstance(case, dict)]
     failures = [case for case in cases if case.get("status") == "failed"]
     return TestSummary(
-        passed=passed or 0,
-        failed=failed or 0,
+        view=view,
         skipped=Counter(str(case.get("status")) for case in cases)["skipped"],
         command=str(results.get("command") or ""),
         summary=str(results.get("summary") or ""),

@@ -25,7 +25,8 @@ class RepositoryChoice:
 class RepositoryState:
     """A connected repository; `error` and names are for showing. `word` is one of the keys of its looks.
 
-    `pending`: a worker was asked. `late`: and has not answered in time.
+    `pending`: a worker was asked. `late`: and has not answered in time. `unanswered`: GitHub did not answer the last
+    check, so that the rest is what was known before.
     """
 
     pk: int
@@ -38,6 +39,7 @@ class RepositoryState:
     is_private: bool
     verified_at: datetime | None
     error: str
+    unanswered: bool = False
 
     @property
     def is_waiting(self) -> bool:
@@ -95,6 +97,7 @@ def repository_state(row: Repository) -> RepositoryState:
         is_private=row.is_private,
         verified_at=row.access_verified_at,
         error=row.verification_error,
+        unanswered=row.verification_unanswered,
     )
 
 
@@ -122,6 +125,8 @@ def _state_word(row: Repository) -> str:
         return "ready"
     if row.is_accessible:
         return "read_only"
+    if row.verification_unanswered and row.access_verified_at is None:
+        return "unverified"
     return "failed" if row.verification_error else "unverified"
 
 

@@ -1,5 +1,6 @@
 """One order's rows, looked up by its public id."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection
@@ -8,6 +9,7 @@ from django.db.models import QuerySet
 from workorders import progress
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentWorkOrder, WorkOrderCommit, WorkOrderFile
+from workorders.models.shown_state import clock
 
 
 class Glance(NamedTuple):
@@ -15,20 +17,28 @@ class Glance(NamedTuple):
     status: str
     version: int
     log_sequence: int
+    is_held: bool
 
 
 def glance(agent_work_order_id: str) -> Glance:
     """What every open page asks for every three seconds: plain SQL, a third of the ORM's time."""
-    columns = ", ".join(("id", *Glance._fields[1:]))
+    columns = "id, status, version, log_sequence, claim_owner <> '' AND lease_expires_at > %s"
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {columns} FROM {AgentWorkOrder._meta.db_table} WHERE agent_work_order_id = %s",  # noqa: S608  # nosec B608  # names from the code only
-            [progress.known_id(agent_work_order_id)],
+            [_as_stored(clock()), progress.known_id(agent_work_order_id)],
         )
         found = cursor.fetchone()
     if found is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
-    return Glance(*found)
+    pk, status, version, log_sequence, is_held = found
+    return Glance(pk, status, version, log_sequence, bool(is_held))
+
+
+def _as_stored(moment: datetime) -> str | datetime | None:
+    """For a comparison in plain SQL."""
+    stored: str | datetime | None = connection.ops.adapt_datetimefield_value(moment)
+    return stored
 
 
 def order_row(agent_work_order_id: str) -> AgentWorkOrder:

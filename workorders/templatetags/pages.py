@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from workorders import markup
 from workorders.states import WAITING_WORDS, WaitingReason
+from workorders.tested import TestsView
 
 register = template.Library()
 _JUST_NOW = timedelta(seconds=2)
@@ -21,7 +22,9 @@ STATUS_LOOKS = {
     "waiting": ("clock", "yellow"),
     "completed": ("circle-check", "green"),
     "failed": ("circle-x", "red"),
-    "cancelled": ("ban", "orange"),
+    "tests_failed": ("alert-triangle", "orange"),
+    "queued": ("clock", "secondary"),
+    "cancelled": ("ban", "secondary"),
     "succeeded": ("circle-check", "green"),
     "no_change_needed": ("circle-check", "teal"),
     "interrupted": ("repeat", "secondary"),
@@ -46,6 +49,19 @@ def status_badge(status: str) -> SafeString:
     return format_html(
         '<span class="badge wo-status bg-{}-lt">{} {}</span>', colour, icon(name), status.replace("_", " ")
     )
+
+
+@register.simple_tag
+def state_icon(state: str) -> str:
+    """The favicon of a state; nothing goes on while an order is queued or waits."""
+    name = "idle" if state in {"queued", "waiting"} else state
+    return static(f"workorders/favicon-{name}.svg")
+
+
+@register.simple_tag
+def stale_tests(tests: TestsView) -> str:
+    """Results that are not of what is there now: `14 passed at 77ad0ed, 1 commit ago, not tested since`."""
+    return tests.words()
 
 
 @register.filter

@@ -45,7 +45,7 @@ def new_order(request: HtmxRequest) -> HttpResponseBase:
             None, "An order was already created from this page. Submit again to create another one."
         )
         return _show(request, form, status=422)
-    messages.success(request, f"Work order {order_id} is queued; a worker starts on it at once.")
+    messages.success(request, f"Work order {order_id} is queued.")
     target = reverse("work-order", args=[order_id])
     return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
 

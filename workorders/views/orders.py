@@ -43,7 +43,10 @@ def _context(filters: OrderFilters, version: str) -> dict[str, Any]:
         "version": version,
         "chosen": chosen,
         "listed": order_list(
-            filters.query(), page_number=filters.page_number(), whole_search="all" in chosen
+            filters.query(),
+            state=filters.state(),
+            page_number=filters.page_number(),
+            whole_search="all" in chosen,
         ),
         "repositories": repository_choices,
         "sandboxes": sandbox_cards,

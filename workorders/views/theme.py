@@ -5,6 +5,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
+from workorders.progress import live_workers
 from workorders.views.access import page
 
 THEMES = frozenset({"light", "dark", "auto"})
@@ -37,9 +38,13 @@ def chosen_theme(request: HttpRequest) -> str:
 
 
 def page_context(request: HttpRequest) -> dict[str, object]:
-    """Context every page has: the chosen theme, whether agents are isolated, whether people sign in."""
+    """Context every page has: the chosen theme, whether agents are isolated, whether people sign in and anybody works.
+
+    `no_worker` is asked for only by a page that shows it.
+    """
     return {
         "theme": chosen_theme(request),
         "sign_in_required": settings.WORKORDERS_AUTH == "required",
+        "no_worker": lambda: not live_workers(),
         "isolation_off": settings.WORKORDERS_AGENT_ISOLATION == "none",
     }

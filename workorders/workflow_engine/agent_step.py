@@ -37,7 +37,7 @@ from workorders.workflow_engine.guidance_files import (
 )
 from workorders.workflow_engine.guidance_text import as_text, named_paths
 from workorders.workflow_engine.inspection import Inspector
-from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, RequestTexts, compose_prompt
+from workorders.workflow_engine.prompts import FOLLOW_UP_COMMAND, TESTS_AGAIN, RequestTexts, compose_prompt
 from workorders.workflow_engine.run_usage import RunUsage
 from workorders.workflow_engine.workplace import Place, Workplace
 
@@ -199,6 +199,8 @@ class AgentStep:
         command, imported = self._command(place, base)
         arguments = [texts.issue_number or "none", self._step.plan.order.agent_work_order_id]
         text = render(command, arguments) if command else FOLLOW_UP_COMMAND
+        if self._step.plan.tests_again:
+            text = f"{text.rstrip()}\n\n{TESTS_AGAIN.format(sha=self._step.plan.tested_sha)}"
         return _Told(
             command_name=f"/{command.command_name}" if command else "follow_up",
             prompt=compose_prompt(with_references(text, imported) if imported.general else text, texts),
@@ -318,6 +320,9 @@ class AgentStep:
             result.failure is None or result.failure.after_success
         ):  # what became of that is said after the look at git
             self._step.log.info("agent_command_completed", **fields)
+            return
+        if self._step.control.cause is not None:  # ended by the server, for a cancel or a shutdown
+            self._step.log.info("agent_command_stopped", **fields, exit_code=result.exit_code)
             return
         self._step.log.error(
             "agent_command_failed",

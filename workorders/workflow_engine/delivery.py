@@ -4,9 +4,13 @@ What is published, and how one of everything is kept, is `github_delivery`'s; he
 the order's outcome is.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from github_app.references import RepositoryReference
 from sandboxes.errors import BranchMoved, PushRejected
 from sandboxes.git import RemoteRepository
+from sandboxes.git_objects import Commit
 from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.sweep import LeftOut, merged
 from workorders.left_out import of_delivery
@@ -63,6 +67,7 @@ class Delivery:
             self._step.journal.update_order(base_branch=point.base_branch)
         is_there = point.branch_sha == order.head_sha or self._meet(upstream, mirror, remote, point)
         facts = self._facts(plan, mirror, tests)
+        tests = facts.tests
         self._step.control.check()
         url = self._pull_request(upstream, facts, tests, is_there=is_there)
         outcome = _outcome(plan, reference, tests)
@@ -205,7 +210,7 @@ class Delivery:
             phases=_phases(plan),
             plan_path=plan_path,
             plan=(plan_text or b"").decode("utf-8", "replace"),
-            tests=tests,
+            tests=_dated(tests, plan, commits),
             commit_subjects=[commit.subject for commit in commits],
             files_changed=order.git_files_changed,
             lines_added=order.git_lines_added,
@@ -266,6 +271,16 @@ def _tests(runs: tuple[PhaseRun, ...]) -> TestNumbers | None:
             failures = [str(test.get("name", "")) for test in listed if test.get("status") == "failed"]
             return TestNumbers(run.tests_passed or 0, run.tests_failed, failures)
     return None
+
+
+def _dated(tests: TestNumbers | None, plan: StepPlan, commits: Sequence[Commit]) -> TestNumbers | None:
+    """Which commit they are of, where what is delivered is another, such as after somebody's push."""
+    order, tested = plan.order, plan.tested_sha
+    if tests is None or tested in {"", order.head_sha} or order.head_sha == order.tested_sha:
+        return tests
+    shas = [commit.sha for commit in commits]
+    since = len(shas) - 1 - shas.index(tested) if tested in shas else None
+    return replace(tests, stale_sha=tested, commits_since=since)
 
 
 def _phases(plan: StepPlan) -> list[PhaseSummary]:

@@ -13,7 +13,7 @@ from workorders.agent_executor.test_results import AgentTestResults, parse_test_
 from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
-from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence
+from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence, StepKind
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.leftover_commit import DroppedLeftovers
 from workorders.workflow_engine.phase_tracker import GitProgress, StepSpan
@@ -22,6 +22,10 @@ from workorders.workflow_engine.workplace import Place
 
 _RESULTS_LIMIT = 4 * 1024 * 1024
 _PLAN_LIMIT = 200_000
+_NOT_TESTED_AGAIN = (
+    f"The tests were to be run again for what changed since, and no commit says that they were: commit "
+    f"{TEST_RESULTS_FILE} anew, with `git commit --allow-empty` where nothing in it changed."
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,11 @@ class Inspector:
                 text = (self._read(since, head_sha, plan_path, _PLAN_LIMIT) or b"").decode("utf-8", "replace")
                 return replace(found, plan_path=plan_path, plan_text=text)
             case Evidence.TEST_RESULTS:
-                if not own and not self._changes(since, head_sha):
+                if self._plan.tests_again:
+                    new = {commit.sha for commit in progress.since(since)}
+                    if not any(commit.sha in new for commit in own):
+                        raise EvidenceMissing(_NOT_TESTED_AGAIN)
+                elif not own and not self._changes(since, head_sha):
                     raise EvidenceMissing(f"The testing phase committed no {TEST_RESULTS_FILE}.")
                 return replace(found, test_results=self._test_results(since, head_sha))
             case Evidence.CHANGE_OUTSIDE_PLANS:
@@ -162,6 +170,15 @@ class Inspector:
                 if phase_tracker.says_no_change_needed(own):
                     return replace(found, status=PhaseRunStatus.NO_CHANGE_NEEDED)
                 raise EvidenceMissing("The implementing phase committed no change outside specs/.")
+
+    def is_as_tested(self, head_sha: str) -> bool:
+        """Whether a follow-up's end holds the very files that were tested last, as where only a message changed."""
+        tested, plan = self._plan.tested_sha, self._plan
+        if plan.kind is not StepKind.FOLLOW_UP or not tested or head_sha == tested:
+            return False
+        if not self._git.has_commit(self._path, tested):
+            return False
+        return not self._git.changes(self._path, base=tested, head=head_sha)
 
     def _read(self, since: str, head_sha: str, path: str, limit_bytes: int) -> bytes | None:
         """A regular file at the head; where it changed, the diff at hand already names its blob."""

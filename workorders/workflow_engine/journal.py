@@ -437,6 +437,7 @@ class StepJournal:
                     "workflow_phase_retry_scheduled",
                     level="warning",
                     phase=plan.phase,
+                    kind=plan.kind,
                     attempt=plan.attempt,
                     delay_seconds=round(decision.seconds, 1),
                     error_category=error.category,
@@ -466,6 +467,7 @@ class StepJournal:
                 error_category=error.category,
                 error_advice=error.advice,
                 phase=plan.phase,
+                kind=plan.kind,
             )
 
         self._end(write)
@@ -560,6 +562,7 @@ class StepJournal:
                     "workflow_step_waiting",
                     level="warning",
                     phase=plan.phase,
+                    kind=plan.kind,
                     waiting_reason=wait.reason,
                     waiting_until=until.isoformat() if until else None,
                     message=message[:2000],

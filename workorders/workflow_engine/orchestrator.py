@@ -96,7 +96,9 @@ class Orchestrator:
                 self._note_kept()
                 self._step.journal.finish_cancelled(leave_place=self._is_deadly)
             case StopCause.DRAIN:
-                self._step.log.info("workflow_step_put_back", phase=self._step.plan.phase)
+                self._step.log.info(
+                    "workflow_step_put_back", phase=self._step.plan.phase, kind=self._step.plan.kind
+                )
                 self._step.journal.put_back("The worker was stopped; the step goes on elsewhere.")
             case _:  # nobody may have taken over yet: then the step need not wait for the lease's end
                 self._step.journal.put_back(
@@ -144,6 +146,7 @@ class Orchestrator:
         self._step.log.error(
             "workflow_phase_failed",
             phase=self._step.plan.phase,
+            kind=self._step.plan.kind,
             attempt=self._step.plan.attempt,
             error=str(error),
             error_category=error.category,
@@ -196,7 +199,7 @@ class Orchestrator:
         if found is None:
             found = self._published(place, inspector, lambda: self._inspect(place, inspector, agent, result))
         else:
-            log.info("workflow_step_adopted", phase=plan.phase, git_commit_sha=found.head_sha)
+            log.info("workflow_step_adopted", phase=plan.phase, kind=plan.kind, git_commit_sha=found.head_sha)
             head, progress = found.head_sha, found.progress
             accept = self._publisher.accept
             found = self._published(place, inspector, lambda: accept(place, inspector, head, progress))
@@ -207,6 +210,7 @@ class Orchestrator:
         log.info(
             "workflow_phase_completed",
             phase=plan.phase,
+            kind=plan.kind,
             status=found.status,
             commits=found.progress.commits_in_step(plan.phase),
             duration_seconds=seconds,
@@ -219,7 +223,10 @@ class Orchestrator:
             plan_path=found.plan_path,
             plan_text=found.plan_text,
             test_results=found.test_results,
-            order_changes=self._line_ends(place, found.head_sha),
+            order_changes={
+                **self._line_ends(place, found.head_sha),
+                **({"tested_sha": found.head_sha} if inspector.is_as_tested(found.head_sha) else {}),
+            },
         )
         self._step.crash_point("recorded")
 

@@ -7,7 +7,7 @@ from html import escape
 
 from sandboxes.sweep import LeftOut, sentences
 from workorders.states import AgentWorkOrderOutcome
-from workorders.wording import counted
+from workorders.wording import counted, results_in_words
 from workorders.workflow_engine.inert_text import fenced, inert, quoted
 from workorders.workflow_engine.inert_text import harmless as harmless
 from workorders.workflow_engine.our_section import (
@@ -38,11 +38,23 @@ class PhaseSummary:
 
 @dataclass(frozen=True)
 class TestNumbers:
-    """The test phase's numbers and the names of what failed."""
+    """The test phase's numbers and the names of what failed.
+
+    `stale_sha`: the commit they are of, where the branch holds something else by now, `commits_since` that many later.
+    """
 
     passed: int
     failed: int
     failures: Sequence[str] = ()
+    stale_sha: str = ""
+    commits_since: int | None = None
+
+    @property
+    def failing(self) -> str:
+        """What is wrong, in words; of a commit that is not the newest any more, in the past."""
+        if not self.stale_sha:
+            return _failing(self.failed)
+        return results_in_words(0, self.failed, self.stale_sha, self.commits_since)
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def pull_request_body(facts: PullRequestFacts) -> str:
     """
     parts = []
     if facts.tests is not None and facts.tests.failed:
-        parts.append(f"> [!WARNING]\n> **{_failing(facts.tests.failed)}.** It is not ready to merge.")
+        parts.append(f"> [!WARNING]\n> **{facts.tests.failing}.** It is not ready to merge.")
     if facts.is_unfinished:
         parts.append(
             "> [!WARNING]\n> **Something was left unfinished, see below.** It is not ready to merge."
@@ -163,7 +175,7 @@ def issue_comment(
             f"A draft pull request for this issue is open: {pull_request_url} (something was left unfinished)"
         )
     if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
-        text = f"A draft pull request for this issue is open: {pull_request_url} ({_failing(tests.failed)})"
+        text = f"A draft pull request for this issue is open: {pull_request_url} ({tests.failing})"
     if outcome == AgentWorkOrderOutcome.NO_CHANGE_NEEDED:
         text = f"The agent found that no change is needed; its reasons are in {pull_request_url}"
     return text + "."
@@ -187,6 +199,10 @@ def _phase_table(facts: PullRequestFacts) -> str:
 
 
 def _tests(tests: TestNumbers) -> str:
-    lines = ["## Tests", "", f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."]
+    numbers = f"{tests.passed} passed, {tests.failed} failed (`test_results.json`)."
+    if tests.stale_sha:
+        words = results_in_words(tests.passed, tests.failed, tests.stale_sha, tests.commits_since)
+        numbers = f"<sub>{words}.</sub>"
+    lines = ["## Tests", "", numbers]
     lines += [f"- ❌ {inert(_one_line(name))[:300]}" for name in list(tests.failures)[:50]]
     return "\n".join(lines)

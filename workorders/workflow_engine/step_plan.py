@@ -9,10 +9,10 @@ from sandboxes.sweep import LeftOut, from_json
 from workorders.left_out import counts
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
 from workorders.models.logs import order_context
+from workorders.next_step import next_step
 from workorders.states import (
     CONTENT_REFUSED,
     PROMPT_TO_DO,
-    PUSH_REFUSED,
     STEP_DONE,
     EffectKind,
     EffectState,
@@ -20,7 +20,13 @@ from workorders.states import (
     PromptStatus,
     WaitingReason,
 )
-from workorders.workflow_definitions import AgentWorkflowPhase, Step, StepKind, follow_up_phase, steps_of
+from workorders.workflow_definitions import (
+    TEST,
+    AgentWorkflowPhase,
+    Step,
+    StepKind,
+    steps_of,
+)
 from workorders.workflow_engine.lease import host_of
 from workorders.workflow_engine.phase_tracker import StepSpan
 
@@ -43,10 +49,10 @@ class StepPlan:
     """One step as the rows describe it when it is claimed; a snapshot, re-read for every claim.
 
     `attempt` counts failures and deaths of this step since the last retry, from 1; `previous_session_id` is
-    the agent session of its earlier attempt (for a follow-up: the order's last session), and `session_host`
-    where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt that may
-    not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier claims
-    that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
+    the agent session of its earlier attempt (for a follow-up and the tests after it: the order's last one), and
+    `session_host` where a run in it succeeded, '' where none did. `planned_sha` was inspected by an earlier attempt
+    that may not have lived to push it, or to record it. `spans` are the runs so far. `cancels_lost` counts earlier
+    claims that were only to cancel the order and did not come to that: their workers died, as far as can be told, for a
     cancel opens no run. `pushed_shas` the remote certainly had from us, `sent_shas` are those and what it may have.
     """
 
@@ -75,11 +81,16 @@ class StepPlan:
     pushed_shas: tuple[str, ...] = ()
     sent_shas: frozenset[str] = frozenset()
     has_unsettled_push: bool = False
+    tested_sha: str = ""
+    tests_again: bool = False
 
     @property
     def precedes_delivery(self) -> bool:
-        """Whether no agent follows on it, unless somebody asks for more."""
-        return self.kind is StepKind.FOLLOW_UP or self.phase == steps_of(self.order.workflow_type)[-1].phase
+        """Whether no agent follows on it, unless somebody asks for more; tests follow on what a follow-up changed."""
+        steps = steps_of(self.order.workflow_type)
+        if self.kind is StepKind.FOLLOW_UP:
+            return TEST not in steps
+        return self.phase == steps[-1].phase
 
     @property
     def delivered(self) -> bool:
@@ -125,27 +136,27 @@ class StepPlan:
 
 
 def plan_step(order: AgentWorkOrder) -> StepPlan:
-    """The next thing to do for an order: a waiting prompt, else the first unfinished phase, else delivery."""
+    """The next thing to do for an order, with all that a worker must know of it."""
     runs = tuple(order.phase_runs.order_by("sequence"))
     asked = _prompts_to_do(order)
-    prompt = asked[0] if asked and (order.has_commits or _holds_unpushed(runs)) else None
-    done = {run.phase for run in runs if run.kind == StepKind.PHASE and run.status in STEP_DONE}
-    step = next((step for step in steps_of(order.workflow_type) if step.phase not in done), None)
-    if prompt is not None:
-        kind, phase, step = StepKind.FOLLOW_UP, follow_up_phase(order.workflow_type), None
-    elif step is not None:
-        kind, phase = StepKind.PHASE, step.phase
-    else:
-        kind, phase = StepKind.DELIVERY, steps_of(order.workflow_type)[-1].phase
+    found = next_step(order, runs, is_asked=bool(asked))
+    kind, phase, tested = found.kind, found.phase, found.tested
+    prompt = asked[0] if kind is StepKind.FOLLOW_UP else None
     prompt_pk = prompt.pk if prompt else None
     same = [run for run in runs if (run.kind, run.phase, run.prompt_id) == (kind, phase, prompt_pk)]
     if kind is StepKind.DELIVERY:
         last_work = max((run.sequence for run in runs if run.kind != StepKind.DELIVERY), default=0)
         same = [run for run in same if run.sequence > last_work]
+    elif found.tests_again:  # the runs before belong to what was tested then
+        last_asked = max(run.sequence for run in runs if run.kind == StepKind.FOLLOW_UP)
+        same = [run for run in same if run.sequence > last_asked]
     recent = [run for run in same if run.sequence > order.attempts_from]
     lost = sum(run.lost_its_worker for run in recent)
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
-    in_session = [run for run in (runs if prompt else same) if run.agent_session_id]
+    goes_on = (
+        prompt is not None or found.tests_again
+    )  # with what was said last, so that the session stays one
+    in_session = [run for run in (runs if goes_on else same) if run.agent_session_id]
     failed = same[-1] if same and same[-1].status == PhaseRunStatus.FAILED else None
     if failed is not None and failed.error_category == "agent_session_unusable":
         in_session = []
@@ -157,7 +168,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         context=order_context(order),
         kind=kind,
         phase=phase,
-        step=step,
+        step=found.step,
         follow_up=FollowUp(prompt.pk, prompt.prompt_text) if prompt else None,
         attempt=failures + lost + 1,
         workers_lost=lost,
@@ -179,12 +190,9 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         has_unsettled_push=any(
             state == EffectState.CONFIRMED and not settled for _sha, state, settled in pushes
         ),
+        tested_sha=tested.end_sha if tested else "",
+        tests_again=found.tests_again,
     )
-
-
-def _holds_unpushed(runs: tuple[PhaseRun, ...]) -> bool:
-    """Commits are kept that the remote did not take as things were: a prompt may say how it does."""
-    return any(run.planned_sha and run.error_category in PUSH_REFUSED for run in runs)
 
 
 def _told(failed: PhaseRun | None, asked: Sequence[AgentPrompt]) -> str:
