@@ -16,7 +16,11 @@ from workorders.states import WaitingReason
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import agent_step
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 ERROR = json.dumps(
     {"type": "result", "subtype": "error_during_execution", "is_error": True, "result": "Something broke"}
 )

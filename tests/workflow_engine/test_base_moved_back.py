@@ -8,7 +8,11 @@ from django.conf import LazySettings
 
 from tests.workflow_engine.life import COMMIT, Life, events, living, prompt, run
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 
 
 @pytest.fixture

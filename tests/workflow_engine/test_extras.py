@@ -22,7 +22,11 @@ from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import agent_step
 from workorders.workflow_engine.prompts import RequestTexts, compose_prompt
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 TOKEN = "ghp_extrasTestToken0123456789abcdefghij"
 PICTURE = b"\x89PNG\r\n\x1a\n\x00" + bytes(range(256)) * 40
 ATTRIBUTES = "*.png filter=lfs diff=lfs merge=lfs -text\n"

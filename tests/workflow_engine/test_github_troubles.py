@@ -19,7 +19,7 @@ from workorders.states import AgentWorkOrderStatus, Wait
 from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 from workorders.workflow_engine.retries import decide
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 Status = AgentWorkOrderStatus
 REPO = "^/repos/acme/widgets$"
 ODD: list[dict[str, Any]] = [

@@ -13,7 +13,11 @@ from workorders import services
 from workorders.models import AgentWorkOrder, WorkOrderLog
 from workorders.workflow_definitions import AgentWorkflowType
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 KEEP = "agent: run tr '\\0' '\\n' < /proc/$PPID/cmdline > {}/$WORKORDERS_PHASE$WORKORDERS_FOLLOW_UP"
 
 

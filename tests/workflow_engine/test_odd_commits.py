@@ -22,7 +22,11 @@ from workorders.workflow_engine.git_cache import store_git_cache
 from workorders.workflow_engine.phase_tracker import StepSpan, track
 from workorders.workflow_engine.push_gate import PushGate
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 RAW = "agent[#1]: run "
 
 

@@ -17,7 +17,11 @@ from workorders.errors import ConflictError
 from workorders.models import AgentPrompt, AgentWorkOrder
 from workorders.pages.order import order_state
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 TABLE = tomllib.loads(Path(__file__).with_name("order_life.toml").read_text())
 PAGE = Path(__file__).parents[2] / "docs" / "order-life.md"
 PULL_REQUESTS = ("open", "draft", "merged", "squash_merged", "closed", "retargeted")

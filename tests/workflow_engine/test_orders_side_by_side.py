@@ -8,7 +8,11 @@ from tests.fakes.git_http import git
 from tests.workflow_engine.engine import finished, local_order, running_engine, starts
 from workorders.workflow_definitions import AgentWorkflowType
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 LOCAL = pytest.mark.parametrize("sandbox_type", ["git_branch", "git_worktree"])
 SIGN = "git config commit.gpgsign true; git config gpg.program false"
 

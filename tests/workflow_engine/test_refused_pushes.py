@@ -13,7 +13,11 @@ from workorders.states import EffectKind
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine import agent_step, prompts
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 NO_PROGRAMS = """
 names="$(git log --name-only --format= "$new" --not --all | grep '[.]exe$' | sort -u)"
 [ -z "$names" ] || { echo "Policy 7: programs are not taken here:" >&2; echo "$names" >&2; exit 1; }

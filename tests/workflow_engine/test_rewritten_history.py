@@ -11,7 +11,11 @@ from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.workflow_definitions import AgentWorkflowType
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 SUBJECT = "chore: keep the rewritten history on top of what was pushed"
 REWRITES = {
     "amended": "echo more >> specs/a.md; git commit -qa --amend -m Amended",

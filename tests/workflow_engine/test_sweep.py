@@ -18,7 +18,11 @@ from workorders.models import AgentWorkOrder
 from workorders.pages.order import order_state
 from workorders.workflow_definitions import AgentWorkflowType
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 EVERYWHERE = pytest.mark.parametrize("sandbox_type", ["git_branch", "git_worktree"])
 PLAN = (
     "mkdir -p specs && echo '# A plan' > specs/plan.md && git add -f specs && git commit -q -m 'docs: plan'"
