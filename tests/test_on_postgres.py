@@ -1,4 +1,4 @@
-"""Every test that uses the database runs a second time, on Postgres, in a session of its own; those marked `once` do not."""
+"""Tests that use the database run a second time, on Postgres, in a session of its own; but those marked `once`."""
 
 import os
 import subprocess

@@ -24,6 +24,7 @@ from tests.workflow_engine.rows import (
     progress,
     take_over,
 )
+from workorders import queue
 from workorders.agent_executor.base import AgentFailure, AgentFailureCategory, AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.errors import LeaseLost
@@ -337,7 +338,7 @@ def test_a_failure_somebody_must_act_on_fails_the_order_at_once() -> None:
         "push_rejected",
         "Ask its owner.",
     )
-    assert OrmQ.objects.count() == 0
+    assert [row.func() for row in OrmQ.objects.all()] == [queue.COLOUR_TASK], "and no ticket"
 
 
 def test_failures_of_a_step_are_counted_one_by_one() -> None:
@@ -514,6 +515,7 @@ METHODS: dict[str, Callable[[StepJournal, StepPlan], object]] = {
     ),
     "lose_repository_name": lambda journal, plan: journal.lose_repository_name(plan.repository.pk),
     "record_statistics": lambda journal, plan: journal.record_statistics(plan.phase, progress("one")),
+    "is_connected": lambda journal, _plan: journal.is_connected("github.com", "o", "n"),
     "budget_refused": lambda journal, _plan: journal.budget_refused(),
     "last_model_error": lambda journal, _plan: journal.last_model_error(),
     "record_agent_run": lambda journal, _plan: journal.record_agent_run(RESULT),

@@ -253,6 +253,7 @@ class StepJournal:
         """Whether a person has connected that repository here, and GitHub shows it to this server."""
 
         def look() -> bool:
+            self.claim.look()
             named = {"host__iexact": host, "owner__iexact": owner, "name__iexact": name}
             return Repository.objects.filter(**named, is_accessible=True).exists()
 
