@@ -70,7 +70,7 @@ def test_cancel_ends_the_agent_and_everything_it_started(scripted: LiveServer, w
     assert time.monotonic() - started < 8
     assert order["status"] == "cancelled"
     assert processes_with(order_id) == []
-    assert scripted.leftovers() == []
+    assert [path for path in scripted.leftovers() if order_id in path] == []
     assert order["github_pull_request_url"] is None
     assert branch_of(world, order) == ""
     assert scripted.http.post(f"/api/agent-work-orders/{order_id}/cancel").status_code == 409
