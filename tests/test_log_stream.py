@@ -119,7 +119,9 @@ def _answers(server: LiveServer) -> bool:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Iterator[io.StringIO]:
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    # only what the standard library's loggers go through: structlog's keep the processors they first met, for good
+    monkeypatch.setattr("structlog.configure", lambda **_options: None)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()

@@ -534,6 +534,7 @@ def test_an_ordinary_repository_is_looked_at_once(world: World, monkeypatch: pyt
 
     monkeypatch.setattr(TrustedGit, "run", counted)
     world.run("agent: say hello", workflow_type=AgentWorkflowType.PLAN_BUILD)
-    assert len([one for one in asked if one[0] == "ls-tree"]) == 1
+    # One listing for what is fetched besides, one for what instructs an agent: neither again per phase.
+    assert len([one for one in asked if one[0] == "ls-tree"]) == 2
     assert not [one for one in asked if one[0] == "config"]
     assert not (world.folder / "data" / "lfs").exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from django.apps import apps
 from django.conf import LazySettings
 from django.contrib.admin import site
@@ -23,6 +24,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
+from config.logging import OrderFileWriter
 from tests.fakes.git_http import FakeGitServer, git
 from tests.fakes.github import FakeGitHub
 from tests.support import require_program
@@ -222,6 +224,7 @@ def test_the_agent_reads_what_was_written_and_nobody_else_does(
 
 
 def root_logs() -> str:
-    from tests.conftest import DATA_DIR  # the process's own, which the test's settings do not move
-
-    return str(DATA_DIR / "logs")
+    """The folder this process really writes its logs to: settings read before a test moves them."""
+    processors = structlog.get_config()["processors"]
+    [writer] = [one for one in processors if isinstance(one, OrderFileWriter)]
+    return str(writer._folder)
