@@ -203,7 +203,7 @@ def test_a_draft_of_ours_whose_tests_pass_by_a_later_run_says_so_once(world: Wor
 
 def test_a_draft_of_ours_whose_tests_were_not_run_again_says_nothing_new(world: World) -> None:
     order = world.finish(world.order(failed=2))
-    world.follow_up(order)
+    world.follow_up(order, commit=False)
     world.finish(order)
     assert "tests pass now" not in (world.law(order).body or "")
     assert "**2 tests fail.**" in (world.law(order).body or "")
