@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -185,7 +186,8 @@ def test_a_database_that_is_none(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_a_data_folder_that_cannot_be_written(migrated: Path) -> None:
     own, folder = 12345, migrated / "data"
-    for way in (migrated, *migrated.parents[:2]):
+    temporary = Path(tempfile.gettempdir())
+    for way in (migrated, *(way for way in migrated.parents if temporary in way.parents)):
         way.chmod(0o755)
     for path in (folder, folder / SQLITE_FILE):
         os.chown(path, own, own)
@@ -206,7 +208,8 @@ def test_a_data_folder_that_cannot_be_written(migrated: Path) -> None:
 @pytest.mark.parametrize("is_root", [True, False])
 def test_a_data_folder_of_another_account(migrated: Path, is_root: bool) -> None:
     folder = migrated / "data"
-    for way in (migrated, *migrated.parents[:2]):
+    temporary = Path(tempfile.gettempdir())
+    for way in (migrated, *(way for way in migrated.parents if temporary in way.parents)):
         way.chmod(0o755)
     for path in (folder, folder / SQLITE_FILE):
         os.chown(path, 12345, 12345)
@@ -312,7 +315,8 @@ def test_ctrl_c_at_any_moment(migrated: Path, arguments: tuple[str, ...], second
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert "Traceback" not in out + err
-    assert process.returncode in {0, 1, 2, 130}
+    # As the interpreter ends it gives signals back: then the signal itself ends it, which a shell shows as 130 too.
+    assert process.returncode in {0, 1, 2, 130, -signal.SIGINT}
 
 
 def test_an_argument_that_is_no_text(migrated: Path) -> None:
