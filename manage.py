@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Django's command line; what it adds is in `config.command_line`."""
 
+import atexit
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ if sys.argv[1:2] in (["serve"], ["qcluster"]):
 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     is_server = sys.argv[1:2] in (["serve"], ["qcluster"])
     signal.signal(signal.SIGINT, _stopped_well if is_server else _interrupted)
+    # The first registered runs last: a command that is done keeps its exit code, since Python gives handlers back then.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 from config import command_line  # noqa: E402  # after the signals
 
