@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from sandboxes.concurrency import both
 from sandboxes.errors import BundleRejected, CommitsMalformed, PushTooLarge
 from sandboxes.git import TrustedGit
 from sandboxes.process import ProcessResult
@@ -72,8 +73,17 @@ class Inspector:
             indexed = self._run(*index, f"--strict=skiplist={self._known_modules(descends_from)}", stdin=pack)
         if indexed.exit_code != 0:
             raise _malformed(indexed.stderr_text)
-        # One walk shows three things: every object is there; the head is a commit, for a tag would be peeled and its
-        # own name not come first; and where the given commit is an ancestor, the walk ends at it (at least there).
+        descends, _ = both(
+            lambda: self._walk(head, descends_from), lambda: self._count_paths(head, descends_from)
+        )
+        return descends
+
+    def _walk(self, head: str, descends_from: str) -> bool:
+        """Whether the head descends from the given commit.
+
+        One walk shows three things: every object is there; the head is a commit, for a tag would be peeled and its
+        own name not come first; and where the given commit is an ancestor, the walk ends at it (at least there).
+        """
         walked = self._run(
             "rev-list", "--objects", "--no-object-names", "--boundary", head, f"^{descends_from}"
         )
@@ -84,7 +94,6 @@ class Inspector:
         found = walked.stdout.decode("ascii", "replace").split("\n")
         if head != descends_from and found[0] != head:
             raise BundleRejected(f"The bundle's head {head[:12]} is not a commit.")
-        self._count_paths(head, descends_from)
         return head == descends_from or f"-{descends_from}" in found
 
     def _known_modules(self, commit: str) -> Path:

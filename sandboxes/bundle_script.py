@@ -11,6 +11,7 @@ Its first pass ends with a bundle where nothing was left, else with `LOOK_AGAIN`
 """
 
 from sandboxes.caches import as_git_excludes, neighbours
+from sandboxes.git_texts import OPEN_WORKSPACE
 
 NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 LOOK_AGAIN = 75
@@ -87,13 +88,34 @@ _LOOK = f"""
       inner="$inner$at	$path$newline"
     done
     look() {{ git status --porcelain=v2 --branch --untracked-files=normal --ignore-submodules=dirty; }}
-    unreadable=
-    seen="$(look)" || {{
+    unreadable= looked=1
+    seen="$(look 2> "$own/said")" || looked=
+    if [ -s "$own/said" ]; then # of a folder that git may not read it takes every file for unchanged
+      {OPEN_WORKSPACE}
+      looked=1
+      seen="$(look)" || looked=
+    fi
+    if [ -z "$looked" ]; then
       export GIT_INDEX_FILE="$own/fresh"
       {{ git read-tree HEAD && seen="$(look)"; }} || unreadable=1
-    }}
-    others=
-    listed="$(git for-each-ref --no-merged="$branch" --format='%(refname)' refs/heads)" || others=unknown
+    fi
+    # Whether the order's branch is the only one, as far as that is seen without git.
+    is_only=
+    [ ! -f "$common/$branch" ] || is_only=1
+    for name in "$common"/refs/heads/* "$common"/refs/heads/.[!.]* "$common"/refs/heads/..?*; do
+      [ "$name" = "$common/$branch" ] || {{ [ ! -e "$name" ] && [ ! -L "$name" ]; }} || is_only=
+    done
+    if [ -f "$common/packed-refs" ]; then
+      lines=0
+      while [ -n "$is_only" ] && IFS= read -r line; do
+        lines=$((lines + 1))
+        case "$line" in *" $branch" | "#"* | "^"* | *" refs/remotes/"* | *" refs/tags/"*) ;; *) is_only= ;; esac
+        [ "$lines" -lt 100 ] || is_only=
+      done < "$common/packed-refs"
+    fi
+    others= listed=
+    [ -n "$is_only" ] ||
+      listed="$(git for-each-ref --no-merged="$branch" --format='%(refname)' refs/heads)" || others=unknown
     while IFS= read -r ref; do
       case "$held" in *" $ref "*) ;; *) others="$others$ref" ;; esac
     done <<END

@@ -6,7 +6,9 @@ here ever names a folder an agent could write.
 
 import re
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -53,6 +55,7 @@ _STREAMED_FROM = "core.bigFileThreshold=32m"  # larger objects never come whole 
 _CACHED = "core.deltaBaseCacheLimit=32m"
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 MOST_COMMITS = 2000
+_MOST_DESCENTS = 1000
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|"
     r"Invalid username or (password|token)|Write access to repository not granted|denied to ",
@@ -145,6 +148,7 @@ class TrustedGit:
             "GIT_ADVICE": "0",
             "GIT_DEFAULT_REF_FORMAT": "files",  # the mirror writes some by itself
         }
+        self._descents: OrderedDict[tuple[Path, str, str], None] = OrderedDict()
 
     def run(
         self,
@@ -377,10 +381,22 @@ class TrustedGit:
         return result.stdout.decode().strip() or None
 
     def is_ancestor(self, git_dir: Path, ancestor: str, descendant: str) -> bool:
+        """Whether `descendant` descends from `ancestor`. Both are full shas, so a yes stays true and is remembered."""
         if ancestor == descendant:
             return self.has_commit(git_dir, ancestor)
+        if (git_dir, ancestor, descendant) in self._descents:
+            return True
         result = self.run("merge-base", "--is-ancestor", ancestor, descendant, git_dir=git_dir, check=False)
+        if result.exit_code == 0:
+            self.note_descent(git_dir, ancestor, descendant)
         return result.exit_code == 0
+
+    def note_descent(self, git_dir: Path, ancestor: str, descendant: str) -> None:
+        """Remember that `descendant` descends from `ancestor`, as git has just shown."""
+        self._descents[git_dir, ancestor, descendant] = None
+        while len(self._descents) > _MOST_DESCENTS:
+            with suppress(KeyError):  # another thread was first
+                self._descents.popitem(last=False)
 
     def merge_base(self, git_dir: Path, one: str, other: str) -> str | None:
         found = self.run("merge-base", one, other, git_dir=git_dir, check=False).stdout.decode().strip()

@@ -32,11 +32,20 @@ OWN_COMMANDS = {
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_SHALLOW_FILE": "",
 }
-# In front of a command inside: folders that were closed are the owner's again, in the workspace and high up in HOME.
-OPEN_UP = """
-find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null
-find "$HOME" -maxdepth 3 -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null
+# Shell: folders high up in HOME that were closed are the owner's again. No process is started where none is closed.
+OPEN_HOME = """
+open_below() {
+  local name
+  for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    [ -d "$name" ] && [ ! -L "$name" ] || continue
+    { [ -r "$name" ] && [ -w "$name" ] && [ -x "$name" ]; } || chmod u+rwx -- "$name" 2> /dev/null
+    [ "$2" -le 1 ] || open_below "$name" $(($2 - 1))
+  done
+}
+open_below "$HOME" 3
 """
+# The same for folders at any depth of the workspace, for which git must complain first.
+OPEN_WORKSPACE = "find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null"
 
 
 def git_config(*, bare: bool) -> str:

@@ -206,6 +206,8 @@ class RepositoryMirror:
             self._migrate(quarantine)
         finally:
             shutil.rmtree(quarantine, ignore_errors=True)
+        if descends:
+            self._git.note_descent(self.path, descends_from, head)
         self.keep(keep_as, head)
         self._tidy()
         return head

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from sandboxes.concurrency import both
 from sandboxes.conflict_markers import conflict_markers
 from sandboxes.errors import PushTooLarge
 from sandboxes.git import MOST_COMMITS, TrustedGit
 from sandboxes.git_objects import Commit, Difference, FileChange
 from sandboxes.sweep import LeftOut
 from workorders.agent_executor.test_results import AgentTestResults, parse_test_results
-from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
 from workorders.states import PhaseRunStatus
 from workorders.workflow_definitions import TEST_RESULTS_FILE, Evidence, StepKind

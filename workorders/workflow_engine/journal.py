@@ -4,7 +4,9 @@ Runs on the process's database connection (`recorder.Database`); every method is
 `LeaseLost` when another process holds the order now.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -84,13 +86,31 @@ def close_replaced_runs(owner: str, *, excused: bool) -> None:
     )
 
 
+@dataclass(frozen=True)
+class FollowingClaim:
+    """The claim of an order's next step, made as the step before it ended; `asked_at` is monotonic."""
+
+    claim: Claim
+    asked_at: float
+
+
 class StepJournal:
     """Reads and writes for one claim. Not shared between steps; safe from the step's threads."""
 
-    def __init__(self, claim: Claim, database: Database, buffer: LogBuffer | None = None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        database: Database,
+        buffer: LogBuffer | None = None,
+        *,
+        keep_seconds: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`keep_seconds`: the lease this process wants for the order's next step; 0 where it lets the order go."""
         self.claim = claim
+        self.following: FollowingClaim | None = None
         self._database = database
         self._buffer = buffer
+        self._keep_seconds = keep_seconds
         self._run_pk: int | None = None
 
     def _transaction[T](self, function: Callable[[], T]) -> T:
@@ -343,7 +363,7 @@ class StepJournal:
         test_results: AgentTestResults | None = None,
         order_changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """The step is in git and pushed: close its run and make the next step claimable, with a ticket.
+        """The step is in git and pushed: close its run, and claim the next step or make it claimable, with a ticket.
 
         `order_changes` are further columns of the order; among them `head_sha`, where that is not the step's own.
         """
@@ -365,7 +385,7 @@ class StepJournal:
             pushed: dict[str, Any] = NOTHING_TO_APPROVE if order.approval_sha else {}
             if order.kept_sha:
                 pushed = {**pushed, "kept_sha": "", "preferred_host": ""}
-            self._release(order, **{"head_sha": head_sha, **pushed, **order_changes})
+            self._hand_on(order, **{"head_sha": head_sha, **pushed, **order_changes})
 
         columns = ("cancel_requested_at", "approval_sha", "kept_sha")
         self._end(write, *(() if plan.follow_up else columns))  # what a prompt's end logs needs all
@@ -584,6 +604,21 @@ class StepJournal:
     def _close_run(self, status: PhaseRunStatus, **changes: Any) -> None:
         if self._run_pk is not None:
             self._run_rows().update(status=status, completed_at=timezone.now(), **changes)
+
+    def _hand_on(self, order: AgentWorkOrder, **changes: Any) -> None:
+        """Claim the next step for this process where it wants that, so that begun orders end first; else let go.
+
+        An order that a person wants cancelled is let go. So is a suspect, of which no process runs two.
+        """
+        seconds = 0.0 if self.claim.is_suspect else self._keep_seconds()
+        if order.cancel_requested_at is not None or not seconds:
+            self._release(order, **changes)
+            return
+        asked_at, now = time.monotonic(), database_now()
+        claim = replace(self.claim, epoch=self.claim.epoch + 1)
+        lease = {"claim_epoch": claim.epoch, "lease_expires_at": now + timedelta(seconds=seconds)}
+        self.claim.write(**NOT_WAITING, **lease, claimable_at=now, **changes)
+        self.following = FollowingClaim(claim, asked_at)
 
     def _release(self, order: AgentWorkOrder, *, delay_seconds: float = 0, **changes: Any) -> None:
         """Give the claim up with the next step claimable, unless a cancel came meanwhile."""

@@ -1,7 +1,8 @@
-"""Asks the remote where the branches are while a step is still being recorded, for the order's next step needs to know.
+"""Tells an order's next step where the branches are on the remote, so that it need not ask.
 
-An answer counts only where the next step comes to this process at once and the branch is where its order left it;
-otherwise that step asks for itself, as any other does.
+After a push the remote's answer to that push says where the order's branch is. Before a delivery the remote is asked,
+while the last step is still being recorded. What is told counts for two seconds, for a next step in the same process,
+and where the branch is at the order's newest commit; any other step asks for itself.
 """
 
 import time
@@ -9,10 +10,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 
+from sandboxes.concurrency import ahead
 from sandboxes.errors import ExpectedError
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit
 from sandboxes.process import finishing_within
-from workorders.concurrency import ahead
 from workorders.models import AgentWorkOrder
 
 _FRESH_SECONDS = 2.0
@@ -20,7 +21,7 @@ _FRESH_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class _Question:
-    """What was asked, and when (monotonic); without an `answer` it was spared."""
+    """What was asked, and when (monotonic). It has no `answer` where nobody was asked, to spare the remote."""
 
     remote: RemoteRepository
     branches: tuple[str, ...]
@@ -50,8 +51,19 @@ class LookAhead:
             answer = ahead(ask) if self._pays else None
             self._questions[order.pk] = _Question(remote, branches, time.monotonic(), answer)
 
+    def note_push(
+        self, order: AgentWorkOrder, remote: RemoteRepository, base_branch: str, *, head: str, base_sha: str
+    ) -> None:
+        """Keep what a push has just shown: the branch is at `head`. `base_sha`: where the base branch was last seen."""
+        answer: Future[RemoteRefs] = Future()
+        found = {order.git_branch_name: head, base_branch: base_sha, "HEAD": base_sha}
+        answer.set_result(RemoteRefs(None, found))
+        branches = (order.git_branch_name, base_branch)
+        with self._lock:
+            self._questions[order.pk] = _Question(remote, branches, time.monotonic(), answer)
+
     def take(self, order: AgentWorkOrder, remote: RemoteRepository) -> RemoteRefs | None:
-        """What the remote said of the two a moment ago, once, if the branch was at the order's newest commit."""
+        """What is known of the two since a moment ago, once, if the branch is at the order's newest commit."""
         branches = (order.git_branch_name, order.base_branch)
         with self._lock:
             self._forget_old()

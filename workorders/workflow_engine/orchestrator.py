@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from github_app.errors import RepositoryReplaced
+from sandboxes.concurrency import both
 from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.kinds import ON_THIS_HOST, SandboxType
@@ -16,7 +17,6 @@ from sandboxes.process import finishing_within
 from sandboxes.rewriting import GITLINK
 from sandboxes.sweep import advice_for, in_one_line, merged
 from workorders.agent_executor.base import AgentRunResult
-from workorders.concurrency import both
 from workorders.errors import EvidenceMissing, WorkersLost
 from workorders.states import Wait
 from workorders.workflow_definitions import StepKind

@@ -5,12 +5,12 @@ from dataclasses import replace
 from uuid import uuid4
 
 from github_app.protected_paths import parse_patterns
+from sandboxes.concurrency import both
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.lfs_client import LfsUnavailable
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.sweep import merged
 from workorders import redaction
-from workorders.concurrency import both
 from workorders.errors import EvidenceMissing
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
@@ -127,7 +127,15 @@ class Publisher:
                 raise
             self._workplace.kept_sha = ""
             self._step.log.info("git_push_completed", git_branch_name=branch, git_commit_sha=head)
-        self._step.parts.look_ahead.begin(order, place.remote, place.base_branch)
+        self._tell_next_step(place, head)
+
+    def _tell_next_step(self, place: Place, head: str) -> None:
+        """An agent's next step needs only the branch, which this push moved; a delivery looks at all of it again."""
+        order, looks = self._step.plan.order, self._step.parts.look_ahead
+        if self._step.plan.precedes_delivery or head == place.published_sha:
+            looks.begin(order, place.remote, place.base_branch)
+        else:
+            looks.note_push(order, place.remote, place.base_branch, head=head, base_sha=place.upstream_sha)
 
     def _upload(self, place: Place, head: str) -> None:
         """What the commits point to in submodules is there, and what in Git LFS is brought there before they are."""

@@ -19,7 +19,7 @@ from workorders.errors import LeaseLost
 from workorders.workflow_engine import lease
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepControl, StopCause
-from workorders.workflow_engine.journal import StepJournal
+from workorders.workflow_engine.journal import FollowingClaim, StepJournal
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.orchestrator import Orchestrator
 from workorders.workflow_engine.parts import EngineParts
@@ -174,16 +174,54 @@ class Supervisor:
             step = RunningStep(claim, asked_at)
             self._trust(step, asked_at)
             step.thread = threading.Thread(
-                target=self._run_step, args=(step,), name=claim.agent_work_order_id, daemon=True
+                target=self._run_steps, args=(step,), name=claim.agent_work_order_id, daemon=True
             )
             with self._lock:
                 self._steps[claim] = step
             step.thread.start()
         return claims
 
-    def _run_step(self, step: RunningStep) -> None:
+    def _run_steps(self, first: RunningStep) -> None:
+        """Run a claimed step, and those that follow on it in its order as long as this process keeps the order."""
+        step: RunningStep | None = first
+        while step is not None:
+            journal = StepJournal(step.claim, self._database, self._buffer, keep_seconds=self._keep_seconds)
+            try:
+                self._run_step(step, journal)
+            except BaseException:
+                self._leave(step)
+                raise
+            following = journal.following
+            if following is None:
+                self._leave(step)
+            step = self._go_on(step, following) if following else None
+
+    def _keep_seconds(self) -> float:
+        return 0.0 if self._leaving or self._draining() else self._settings.lease_seconds
+
+    def _go_on(self, ended: RunningStep, following: FollowingClaim) -> RunningStep:
+        """The order's next step, in the place and the thread of the one that has ended."""
+        self._guard_process.forget(ended.control.group)
+        step = RunningStep(following.claim, following.asked_at, ended.thread)
+        self._trust(step, following.asked_at)
+        with self._claiming:
+            with self._lock:
+                self._steps.pop(ended.claim, None)
+                self._steps[step.claim] = step
+            if self._leaving:
+                step.control.stop_because(StopCause.DRAIN)
+        return step
+
+    def _leave(self, ended: RunningStep) -> None:
+        """Free the step's place, for another order or for this one's next step, before other processes hear of it."""
+        with self._lock:
+            self._steps.pop(ended.claim, None)
+        self._guard_process.forget(ended.control.group)
+        if ended.claim.pk not in {claimed.pk for claimed in self._claim(look_first=False)}:
+            self._doorbell.ring_others()
+
+    def _run_step(self, step: RunningStep, journal: StepJournal) -> None:
         claim = step.claim
-        journal = StepJournal(claim, self._database, self._buffer)
         try:
             if (wait := shortage(self._settings)) and journal.postpone(wait):
                 return
@@ -203,13 +241,6 @@ class Supervisor:
             logger.warning("workflow_lease_lost", agent_work_order_id=claim.agent_work_order_id)
         except Exception:  # the lease runs out and recovery takes over
             logger.exception("workflow_step_unrecorded", agent_work_order_id=claim.agent_work_order_id)
-        finally:
-            with self._lock:
-                self._steps.pop(claim, None)
-            self._guard_process.forget(step.control.group)
-            # the order's next step may be ours, before the others hear of it
-            if claim.pk not in {claimed.pk for claimed in self._claim(look_first=False)}:
-                self._doorbell.ring_others()
 
     @staticmethod
     def _fail_by_fault(journal: StepJournal, plan: StepPlan, error: Exception) -> None:
