@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
-from threading import Thread
+from threading import Event, Thread
+
+from sandboxes.process import telling_start
+
+_SOON_SECONDS = 0.02
 
 
 def both[A, B](here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
@@ -16,6 +20,28 @@ def both[A, B](here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
         return here(), outcome.result()
     finally:
         thread.join()
+
+
+def after_start[A, B](here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
+    """`both`, with `beside` begun only once `here` has started a command, or ended, or soon.
+
+    Both need this process's one interpreter: `here` to start its command, and `beside` all the time. So the command
+    runs while `beside` does, and neither waits for the other.
+    """
+    has_started = Event()
+
+    def first() -> A:
+        try:
+            with telling_start(has_started.set):
+                return here()
+        finally:
+            has_started.set()
+
+    def second() -> B:
+        has_started.wait(_SOON_SECONDS)
+        return beside()
+
+    return both(first, second)
 
 
 def ahead[T](function: Callable[[], T]) -> Future[T]:

@@ -129,6 +129,7 @@ class Guard(Protocol):
 
 
 _guard: Guard | None = None
+_on_start: ContextVar[Callable[[], None] | None] = ContextVar("on_start", default=None)
 _step_control: ContextVar[ProcessControl | None] = ContextVar("step_control", default=None)
 
 
@@ -149,6 +150,16 @@ def controlled_by(control: ProcessControl | None) -> Iterator[None]:
         yield
     finally:
         _step_control.reset(token)
+
+
+@contextmanager
+def telling_start(told: Callable[[], None]) -> Iterator[None]:
+    """Calls `told` after each start of a command in this context: from then on this thread waits for the command."""
+    token = _on_start.set(told)
+    try:
+        yield
+    finally:
+        _on_start.reset(token)
 
 
 def step_is_stopped() -> bool:
@@ -309,6 +320,8 @@ def _start(
         _close(hand_over)
     if _guard is not None:
         _guard.started(tag, child.pid)
+    if (told := _on_start.get()) is not None:
+        told()
     return child
 
 

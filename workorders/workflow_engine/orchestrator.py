@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from github_app.errors import RepositoryReplaced
-from sandboxes.concurrency import both
+from sandboxes.concurrency import after_start, both
 from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.kinds import ON_THIS_HOST, SandboxType
@@ -264,7 +264,7 @@ class Orchestrator:
 
         With the evidence comes what of the commits a person must approve.
         """
-        head, result = both(lambda: self._take_all(place), lambda: agent.record(result))
+        head, result = after_start(lambda: self._take_all(place), lambda: agent.record(result))
         head, progress = self._progress(place, inspector, head)
         for commit in progress.since(place.start_sha):
             self._step.log.info("git_commit_created", git_commit_sha=commit.sha, message=commit.subject[:500])
