@@ -17,7 +17,7 @@ IN_CI = "django_db and not e2e and not once"
 
 
 def argv(marks: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", "tests", "-m", marks, "-q", *more]
+    return [sys.executable, "-m", "pytest", "tests", "-m", marks, "-n", "0", "-q", *more]
 
 
 def environment(postgres_url: str) -> dict[str, str]:

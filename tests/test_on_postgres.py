@@ -10,7 +10,7 @@ from tests.on_postgres import IN_CI, ROOT, argv, environment
 @pytest.mark.timeout(2400)
 def test_database_tests_pass_on_postgres(postgres_url: str) -> None:
     done = subprocess.run(
-        argv(IN_CI, "-n", "0"),
+        argv(IN_CI),
         env=environment(postgres_url),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
