@@ -34,8 +34,11 @@ from django.conf import settings  # noqa: E402  # only now: reading it loads the
 from django.core.signals import request_finished, request_started  # noqa: E402  # as above
 from django.db import close_old_connections  # noqa: E402  # as above
 
+from tests import emptied  # noqa: E402  # as above
+
 if TEST_DATABASE_URL and "postgresql" not in settings.DATABASES["default"]["ENGINE"]:
     raise RuntimeError("Django read its settings before this conftest; unset DJANGO_SETTINGS_MODULE")
+emptied.use()
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -66,9 +69,14 @@ def postgres_url() -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of Postgres alone belong to the session that `test_on_postgres` starts, those of SQLite do not."""
-    elsewhere = "sqlite" if TEST_DATABASE_URL else "postgres"
-    left_out = [item for item in items if item.get_closest_marker(elsewhere)]
+    """Tests of Postgres alone belong to the session that `test_on_postgres` starts, those of SQLite do not.
+
+    Those marked `whole` run where `-m` names that mark.
+    """
+    elsewhere = {"sqlite" if TEST_DATABASE_URL else "postgres"}
+    if "whole" not in config.option.markexpr:
+        elsewhere.add("whole")
+    left_out = [item for item in items if any(map(item.get_closest_marker, elsewhere))]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):  # the longest first, so that all workers of a session end together

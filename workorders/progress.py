@@ -20,7 +20,7 @@ from sandboxes.kinds import SandboxCondition, SandboxType
 from workorders import left_out
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkerProcess, WorkOrderLog
-from workorders.models.clock import database_now
+from workorders.models.clock import Parameter, moment_in_query, moment_in_sql
 from workorders.models.logs import order_context
 from workorders.redaction import redact
 from workorders.states import (
@@ -37,7 +37,7 @@ from workorders.states import (
 from workorders.tested import TestsView, tests_of
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind, steps_of
 
-WORKER_ALIVE_SECONDS = 15
+_SIGN_OF_LIFE = timedelta(seconds=15)
 MOST_PROMPTS = 200
 PROMPT_WAITS = "It was not done before the work order ended; Retry does it, and so does the next prompt."
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -399,7 +399,6 @@ class WorkerRow:
 
 def workers_alive() -> list[WorkerRow]:
     """Worker processes that showed a sign of life just now, by the database's clock."""
-    since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
     return [
         WorkerRow(
             host=row.host,
@@ -411,20 +410,29 @@ def workers_alive() -> list[WorkerRow]:
             last_beat_at=row.last_beat_at,
             gateway_state=row.gateway_state,
         )
-        for row in WorkerProcess.objects.filter(last_beat_at__gte=since)
+        for row in _alive()
     ]
 
 
 def live_workers() -> int:
     """Worker processes that showed a sign of life just now, by the database's clock."""
-    since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
-    return WorkerProcess.objects.filter(last_beat_at__gte=since).count()
+    return _alive().count()
+
+
+def live_worker_in_sql() -> tuple[str, Parameter]:
+    """Whether there are any `live_workers`, as a condition in plain SQL with one parameter."""
+    since, parameter = moment_in_sql(ago=_SIGN_OF_LIFE)
+    table = WorkerProcess._meta.db_table
+    return f"EXISTS (SELECT 1 FROM {table} WHERE last_beat_at >= {since})", parameter  # noqa: S608  # nosec B608  # names from the code only
+
+
+def _alive() -> QuerySet[WorkerProcess]:
+    return WorkerProcess.objects.filter(last_beat_at__gte=moment_in_query(ago=_SIGN_OF_LIFE))
 
 
 def gateways_of(host: str) -> list[str]:
     """Addresses of the model gateways that live clusters of a machine keep."""
-    since = database_now() - timedelta(seconds=WORKER_ALIVE_SECONDS)
-    rows = WorkerProcess.objects.filter(last_beat_at__gte=since, host=host).exclude(gateway_url="")
+    rows = _alive().filter(host=host).exclude(gateway_url="")
     return list(rows.values_list("gateway_url", flat=True))
 
 

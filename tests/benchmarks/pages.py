@@ -64,7 +64,7 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
 
 
 def _order_with_everything() -> "AgentWorkOrder":
-    from tests.factories import make_run  # only now: models need Django to be set up
+    from tests.factories import SHA, make_run  # only now: models need Django to be set up
     from tests.pages.order_rows import add_commits, add_files
     from workorders.models import AgentWorkOrder
     from workorders.workflow_definitions import AgentWorkflowPhase
@@ -76,7 +76,7 @@ def _order_with_everything() -> "AgentWorkOrder":
     make_run(order, AgentWorkflowPhase.PLANNING, plan_text=plan, plan_path="specs/plan.md")
     tests = {"tests": [{"name": f"test_{number}", "status": "failed"} for number in range(20)]}
     make_run(order, AgentWorkflowPhase.TESTING, tests_passed=80, tests_failed=20, test_results=tests)
-    AgentWorkOrder.objects.filter(pk=order.pk).update(initial_prompt="The needle")
+    AgentWorkOrder.objects.filter(pk=order.pk).update(initial_prompt="The needle", head_sha=SHA)
     order.refresh_from_db()
     return order
 

@@ -237,22 +237,35 @@ def test_content_security_policy_and_nothing_it_forbids(client: Client) -> None:
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|hx-on|hx-vals", page)
 
 
+@pytest.mark.parametrize("head", ["", SHA])
+@pytest.mark.parametrize("end", ["", SHA, "c" * 40])
+@pytest.mark.parametrize("failed", [0, 3])
+def test_results_of_tests_are_shown_whatever_is_known_of_their_commit(
+    client: Client, head: str, end: str, failed: int
+) -> None:
+    order = make_order(status="running", head_sha=head)
+    make_run(order, TESTING, end_sha=end, tests_passed=2, tests_failed=failed)
+    page = text_of(client, url("work-order", order))
+    lines = {line.key: line.status for line in order_state(str(order)).phases}
+    is_current = bool(head) and end in {"", head}
+    assert lines["testing"] == (
+        "outdated" if head and not is_current else "tests_failed" if is_current and failed else "succeeded"
+    )
+    assert ("3 failed" in page) is (bool(head) and failed == 3)
+
+
 # --- polling ---
 
 
-@pytest.mark.parametrize(
-    ("values", "number"), [(held(), 1), ({}, 2)], ids=["a worker is at it", "is there a worker?"]
-)
-def test_an_unchanged_order_answers_204_with_few_queries(
-    client: Client, values: dict[str, Any], number: int
-) -> None:
+@pytest.mark.parametrize("values", [held(), {}], ids=["a worker is at it", "is there a worker?"])
+def test_an_unchanged_order_answers_204_with_one_query(client: Client, values: dict[str, Any]) -> None:
     order = make_order(status="running", **values)
     address = url("work-order-state", order)
     shown = position(str(order))
     assert f"{address}?v={shown}" in text_of(client, url("work-order", order))
     with CaptureQueriesContext(connection) as captured:
         answer = client.get(address, {"v": shown})
-    assert (answer.status_code, answer.content, len(captured)) == (204, b"", number)
+    assert (answer.status_code, answer.content, len(captured)) == (204, b"", 1)
 
 
 def test_a_changed_order_answers_its_state_alone(client: Client) -> None:

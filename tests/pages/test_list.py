@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from sandboxes.kinds import SandboxType
-from tests.factories import make_order, make_repository
+from tests.factories import held, make_order, make_repository
 from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.pages.changes import changes
@@ -269,6 +269,15 @@ def test_the_number_of_queries_does_not_grow(client: Client) -> None:
     started = time.perf_counter()
     client.get("/")
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("values", [held(), {}], ids=["a worker is at it", "is there a worker?"])
+def test_an_unchanged_list_answers_204_with_one_query(client: Client, values: dict[str, Any]) -> None:
+    make_order(status="running", **values)
+    poll = poll_address(text_of(client.get("/")))
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get(poll, headers=HTMX)
+    assert (answer.status_code, len(captured)) == (204, 1)
 
 
 def test_hostile_text_is_only_text(client: Client) -> None:

@@ -72,7 +72,10 @@ def test_work_that_git_has_counts_after_a_good_result(
     assert starts(tmp_path) == ["planning", "implementing", "implementing"]
     assert len(events(order, "agent_exit_ignored")) == 3
     assert not events(order, "agent_command_failed")
-    assert all("git has all of it" in phase.warning for phase in progress_of(order, is_asked=False).lines[:2])
+    assert all(
+        "git has all of it" in phase.warning
+        for phase in progress_of(order, is_asked=False, tests=None).lines[:2]
+    )
 
 
 @pytest.mark.parametrize(

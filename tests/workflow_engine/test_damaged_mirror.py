@@ -7,7 +7,11 @@ import pytest
 from tests.fakes.git_http import branches, git
 from tests.workflow_engine.engine import finished, local_order, running_engine, starts
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 
 
 def damaged(folder: Path) -> None:

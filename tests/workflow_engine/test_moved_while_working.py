@@ -19,7 +19,7 @@ from workorders.states import AgentWorkOrderStatus, PhaseRunStatus
 from workorders.workflow_definitions import AgentWorkflowType
 from workorders.workflow_engine.parts import EngineParts
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 
 @pytest.fixture

@@ -33,7 +33,11 @@ from workorders.workflow_engine.github_delivery import GitHubDelivery
 from workorders.workflow_engine.look_ahead import LookAhead
 from workorders.workflow_engine.salvage import kept_ref
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 MOVES: dict[str, Callable[[Life, str], object]] = {
     "forwarded": Life.commit,
     "rewritten": Life.rewrite,

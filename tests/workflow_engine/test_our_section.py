@@ -94,6 +94,14 @@ def test_a_whole_section_is_exchanged_in_its_place(text: str) -> None:
     assert renewed.count("## Phases") == 1
 
 
+@pytest.mark.parametrize("fence", ["```", "~~~~", "````markdown"])
+def test_marks_that_a_person_quotes_as_code_are_theirs(fence: str) -> None:
+    quoted = f"{fence}\n{BEGIN}\nmine\n{END}\n{fence.removesuffix('markdown')}"
+    text = renewed_body(f"{quoted}{NOTES}", FIRST)
+    assert quoted in text
+    assert renewed_body(text, fresh(7)).startswith(f"{quoted}{NOTES}")
+
+
 def test_the_swallowing_of_notes_below_a_deleted_end_mark() -> None:
     """As it was found: two follow-ups after a person deleted the invisible end mark and wrote below."""
     text = FIRST.replace(END, "") + "\n\nMy notes."

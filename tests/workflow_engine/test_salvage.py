@@ -35,7 +35,11 @@ from workorders.workflow_engine.retention import Retention, prune
 from workorders.workflow_engine.retries import RULES
 from workorders.workflow_engine.salvage import Salvage
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 AT_WORK = "agent[#1]: leave notes.txt\nagent[#1]: sleep 60"
 BREAK = "rm -rf .git"
 LEFT = "left uncommitted"

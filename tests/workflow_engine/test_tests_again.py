@@ -13,7 +13,11 @@ from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("engine_settings")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("engine_settings"),
+    pytest.mark.once,
+]
 
 PASS = '{"passed": 2, "failed": 0, "tests": [{"name": "a", "status": "passed"}, {"name": "b", "status": "passed"}]}'
 FAIL = '{"passed": 1, "failed": 1, "tests": [{"name": "a", "status": "failed"}, {"name": "b", "status": "passed"}]}'

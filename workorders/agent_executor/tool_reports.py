@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 _LINES = 200_000
 _MESSAGE_CHARACTERS = 2000
-_GO_STATUS = {"pass": "passed", "fail": "failed", "skip": "skipped"}
+_GO_STATUS = {"pass": "passed", "fail": "failed", "skip": "skipped"}  # nosec B105  # Go's words
 _MOCHA_LISTS = {"passes": "passed", "failures": "failed", "pending": "skipped"}
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+type Parameter = str | float | datetime | None
 
 
 def database_now() -> datetime:
@@ -23,6 +26,24 @@ def database_now() -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         now: datetime = cursor.fetchone()[0]
     return now
+
+
+def moment_in_query(*, ago: timedelta) -> Combinable | datetime:
+    """That long before `database_now`, for a comparison in a query: there it costs no query of its own."""
+    return Now() - ago if connection.vendor == "postgresql" else steady_now() - ago
+
+
+def moment_in_sql(*, ago: timedelta) -> tuple[str, Parameter]:
+    """As `moment_in_query`, for plain SQL: an expression and its parameter."""
+    if connection.vendor == "postgresql":
+        return "STATEMENT_TIMESTAMP() - make_interval(secs => %s)", ago.total_seconds()
+    return "%s", as_stored(steady_now() - ago)
+
+
+def as_stored(moment: datetime) -> Parameter:
+    """For a comparison in plain SQL."""
+    stored: Parameter = connection.ops.adapt_datetimefield_value(moment)
+    return stored
 
 
 def steady_now() -> datetime:

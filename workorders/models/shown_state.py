@@ -10,6 +10,9 @@ from django.db.models import Case, Q, Value, When
 from workorders.models.clock import steady_now
 from workorders.states import ACTIVE, AgentWorkOrderOutcome, AgentWorkOrderStatus, ShownState
 
+HELD_SQL = "claim_owner <> '' AND lease_expires_at > %s"
+"""`is_held` in plain SQL; the parameter is the time."""
+
 
 class Stateful(Protocol):
     """What of an order's row tells its state."""

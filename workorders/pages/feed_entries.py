@@ -74,7 +74,7 @@ _SENTENCES = {
     "github_pull_request_found": "Pull request found: {pull_request_url}",
     "github_issue_commented": "Commented on issue #{issue_number}: {comment_url}",
     "github_issue_read": "Read issue #{issue_number}: {title}",
-    "github_issue_secret_withheld": "Issue #{issue_number} holds a secret of this server; the agent is not told it",
+    "github_issue_secret_withheld": "Issue #{issue_number} holds a secret of this server; the agent is not told it",  # nosec B105  # words
 }
 _LABELS = {
     "agent_message": "Agent",

@@ -146,22 +146,24 @@ class OrderState:
 
 
 def position(agent_work_order_id: str) -> str:
-    """The `position` of the order's state now, by one small query, or two. Raises `WorkOrderNotFound`.
+    """The `position` of the order's state now, by one small query. Raises `WorkOrderNotFound`.
 
     A worker that dies, and all of them that are gone, change no row.
     """
     seen = glance(agent_work_order_id)
-    return _position(seen.version, seen.log_sequence, no_worker=_no_worker(seen.status, is_held=seen.is_held))
+    no_worker = not seen.any_worker if _waits_for_worker(seen.status, is_held=seen.is_held) else None
+    return _position(seen.version, seen.log_sequence, no_worker=no_worker)
 
 
 def _position(version: int, log_sequence: int, *, no_worker: bool | None) -> str:
+    """`no_worker`: None where it does not matter."""
     mark = {None: "", False: "-q", True: "-n"}[no_worker]
     return f"{version}-{log_sequence}{mark}"
 
 
-def _no_worker(status: str, *, is_held: bool) -> bool | None:
-    """Of an active order that nobody is at: whether there is nobody at all; None for any other."""
-    return None if is_held or status not in ACTIVE else not live_workers()
+def _waits_for_worker(status: str, *, is_held: bool) -> bool:
+    """Whether it is active and nobody is at it, so that the page says if there is nobody at all."""
+    return status in ACTIVE and not is_held
 
 
 def order_state(agent_work_order_id: str) -> OrderState:
@@ -170,7 +172,8 @@ def order_state(agent_work_order_id: str) -> OrderState:
     commits = commits_of(row)[:SHOWN_COMMITS]
     prompts = prompts_of(row, limit=SHOWN_PROMPTS)
     tests = test_summary(row)
-    state, no_worker = shown_state(row), _no_worker(row.status, is_held=is_held(row))
+    state = shown_state(row)
+    no_worker = not live_workers() if _waits_for_worker(row.status, is_held=is_held(row)) else None
     return OrderState(
         order=WorkOrderView.model_validate(row),
         position=_position(row.version, row.log_sequence, no_worker=no_worker),
@@ -184,7 +187,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
         progress=progress_of(
             row,
             is_asked=any(prompt.status in PROMPT_TO_DO for prompt in prompts),
-            is_stale=tests is not None and not tests.view.is_current,
+            tests=tests.view if tests else None,
         ),
         commits=tuple(commit_line(row.repository, commit) for commit in commits),
         tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),

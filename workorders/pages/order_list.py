@@ -14,7 +14,8 @@ from django.db.models.functions import Left
 
 from workorders import progress
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderTransition
-from workorders.models.shown_state import clock, in_state, shown_state, state_column
+from workorders.models.clock import as_stored
+from workorders.models.shown_state import HELD_SQL, clock, in_state, shown_state, state_column
 from workorders.next_step import next_step
 from workorders.pages.naming import SCANNED_CHARACTERS, https_only, order_title, step_title
 from workorders.progress import WorkOrderQuery
@@ -166,19 +167,24 @@ def list_version() -> str:
     what another process commits late. While orders are active it is looked how many leases hold and whether anybody
     works: a worker that dies changes no row.
     """
+    newest, parameters = _newest_query(connection.vendor)
+    any_worker, since = progress.live_worker_in_sql()
+    held = f"SELECT COUNT(*) FROM {AgentWorkOrder._meta.db_table} WHERE status IN (%s, %s) AND {HELD_SQL}"  # noqa: S608  # nosec B608  # names from the code only
     with connection.cursor() as cursor:
-        cursor.execute(*_version_query(connection.vendor))
-        newest = cursor.fetchone()
-    parts = [str(part or 0) for part in newest or (0,)]
-    if newest is not None and newest[-1]:
-        parts.append(str(AgentWorkOrder.objects.filter(in_state(ShownState.RUNNING)).count()))
-        parts.append("n" if not progress.live_workers() else "")
-    return "-".join(parts)
+        cursor.execute(
+            f"SELECT newest.*, ({held}), {any_worker} FROM ({newest}) newest",  # noqa: S608  # nosec B608  # as above
+            [*sorted(ACTIVE), as_stored(clock()), since, *parameters],
+        )
+        found = cursor.fetchone()
+    if found is None:
+        return "0"
+    *parts, active, leases, is_served = found
+    return "-".join(map(str, [*parts, active, leases, bool(is_served)] if active else [*parts, 0]))
 
 
 @lru_cache
-def _version_query(_vendor: str) -> tuple[str, tuple[Any, ...]]:
-    """Compiled once, because every open page asks it every few seconds."""
+def _newest_query(_vendor: str) -> tuple[str, tuple[Any, ...]]:
+    """The newest move and the active orders' versions together; compiled once, as every open page asks for it."""
     active = AgentWorkOrder.objects.filter(status__in=sorted(ACTIVE)).order_by()
     versions = active.annotate(all=Value(1)).values("all").annotate(found=Sum("version")).values("found")
     newest = WorkOrderTransition.objects.order_by("-pk").values_list("pk", Subquery(versions))[:1]

@@ -92,8 +92,8 @@ class TestSummary:
         return self.view.failed
 
 
-def progress_of(row: AgentWorkOrder, *, is_asked: bool, is_stale: bool = False) -> Progress:
-    """`is_asked`: a follow-up prompt waits. `is_stale`: the tests were of something else than is there now."""
+def progress_of(row: AgentWorkOrder, *, is_asked: bool, tests: TestsView | None) -> Progress:
+    """`is_asked`: a follow-up prompt waits. `tests`: the results that the rest of the page shows."""
     columns = (
         "sequence",
         "kind",
@@ -111,7 +111,6 @@ def progress_of(row: AgentWorkOrder, *, is_asked: bool, is_stale: bool = False) 
         "planned_sha",
         "left_out",
         "end_sha",
-        "tests_failed",
     )
     runs = list(PhaseRun.objects.filter(agent_work_order=row.pk).only(*columns).order_by("sequence"))
     state, now = shown_state(row), timezone.now()
@@ -123,14 +122,18 @@ def progress_of(row: AgentWorkOrder, *, is_asked: bool, is_stale: bool = False) 
         title = step_title(coming.kind, coming.phase, row.workflow_type, is_local=local)
     steps = steps_of(row.workflow_type)
     lines = (*(reader.phase(step) for step in steps), reader.delivery())
-    if is_stale:
-        ended = {PhaseRunStatus.SUCCEEDED.value, ShownState.TESTS_FAILED.value}
-        lines = tuple(
-            replace(line, status="outdated") if line.key == TEST.phase and line.status in ended else line
-            for line in lines
-        )
+    lines = tuple(_as_tested(line, tests) if line.key == TEST.phase else line for line in lines)
     worked, ticks_since = reader.worked(runs)
     return Progress(lines, title, worked or 0.0, ticks_since)
+
+
+def _as_tested(line: PhaseLine, tests: TestsView | None) -> PhaseLine:
+    """The testing phase, as its results have it once it has ended."""
+    if tests is None or line.status != PhaseRunStatus.SUCCEEDED:
+        return line
+    if not tests.is_current:
+        return replace(line, status="outdated")
+    return replace(line, status=ShownState.TESTS_FAILED.value) if tests.failed else line
 
 
 class _Reader:
@@ -168,9 +171,6 @@ class _Reader:
         line = self._line(step.phase, step.title, status, runs)
         if entry is None:
             return line
-        tests = [run for run in runs if run.tests_failed is not None]
-        if line.status == PhaseRunStatus.SUCCEEDED and tests and tests[-1].tests_failed:
-            line = replace(line, status=ShownState.TESTS_FAILED.value)
         left_out = sentences(tuple(LeftOut(item.rule, item.path, item.detail) for item in entry.left_out))
         return replace(line, commits=entry.commits, attempts=entry.attempts, left_out=left_out)
 

@@ -1,6 +1,5 @@
 """One order's rows, looked up by its public id."""
 
-from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection
@@ -9,7 +8,8 @@ from django.db.models import QuerySet
 from workorders import progress
 from workorders.errors import WorkOrderNotFound
 from workorders.models import AgentWorkOrder, WorkOrderCommit, WorkOrderFile
-from workorders.models.shown_state import clock
+from workorders.models.clock import as_stored
+from workorders.models.shown_state import HELD_SQL, clock
 
 
 class Glance(NamedTuple):
@@ -18,27 +18,23 @@ class Glance(NamedTuple):
     version: int
     log_sequence: int
     is_held: bool
+    any_worker: bool
 
 
 def glance(agent_work_order_id: str) -> Glance:
     """What every open page asks for every three seconds: plain SQL, a third of the ORM's time."""
-    columns = "id, status, version, log_sequence, claim_owner <> '' AND lease_expires_at > %s"
+    any_worker, since = progress.live_worker_in_sql()
+    columns = f"id, status, version, log_sequence, {HELD_SQL}, {any_worker}"
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {columns} FROM {AgentWorkOrder._meta.db_table} WHERE agent_work_order_id = %s",  # noqa: S608  # nosec B608  # names from the code only
-            [_as_stored(clock()), progress.known_id(agent_work_order_id)],
+            [as_stored(clock()), since, progress.known_id(agent_work_order_id)],
         )
         found = cursor.fetchone()
     if found is None:
         raise WorkOrderNotFound(f"There is no work order {agent_work_order_id!r}.")
-    pk, status, version, log_sequence, is_held = found
-    return Glance(pk, status, version, log_sequence, bool(is_held))
-
-
-def _as_stored(moment: datetime) -> str | datetime | None:
-    """For a comparison in plain SQL."""
-    stored: str | datetime | None = connection.ops.adapt_datetimefield_value(moment)
-    return stored
+    pk, status, version, log_sequence, *flags = found
+    return Glance(pk, status, version, log_sequence, *map(bool, flags))
 
 
 def order_row(agent_work_order_id: str) -> AgentWorkOrder:

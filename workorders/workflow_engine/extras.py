@@ -186,7 +186,7 @@ class ExtrasFetcher:
         own = not self._reference.is_local and target.key == self._reference.key
         kind = "signed-in"
         if not own and not self._is_allowed(target):
-            kind, remote = "anonymous", replace(remote, token="")
+            kind, remote = "anonymous", replace(remote, token="")  # nosec B106  # none
         key = f"_submodules/{kind}/{target.key}"
         return RepositoryMirror(self._data_dir, key, self._parts.git), remote
 
