@@ -308,7 +308,10 @@ class LocalSandbox:
         Where it cannot be mended git says so itself. Without an index git would take every file that is ignored, but
         in the commit all the same, for one that was removed.
         """
-        index = "" if not self._put_back() or self._git_folder().has_index() else "git read-tree HEAD 1>&2\n"
+        if not self._put_back():
+            with suppress(OSError):
+                self._git_folder().make_anew()
+        index = "" if self._git_folder().has_index() else "git read-tree HEAD 1>&2\n"
         return f"{OPEN_UP}{index}"
 
     def _run(
