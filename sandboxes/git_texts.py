@@ -32,10 +32,14 @@ OWN_COMMANDS = {
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_SHALLOW_FILE": "",
 }
+_SPECIAL = "'(' -type p -o -type s -o -type b -o -type c ')'"
+# Of the workspace: what is there that git keeps no file for, as a mark for each in $special, and as paths.
+COUNT_SPECIAL = f"! -path '*/.git/*' {_SPECIAL} -printf x"
+LIST_SPECIAL = f"find . -name .git -prune -o -name node_modules -prune -o {_SPECIAL} -printf '%P\\0'"
 # In front of a command inside: folders that were closed are the owner's again, in the workspace and high up in HOME.
-OPEN_UP = """
-find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null
-find "$HOME" -maxdepth 3 -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null
+OPEN_UP = f"""
+special="$(find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {{}} ';' -o {COUNT_SPECIAL} 2> /dev/null)"
+find "$HOME" -maxdepth 3 -type d ! -perm -u=rwx -exec chmod u+rwx -- {{}} ';' 2> /dev/null
 """
 
 

@@ -107,6 +107,11 @@ RULES: Mapping[str, SweepRule] = {
         "Nothing, or add it to the repository's .gitignore.",
         is_work=False,
     ),
+    "special_file": SweepRule(
+        "{path} is a pipe, a socket or a device, and git keeps no such file",
+        "Nothing.",
+        is_work=False,
+    ),
     "checkout": SweepRule(
         "{path} differs only in how git itself writes it on checkout",
         "Nothing; `git add --renormalize` brings such files in line with .gitattributes.",
@@ -351,6 +356,7 @@ def _sort(survey: Survey, limits: SweepLimits) -> tuple[list[str], list[LeftOut]
         taken = [entry for entry in taken if not entry.is_new]
     found += [LeftOut("nested_repository", shown(path), _inner(survey, path)) for path in nested]
     found += [LeftOut("cache", shown(path)) for path in caches]
+    found += [LeftOut("special_file", shown(path)) for path in survey.special]
     return [entry.path for entry in taken], found
 
 

@@ -65,6 +65,7 @@ def test_bytes_that_are_no_text_find_their_file_again() -> None:
         (("? t/target/x", "present t/Cargo.toml"), "cache", "t/target/"),
         (("? v/pyvenv.cfg", "? v/bin/x"), "cache", "v/"),
         ((tracked("lines"), "dirt lines"), "checkout", "lines"),
+        (("special run/sock",), "special_file", "run/sock"),
         (("operation MERGE_HEAD", "? a"), "unfinished_operation", ""),
         ((f"u UU N... 100644 100644 100644 100644 {'a' * 40} {'a' * 40} {'a' * 40} f",), "unfinished_operation", ""),
         (("? 1", "? 2", "? 3", "? 4"), "too_many_files", ""),
