@@ -11,11 +11,13 @@ Its first pass ends with a bundle where nothing was left, else with `LOOK_AGAIN`
 """
 
 from sandboxes.caches import as_git_excludes, neighbours
-from sandboxes.git_texts import OPEN_WORKSPACE
+from sandboxes.git_texts import COUNT_SPECIAL, LIST_SPECIAL
 
 NOTHING_TO_BUNDLE = b"Refusing to create empty bundle"
 LOOK_AGAIN = 75
 BRANCH_AT = "The branch is at: "  # where nothing was found to bundle
+LOST = "The checkout's git folder has no HEAD any more."
+MALFORMED = "Malformed: "  # what git says of the new commits' objects, where they are the reason
 NEW_FILES_LISTED = 100_000  # names; far more than is ever committed unasked
 TAKE = "take"
 # Of the folder that borrows. Unset, excludes and attributes would be files in the agent's HOME; and an index it writes
@@ -40,6 +42,14 @@ own="$WORKORDERS_BORROWING" git_dir="$WORKORDERS_GIT_FOLDER" common="$WORKORDERS
 '
 if [ -z "$own" ]; then
   git_dir=.git
+  if [ ! -e .git ]; then # it may have been moved aside
+    for moved in .[!.]* *; do
+      if [ -f "$moved/HEAD" ] && git --git-dir="$moved" cat-file -e "$2^{{commit}}" 2> /dev/null; then
+        mv -- "$moved" .git
+        break
+      fi
+    done
+  fi
   if [ -f .git ]; then IFS=' ' read -r _ git_dir < .git; fi
   case "$git_dir" in /*) ;; *) git_dir="$PWD/$git_dir" ;; esac
   common="$git_dir"
@@ -54,7 +64,7 @@ if [ -z "$own" ]; then
 fi
 head=
 [ ! -f "$git_dir/HEAD" ] || IFS= read -r head < "$git_dir/HEAD"
-[ -n "$head" ] || {{ echo "The checkout's git folder has no HEAD any more." >&2; exit 1; }}
+[ -n "$head" ] || {{ echo "{LOST}" >&2; exit 1; }}
 printf '%s\\n' "$head" > "$own/HEAD"
 export GIT_DIR="$own" GIT_WORK_TREE="$PWD" GIT_OBJECT_DIRECTORY="$common/objects" GIT_INDEX_FILE="$git_dir/index"
 export GIT_NO_REPLACE_OBJECTS=1 LC_ALL=C
@@ -72,6 +82,7 @@ _UNLOCK = """
 # The quick look: one `git status`, one list of branches. Where all is committed on the order's own branch, that is all.
 _LOOK = f"""
     operations= held= inner= stash=
+    [ -n "${{special+known}}" ] || special="$(find . {COUNT_SPECIAL} 2> /dev/null)"
     [ ! -e "$common/refs/stash" ] || stash=1
     for name in {_OPERATIONS}; do [ ! -e "$git_dir/$name" ] || operations="$operations $name"; done
     for file in "$common"/worktrees/*/gitdir; do
@@ -88,17 +99,11 @@ _LOOK = f"""
       inner="$inner$at	$path$newline"
     done
     look() {{ git status --porcelain=v2 --branch --untracked-files=normal --ignore-submodules=dirty; }}
-    unreadable= looked=1
-    seen="$(look 2> "$own/said")" || looked=
-    if [ -s "$own/said" ]; then # of a folder that git may not read it takes every file for unchanged
-      {OPEN_WORKSPACE}
-      looked=1
-      seen="$(look)" || looked=
-    fi
-    if [ -z "$looked" ]; then
+    unreadable=
+    seen="$(look)" || {{
       export GIT_INDEX_FILE="$own/fresh"
       {{ git read-tree HEAD && seen="$(look)"; }} || unreadable=1
-    fi
+    }}
     # Whether the order's branch is the only one, as far as that is seen without git.
     is_only=
     [ ! -f "$common/$branch" ] || is_only=1
@@ -107,7 +112,7 @@ _LOOK = f"""
     done
     if [ -f "$common/packed-refs" ]; then
       lines=0
-      while [ -n "$is_only" ] && IFS= read -r line; do
+      while [ -n "$is_only" ] && {{ IFS= read -r line || [ -n "$line" ]; }}; do
         lines=$((lines + 1))
         case "$line" in *" $branch" | "#"* | "^"* | *" refs/remotes/"* | *" refs/tags/"*) ;; *) is_only= ;; esac
         [ "$lines" -lt 100 ] || is_only=
@@ -175,6 +180,11 @@ _SURVEY = f"""
         find . -path ./.git -prune -o -name node_modules -prune -o -name .git -printf 'nested %P\\0'
       [ ! -f .gitmodules ] || git config -z -f .gitmodules --get-regexp '^submodule\\..*\\.path$'
       git ls-files -z --cached --others --exclude-standard -- {_BUILD_FILES} | each present
+      if [ -n "$special" ]; then
+        {LIST_SPECIAL} | head -z -n 500 | sort -z > "$own/special"
+        git check-ignore -z --stdin < "$own/special" | sort -z > "$own/ignored"
+        comm -z -23 "$own/special" "$own/ignored" | each special
+      fi
 """
 
 # What checkout itself would write for a file's blob is nobody's work, whatever git thinks of it: by the attributes as
@@ -222,16 +232,20 @@ _TAKE = """
     if [ -s "$own/paths" ]; then
       export GIT_INDEX_FILE="$own/index"
       add() { git --literal-pathspecs add --all --force --ignore-errors --pathspec-from-file=- --pathspec-file-nul; }
-      git read-tree "$tip" || exit 1
-      add < "$own/paths" || xargs -0 -r -n 1 sh -c '
+      readable=1
+      git read-tree "$tip" || {
+        readable= # the trusted side says what is wrong with that commit
+        tr '\\n\\0' '?\\n' < "$own/paths" > "$own/refused"
+      }
+      [ -z "$readable" ] || add < "$own/paths" || xargs -0 -r -n 1 sh -c '
         printf "%s\\0" "$1" |
           git --literal-pathspecs add --all --force --pathspec-from-file=- --pathspec-file-nul 2> /dev/null ||
           { [ ! -e "$1" ] && [ ! -L "$1" ]; } || # taken out by the first try
           { printf "%s" "$1" | tr "\\n" "?"; echo; } >> "$0"
       ' "$own/refused" < "$own/paths"
       [ ! -f "$own/refused" ] || sed 's/^/Refused: /' "$own/refused"
-      tree="$(git write-tree)" || exit 1
-      if [ "$tree" != "$(git rev-parse "$tip^{tree}")" ]; then
+      [ -z "$readable" ] || tree="$(git write-tree)" || exit 1
+      if [ -n "$readable" ] && [ "$tree" != "$(git rev-parse "$tip^{tree}")" ]; then
         text="$3$newline${newline}@TRAILER@" trailers="${WORKORDERS_TRAILERS_FILE:-/run/work-order-trailers}"
         if [ -f "$trailers" ]; then
           while IFS= read -r line; do text="$text$newline$line"; done < "$trailers"
@@ -255,7 +269,7 @@ LEFTOVERS = "leftovers"
 BUNDLE_SCRIPT = f"""branch="refs/heads/$1"
 if [ -n "$3" ]; then{_BORROW}
   if [ -z "$4" ]; then{_UNLOCK}{_LOOK}
-    if [ -z "$clean" ] || [ -n "$operations$inner$others$stash$unreadable" ]; then
+    if [ -z "$clean" ] || [ -n "$operations$inner$others$stash$unreadable$special" ]; then
       # an output of its own: what is said on the way is not part of it
       (
 {_SURVEY}{_DIRT}
@@ -270,7 +284,13 @@ if [ -n "$3" ]; then{_BORROW}
 fi
 git bundle create --quiet - "$branch" "^$2" || {{
   code=$?
-  echo "{BRANCH_AT}$(git rev-parse --verify --quiet "$branch^{{commit}}")" >&2
+  at="$(git rev-parse --verify --quiet "$branch^{{commit}}")"
+  echo "{BRANCH_AT}$at" >&2
+  whole() {{ git rev-list --objects --quiet "$@" --; }}
+  # Only what is new: objects of the start are the server's, and what is wrong with them is another matter.
+  if [ -n "$at" ] && ! why="$(whole "$at" "^$2" 2>&1)" && whole -n 1 "$2" > /dev/null 2>&1; then
+    printf '{MALFORMED}%s\n' "$why" | head -n 1 >&2
+  fi
   exit "$code"
 }}
 """

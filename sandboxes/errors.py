@@ -34,6 +34,14 @@ class SandboxError(ExpectedError):
     advice = "Check disk space and permissions of the data folder (`manage.py doctor`), then retry."
 
 
+class CheckoutLost(SandboxError):
+    """The agent removed the git folder of its place, where this server cannot make it anew."""
+
+    category = "checkout_lost"
+    retryable = True  # the agent hears of it
+    advice = "Say in the request, or in the repository's CLAUDE.md, that the folder `.git` has to stay; then retry."
+
+
 class SandboxUnavailable(SandboxError):
     """This sandbox type cannot run on this server as it is configured."""
 
@@ -143,6 +151,8 @@ class PushContentRefused(PushRejected):
 
     category = "push_content_refused"
     retryable = True
+    is_guess = False
+    """Whether the words say nothing that this server knows, and may as well be about something else."""
     advice = (
         "Say in a follow-up what the remote's rule asks for, or change the rule; then retry: the agent "
         "starts again from "

@@ -4,19 +4,21 @@ The same for every backend; how a script is run there and how its output gets ou
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxes.base import SandboxSpec
-from sandboxes.bundle_script import BRANCH_AT, LOOK_AGAIN, NOTHING_TO_BUNDLE, TAKE
-from sandboxes.errors import SandboxError
+from sandboxes.bundle_script import BRANCH_AT, LOOK_AGAIN, LOST, MALFORMED, NOTHING_TO_BUNDLE, TAKE
+from sandboxes.errors import CheckoutLost, CommitsMalformed, SandboxError
 from sandboxes.sweep import Decision, Exported, LeftOut, SweepLimits, decide, shown
 from sandboxes.sweep_survey import read_survey
 
 SURVEY_BYTES = 16 * 1024 * 1024
 _REFUSED = "Refused: "
 _SWEPT = "Swept: "
+_PREFIX = re.compile(r"^(?:fatal|error): ")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ def export(
     limit_bytes: int,
     leftovers_message: str,
 ) -> Exported:
-    """`run` gives the script its arguments and standard input and puts its output at `destination`."""
+    """`run` gives the script its arguments and standard input and puts its output at `destination`.
+
+    Raises `CommitsMalformed`, `CheckoutLost` and `SandboxError`.
+    """
     names = (spec.git_branch_name, spec.start_sha, leftovers_message)
     ran = run((*names, "", ""), b"")
     decision = Decision("", (), ())
@@ -53,18 +58,27 @@ def export(
     ]
     swept = any(line.startswith(_SWEPT) for line in lines)
     left_out = (*decision.left_out, *refused)
+    if LOST in lines:
+        raise CheckoutLost("The agent removed the checkout's git folder, and its commits with it.")
+    if damage := _last(lines, MALFORMED):
+        reason = shown(_PREFIX.sub("", damage))
+        raise CommitsMalformed(
+            f"The new commits cannot be read, for an object they need is missing or damaged ({reason})."
+        )
     if NOTHING_TO_BUNDLE.decode() in ran.stderr:
-        return Exported(False, decision.settled, left_out=left_out, branch_at=_branch_in(lines))
+        return Exported(False, decision.settled, left_out=left_out, branch_at=_last(lines, BRANCH_AT))
     if ran.too_long:
         raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
     if ran.code or ran.reason:
-        said = ran.reason or ran.stderr.strip()[-500:] or f"exit code {ran.code}"
+        heard = "\n".join(line for line in lines if not line.startswith((BRANCH_AT, _REFUSED, _SWEPT)))
+        said = ran.reason or heard.strip()[-500:] or f"exit code {ran.code}"
         raise SandboxError(f"The commits could not be brought out of the sandbox: {said}")
     return Exported(True, decision.settled, swept, left_out)
 
 
-def _branch_in(lines: Sequence[str]) -> str:
-    found = [line[len(BRANCH_AT) :].strip() for line in lines if line.startswith(BRANCH_AT)]
+def _last(lines: Sequence[str], mark: str) -> str:
+    """What stands behind a mark of the script's; '' where it said no such thing."""
+    found = [line[len(mark) :].strip() for line in lines if line.startswith(mark)]
     return found[-1] if found else ""
 
 

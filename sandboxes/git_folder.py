@@ -89,6 +89,41 @@ class GitFolder:
                 folder.put("HEAD", b"ref: refs/heads/main\n")
                 self._link(folder, self.worktree)
 
+    def make_anew(self) -> None:
+        """Where an agent removed it, or put something else in its place: the one it moved aside, or an empty one.
+
+        An empty one has the order's branch at `start_sha`, and no index. Raises `OSError`.
+        """
+        if self.worktree is None:
+            with wary_folder(self.path.parent, self.trash) as workspace:
+                if workspace.kind(self.path.name) != stat.S_IFDIR:
+                    workspace.remove(self.path.name)
+                    if moved := self._moved_in(workspace):
+                        workspace.rename(moved, self.path.name)
+        self.make()
+
+    def _moved_in(self, workspace: WaryFolder) -> str:
+        """The folder right in the workspace that borrows the mirror's objects, as no other does; '' for none."""
+        for name in workspace.names():
+            if workspace.kind(name) == stat.S_IFDIR and self._is_ours(workspace, name):
+                return name
+        return ""
+
+    def _is_ours(self, workspace: WaryFolder, name: str) -> bool:
+        try:
+            with (
+                workspace.folder(name, make=False) as folder,
+                folder.folder("objects", make=False) as objects,
+                objects.folder("info", make=False) as info,
+            ):
+                return info.read("alternates", 4096) == self._alternates
+        except OSError:
+            return False
+
+    @property
+    def _alternates(self) -> bytes:
+        return f"{self.objects}\n".encode()
+
     def head_sha(self) -> str:
         """The commit HEAD is at, read without git; '' where that cannot be told."""
         with suppress(OSError), self._opened() as (folder, own):
@@ -135,7 +170,7 @@ class GitFolder:
                 objects.open_up(name)
             with objects.folder("info") as info:  # beside the alternates there are only caches
                 info.keep_only("alternates")
-                info.put("alternates", f"{self.objects}\n".encode())
+                info.put("alternates", self._alternates)
             if objects.kind("pack"):
                 with objects.folder("pack") as pack:
                     pack.remove("multi-pack-index")
@@ -172,9 +207,20 @@ class GitFolder:
             self._put_head(entry)
             _remove_damaged_index(entry)
         with wary_folder(worktree.workspace, self.trash) as workspace:
+            pointer = f"gitdir: {worktree.pointer}\n".encode()
             if workspace.kind(".git") == stat.S_IFDIR:
                 workspace.move_away(".git", self.replaced)
-            workspace.put(".git", f"gitdir: {worktree.pointer}\n".encode(), 0o644)
+            elif workspace.kind(".git") != stat.S_IFREG:
+                _remove_moved(workspace, pointer)
+            workspace.put(".git", pointer, 0o644)
+
+
+def _remove_moved(workspace: WaryFolder, pointer: bytes) -> None:
+    """The server's own `.git` file under another name: it is nobody's work."""
+    with suppress(OSError):
+        for name in workspace.names():
+            if workspace.kind(name) == stat.S_IFREG and workspace.read(name, len(pointer)) == pointer:
+                workspace.remove(name)
 
 
 def _remove_locks(folder: WaryFolder) -> None:

@@ -32,7 +32,11 @@ OWN_COMMANDS = {
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_SHALLOW_FILE": "",
 }
-# Shell: folders high up in HOME that were closed are the owner's again. No process is started where none is closed.
+_SPECIAL = "'(' -type p -o -type s -o -type b -o -type c ')'"
+# Of the workspace: what is there that git keeps no file for, as a mark for each in $special, and as paths.
+COUNT_SPECIAL = f"! -path '*/.git/*' {_SPECIAL} -printf x"
+LIST_SPECIAL = f"find . -name .git -prune -o -name node_modules -prune -o {_SPECIAL} -printf '%P\\0'"
+# Shell: folders high up in HOME that were closed are the owner's again. It starts no process where none is closed.
 OPEN_HOME = """
 open_below() {
   local name
@@ -44,8 +48,10 @@ open_below() {
 }
 open_below "$HOME" 3
 """
-# The same for folders at any depth of the workspace, for which git must complain first.
-OPEN_WORKSPACE = "find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {} ';' 2> /dev/null"
+# In front of a command inside: the same for HOME and for the whole workspace.
+OPEN_UP = f"""
+special="$(find . -type d ! -perm -u=rwx -exec chmod u+rwx -- {{}} ';' -o {COUNT_SPECIAL} 2> /dev/null)"
+{OPEN_HOME}"""
 
 
 def git_config(*, bare: bool) -> str:

@@ -20,7 +20,7 @@ from sandboxes.disk import discard, open_up, set_aside
 from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.exporting import ScriptRun, export
 from sandboxes.git_folder import GitFolder, Worktree
-from sandboxes.git_texts import OPEN_HOME, OWN_COMMANDS, TRAILERS_INSIDE
+from sandboxes.git_texts import OPEN_UP, OWN_COMMANDS, TRAILERS_INSIDE
 from sandboxes.isolation import AGENT_UID, bounded_argv, isolated_argv
 from sandboxes.leftovers import kept_places, tag_prefix, workspace_lock_path
 from sandboxes.local_extras import LocalExtras
@@ -308,8 +308,11 @@ class LocalSandbox:
         Where it cannot be mended git says so itself. Without an index git would take every file that is ignored, but
         in the commit all the same, for one that was removed.
         """
-        index = "" if not self._put_back() or self._git_folder().has_index() else "git read-tree HEAD 1>&2\n"
-        return f"{OPEN_HOME}{index}"
+        if not self._put_back():
+            with suppress(OSError):
+                self._git_folder().make_anew()
+        index = "" if self._git_folder().has_index() else "git read-tree HEAD 1>&2\n"
+        return f"{OPEN_UP}{index}"
 
     def _run(
         self,

@@ -5,7 +5,7 @@ its documentation's; Gitea, GitLab, Azure DevOps and self-written hooks say thei
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sandboxes.errors import (
@@ -173,6 +173,29 @@ _CONTENT = (
     ),
 )
 
+_OF_COMMITS = re.compile(
+    r"\bcommit|\bauthor|whitespace|syntax|\blint|\bformat(?:ted|ting)?\b|encoding|\bbinar(?:y|ies)\b|\btests?\b|"
+    r"\bmerg|\btabs?\b|line.?end|crlf|licen[cs]e|copyright|\bcontents?\b|\bcode\b|\bprograms?\b|\bblobs?\b|\bdiff|"
+    r"\bchanges?\b|\bsecur|\bvulnerab|\bdependenc",
+    re.IGNORECASE,
+)
+_UNKNOWN = (
+    "If the remote's words are about these commits, say in a follow-up what to do; a Retry pushes the same commits, "
+    "and where they are refused again the agent hears the words, and starts again from what was pushed before."
+)
+
+
+def as_another_matter(error: PushContentRefused) -> PushRejected:
+    """A refusal that need not be about the commits: nobody is paid to do them again before a person has read it."""
+    return PushRejected(str(error), advice=_UNKNOWN)
+
+
+def names_one_of(words: str, names: Iterable[str]) -> bool:
+    """Whether what the remote says holds one of these as a word of its own; of commits the start will do."""
+    said = {token.strip(".") for token in re.split(r"[\s'\"`,;:()\[\]<>·]+", words)}
+    shas = tuple(token for token in said if re.fullmatch(r"[0-9a-f]{7,64}", token))
+    return any(name in said or (len(name) >= 40 and name.startswith(shas)) for name in names)
+
 
 def push_error(output: str, stderr: str) -> GitError | None:
     """The typed reason of a push that failed, from git's standard output and error; None where the remote said nothing.
@@ -203,7 +226,9 @@ def push_error(output: str, stderr: str) -> GitError | None:
         return GitHostFailed(message)
     if is_odd or (_BY_A_RULE.search(reason) and presentable(heard)):
         rule = _first(_CONTENT, sentences)
-        return PushContentRefused(message, advice=rule.advice if rule else None)
+        refused = PushContentRefused(message, advice=rule.advice if rule else None)
+        refused.is_guess = rule is None and _OF_COMMITS.search(sentences) is None
+        return refused
     is_silent = _SAID_BY_ITSELF.match(reason) and not presentable(heard)
     return PushRejected(message, advice=_NO_WORD if is_silent else None)
 

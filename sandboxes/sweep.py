@@ -13,6 +13,7 @@ from typing import Any
 from sandboxes.bundle_script import LEFTOVERS as LEFTOVERS
 from sandboxes.bundle_script import SWEEP_TRAILER as SWEEP_TRAILER
 from sandboxes.caches import cache_of
+from sandboxes.private_files import below, git_folders, is_secret_file
 from sandboxes.sweep_survey import Entry, Survey
 
 LEFTOVERS_SUBJECT = "chore: keep changes the agent left uncommitted"
@@ -81,6 +82,10 @@ RULES: Mapping[str, SweepRule] = {
         "{path} holds what must not be published ({detail})",
         "Replace the secret where it was made, since an agent has seen it.",
     ),
+    "secret_file": SweepRule(
+        "{path} is where secrets are kept, by its name, and was not committed unasked",
+        "Add it to the repository's .gitignore, or ask the agent to commit it itself if nothing in it is secret.",
+    ),
     "leftovers_refused": SweepRule(
         "{path} was committed for the agent and refused by the remote ({detail})",
         "See what the remote's rule asks for; the file is in the place that was kept, or in this server's mirror.",
@@ -100,6 +105,11 @@ RULES: Mapping[str, SweepRule] = {
     "cache": SweepRule(
         "{path} is a program's own or of one machine only, and was not committed unasked",
         "Nothing, or add it to the repository's .gitignore.",
+        is_work=False,
+    ),
+    "special_file": SweepRule(
+        "{path} is a pipe, a socket or a device, and git keeps no such file",
+        "Nothing.",
         is_work=False,
     ),
     "checkout": SweepRule(
@@ -325,12 +335,15 @@ def _sort(survey: Survey, limits: SweepLimits) -> tuple[list[str], list[LeftOut]
         looked_at = [entry for entry in looked_at if not entry.is_new]
     caches = Counter(survey.caches)
     nested: dict[str, None] = {}
+    gits = git_folders(entry.path for entry in new)
     for entry in looked_at:
         path = entry.path.rstrip("/")
-        if inner := survey.nested_in(entry):
+        if inner := survey.nested_in(entry) or (entry.is_new and below(path, gits)):
             nested[inner] = None
         elif entry.is_new and (cache := cache_of(path, present)):
             caches[cache] += 1
+        elif entry.is_new and is_secret_file(path):
+            found.append(LeftOut("secret_file", shown(path)))
         elif entry.path in survey.dirt and not entry.changes_mode:
             found.append(LeftOut("checkout", shown(path)))
         elif survey.sizes.get(entry.path, 0) > limits.file_bytes:
@@ -343,6 +356,7 @@ def _sort(survey: Survey, limits: SweepLimits) -> tuple[list[str], list[LeftOut]
         taken = [entry for entry in taken if not entry.is_new]
     found += [LeftOut("nested_repository", shown(path), _inner(survey, path)) for path in nested]
     found += [LeftOut("cache", shown(path)) for path in caches]
+    found += [LeftOut("special_file", shown(path)) for path in survey.special]
     return [entry.path for entry in taken], found
 
 

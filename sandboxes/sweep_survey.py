@@ -65,6 +65,7 @@ class Survey:
 
     `counts`: commits of a sha that neither the order's branch nor the start reaches. `newest`: of the free branches
     that go on from the start those that no other one reaches. `caches`: left out already. `dirt`: written by checkout.
+    `special`: what git keeps no file for.
     """
 
     unreadable: bool = False
@@ -84,6 +85,7 @@ class Survey:
     submodules: set[str] = field(default_factory=set)
     present: set[str] = field(default_factory=set)
     dirt: set[str] = field(default_factory=set)
+    special: list[str] = field(default_factory=list)
     caches: list[str] = field(default_factory=list)
 
     @property
@@ -180,6 +182,8 @@ def _read(survey: Survey, word: str, rest: str, record: str = "") -> None:
             survey.nested.add(rest.rpartition("/")[0])
         case "present":
             survey.present.add(rest)
+        case "special":
+            survey.special.append(rest)
         case "dirt":
             survey.dirt.add(rest)
         case "?":

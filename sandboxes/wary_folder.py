@@ -103,6 +103,11 @@ class WaryFolder:
         os.rename(name, away, src_dir_fd=self._descriptor)  # from an open folder
         return away
 
+    def rename(self, name: str, to: str) -> None:
+        """Within this folder."""
+        open_up(name, self._descriptor)
+        os.rename(name, to, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)  # in an open folder
+
     def keep_only(self, *names: str) -> None:
         for name in self.names():
             if name not in names:

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from sandboxes.base import SandboxCommand
-from sandboxes.errors import ProgramMissing, SandboxError
+from sandboxes.errors import CheckoutLost, CommitsMalformed, ProgramMissing, SandboxError
 from sandboxes.kinds import SandboxType
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.registry import BACKENDS
@@ -540,6 +540,67 @@ class TestLocalCleanup:
         assert [
             path for path in own if sandbox.sandbox_identifier in path and not path.startswith("homes/")
         ] == []
+
+
+_TREE = 'git update-ref HEAD "$(git commit-tree -p HEAD -m Odd "$1")"; echo left > left'
+# How a tree is made that git, reading it, cannot take; and a word of what is said of it.
+MALFORMED: dict[str, tuple[str, str]] = {
+    "a blob that is nowhere": (
+        f"printf '100644 blob {'1' * 40}\\ta\\n' | git mktree --missing",
+        "missing or damaged",
+    ),
+    "no tree": ("printf hello | git hash-object -w -t tree --stdin --literally", "missing or damaged"),
+    "a file twice": (
+        'blob=$(git rev-parse HEAD:README.md); printf "100644 blob $blob\\ta\\n100644 blob $blob\\ta\\n" | git mktree',
+        "duplicateEntries",
+    ),
+    "a git folder": ('printf "040000 tree $(git rev-parse HEAD:src)\\t.git\\n" | git mktree', "hasDotgit"),
+}
+
+
+@ONE_OF_EACH
+class TestSpoiltCheckouts:
+    @pytest.mark.parametrize("tree", MALFORMED)
+    def test_a_malformed_tree_is_said_to_be_one(self, yard: Yard, tree: str) -> None:
+        make, word = MALFORMED[tree]
+        sandbox = yard.ready()
+        commit(sandbox)
+        said(sandbox, f'set -- "$({make})"; {_TREE}')
+        for leftovers in ("chore: keep", ""):
+            with pytest.raises(CommitsMalformed, match=word) as caught:
+                yard.take(sandbox, leftovers=leftovers)
+            assert "fatal:" not in str(caught.value)
+
+    def test_what_is_no_file_is_said(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        commit(sandbox)
+        said(
+            sandbox,
+            "mkfifo pipe; mkdir run; mkfifo run/p2; echo run/ > .gitignore",
+        )
+        assert yard.take(sandbox, leftovers="chore: keep")
+        assert [(item.rule, item.path) for item in sandbox.left_out] == [("special_file", "pipe")]
+        said(sandbox, "git status --porcelain | grep . && exit 1; mkfifo p4")
+        yard.take(sandbox, leftovers="chore: keep")
+        assert [item.path for item in sandbox.left_out] == ["p4", "pipe"], "also where nothing else was left"
+
+    def test_a_git_folder_moved_aside_is_found(self, yard: Yard) -> None:
+        sandbox = yard.ready()
+        head = commit(sandbox)
+        said(sandbox, "mv .git .git.bak; echo left > left")
+        assert yard.take(sandbox, leftovers="chore: keep")
+        assert sandbox.left_out == ()
+        assert said(sandbox, "git rev-parse HEAD~1; git status --porcelain") == head
+
+
+@pytest.mark.parametrize(
+    "yard", [(SandboxType.E2B, "machine"), (SandboxType.DAGGER, "machine")], indirect=True, ids="-".join
+)
+def test_a_git_folder_that_is_gone_elsewhere_is_said_to_be(yard: Yard) -> None:
+    sandbox = yard.ready()
+    said(sandbox, "rm -rf .git")
+    with pytest.raises(CheckoutLost):
+        yard.take(sandbox, leftovers="chore: keep")
 
 
 @EVERYWHERE

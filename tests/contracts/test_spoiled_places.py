@@ -143,6 +143,41 @@ def _spoilt_and_taken(yard: Yard, sandbox: AgentSandbox, script: str, name: str)
     return head
 
 
+LOST: dict[str, str] = {
+    "removed": "rm -rf .git",
+    "moved to HOME": "mv .git ~/moved; ln -s ~/moved .git",
+    "a file that leads elsewhere": "rm -rf .git; echo 'gitdir: /etc' > .git",
+    "begun again, and removed": "rm -rf .git; git init -q; git add -A; git commit -qm Own; rm -rf .git",
+    "moved aside": "mv .git .realgit",
+    "moved aside, and a link left": "mv .git .realgit; ln -s .realgit .git",
+}
+
+
+@LOCALLY
+@pytest.mark.parametrize("how", LOST)
+def test_a_git_folder_that_is_gone_is_made_anew(yard: Yard, how: str) -> None:
+    """The files are the agent's work, and are taken; commits too, where they are anywhere in the workspace."""
+    sandbox = yard.ready()
+    commit(sandbox, "one")
+    said(sandbox, "echo left > left; echo changed > src/app.py; rm README.md")
+    sh(sandbox, LOST[how])
+    head = yard.take(sandbox, leftovers="planning: keep")
+    assert head is not None
+    assert sandbox.left_out == ()
+    commits = yard.git.commits(yard.mirror.path, base=yard.base, head=head)
+    keeps_commits = "aside" in how or yard.sandbox_type is SandboxType.GIT_WORKTREE
+    assert len(commits) == (2 if keeps_commits else 1)
+    changed = {
+        change.path: change.status for change in yard.git.changes(yard.mirror.path, base=yard.base, head=head)
+    }
+    assert changed == {"README.md": "D", "left": "A", "one": "A", "src/app.py": "M"}
+    sandbox.mark_taken()
+    sandbox.mark_idle(head)
+    following = yard.make(start=head)
+    assert following.attach(sandbox.handle)
+    assert said(following, "git rev-parse HEAD; git status --porcelain") == head
+
+
 @LOCALLY
 @pytest.mark.parametrize(
     "spoil", ["signing", "hooks that fail", "a broken configuration", "everything excluded"]

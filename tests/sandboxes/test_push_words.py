@@ -19,7 +19,7 @@ from sandboxes.errors import (
 )
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.mirror import RepositoryMirror
-from sandboxes.push_words import WORDS_LIMIT, presentable, push_error
+from sandboxes.push_words import WORDS_LIMIT, as_another_matter, names_one_of, presentable, push_error
 from tests.fakes.git_http import FakeGitServer, branches, git
 from tests.sandboxes.history import raw_commit
 
@@ -469,6 +469,32 @@ def test_a_hook_without_a_word_is_not_said_to_have_given_its_reason() -> None:
     error = push_error(*heard([], HOOK))
     assert type(error) is PushRejected
     assert error.advice.startswith("The remote gives no reason")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_guess"),
+    [
+        ("Computer says no", True),
+        ("Talk to Anna before you push", True),
+        ("Policy 7", True),
+        ("Trailing whitespace in line 7", False),
+        ("error: GH001: Large files detected.", False),
+        ("Commits by robots are not taken", False),
+        ("Your tests fail", False),
+    ],
+)
+def test_what_may_be_about_anything_is_a_guess(line: str, is_guess: bool) -> None:
+    error = push_error(*heard([line], HOOK))
+    assert isinstance(error, PushContentRefused)
+    assert error.is_guess is is_guess
+    assert str(as_another_matter(error)) == str(error)
+
+
+def test_names_of_the_commits_own_are_found_in_what_a_hook_says() -> None:
+    words = "The remote refused the push: No way: 'a/tool.exe', see abcdef1."
+    assert names_one_of(words, ["tool", "a/tool.exe"])
+    assert names_one_of(words, ["abcdef1" + "0" * 33])
+    assert not names_one_of(words, ["tool", "exe", "a", "0" * 40])
 
 
 def test_the_sentence_comes_first_and_the_list_last() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from sandboxes.caches import as_git_excludes, cache_of, patterns
 from sandboxes.conflict_markers import conflicts_in
+from sandboxes.private_files import below, git_folders, is_secret_file
 from sandboxes.sweep import (
     RULES,
     LeftOut,
@@ -57,10 +58,14 @@ def test_bytes_that_are_no_text_find_their_file_again() -> None:
         (("? x/",), "nested_repository", "x"),
         (("nested x/.git", "? x/a"), "nested_repository", "x"),
         ((tracked("x", head="000000", index="160000", now="160000"),), "nested_repository", "x"),
+        (("? x/HEAD", "? x/config", "? x/objects/1/2"), "nested_repository", "x"),
+        (("? a/.env",), "secret_file", "a/.env"),
+        (("? .env/bin/x", "? .env/pyvenv.cfg"), "cache", ".env/"),
         (("? a/node_modules/b",), "cache", "a/node_modules/"),
         (("? t/target/x", "present t/Cargo.toml"), "cache", "t/target/"),
         (("? v/pyvenv.cfg", "? v/bin/x"), "cache", "v/"),
         ((tracked("lines"), "dirt lines"), "checkout", "lines"),
+        (("special run/sock",), "special_file", "run/sock"),
         (("operation MERGE_HEAD", "? a"), "unfinished_operation", ""),
         ((f"u UU N... 100644 100644 100644 100644 {'a' * 40} {'a' * 40} {'a' * 40} f",), "unfinished_operation", ""),
         (("? 1", "? 2", "? 3", "? 4"), "too_many_files", ""),
@@ -168,6 +173,38 @@ def test_the_list_is_kept_as_data_and_git_reads_it_too() -> None:
         "bin/run",
     ):
         assert cache_of(name, frozenset()) == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".env", "a/.env", ".env.production", ".ENV.local", ".env/prod", ".envrc", ".netrc", "k/a.p12", "a.JKS"],
+)
+def test_where_secrets_are_kept(path: str) -> None:
+    assert is_secret_file(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".env.example",
+        ".env.local.sample",
+        "a/.env.template",
+        ".env.dist",
+        "env",
+        "a.env.py",
+        ".environment",
+        "p12",
+    ],
+)
+def test_what_only_looks_like_it(path: str) -> None:
+    assert not is_secret_file(path)
+
+
+def test_a_folder_of_gits_own_is_known_by_what_is_in_it() -> None:
+    paths = ["a/x/HEAD", "a/x/config", "b/HEAD", "c/config", "HEAD", "config"]
+    assert git_folders(paths) == {"a/x"}
+    assert below("a/x/refs/heads/main", frozenset({"a/x"})) == "a/x"
+    assert below("a/xy", frozenset({"a/x"})) == ""
 
 
 CONFLICT = "+<<<<<<< HEAD\n+a\n+=======\n+b\n+>>>>>>> side\n"

@@ -174,6 +174,43 @@ def test_a_refusal_that_is_not_the_commits_runs_no_agent_again(tmp_path: Path) -
     assert starts(tmp_path) == ["planning"]
 
 
+def test_unknown_words_that_name_nothing_of_the_commits_cost_no_agent(tmp_path: Path) -> None:
+    order = local_order(tmp_path)
+    refuse(remote_of(tmp_path), "echo 'Computer says no, ask Anna first' >&2; exit 1")
+    with running_engine():
+        finished(order)
+    assert (order.status, order.error_category) == ("failed", "push_rejected")
+    assert "Computer says no, ask Anna first" in (order.error_message or "")
+    assert "follow-up" in (order.error_advice or "")
+    assert starts(tmp_path) == ["planning"]
+    refuse(remote_of(tmp_path), ":")
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+    with running_engine():
+        finished(order)
+    assert order.status == "completed"
+    assert starts(tmp_path) == ["planning"], "the same commits were pushed"
+
+
+def test_unknown_words_that_come_again_are_told_to_the_agent(tmp_path: Path) -> None:
+    second = (
+        f"[ $(wc -l < {tmp_path}/starts) -lt 2 ] || {{ echo g > good; git add good; git commit -qm good; }}"
+    )
+    order = local_order(tmp_path, f"agent: run {second}")
+    refuse(
+        remote_of(tmp_path),
+        "git ls-tree --name-only $new | grep -q good || { echo 'No luck today' >&2; exit 1; }",
+    )
+    with running_engine():
+        finished(order)
+    assert (order.status, order.error_category) == ("failed", "push_rejected")
+    services.retry_agent_work_order(agent_work_order_id=str(order), by="ann")
+    with running_engine():
+        finished(order)
+    assert order.status == "completed", order.error_message
+    assert runs(order) == [("failed", "push_rejected"), ("failed", "push_content_refused"), ("succeeded", "")]
+    assert len(starts(tmp_path)) == 2
+
+
 def test_trouble_of_the_remotes_own_is_tried_again_with_the_same_commits(tmp_path: Path) -> None:
     order = local_order(tmp_path)
     once = f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; echo 'fatal: No space left on device' >&2; exit 1; }}"

@@ -1,6 +1,7 @@
 """Uncommitted work is never lost with a place: it comes into git, or the place is kept and the order's log says so."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -12,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from sandboxes.base import AgentSandbox, Remains
+from sandboxes.errors import SandboxError
 from sandboxes.host_lock import exclusive_lock
 from tests.factories import make_order, make_run
 from tests.fakes.git_http import branches, git
@@ -41,8 +43,13 @@ pytestmark = [
     pytest.mark.once,
 ]
 AT_WORK = "agent[#1]: leave notes.txt\nagent[#1]: sleep 60"
-BREAK = "rm -rf .git"
+BREAK = f"echo {'1' * 40} > \"$(git rev-parse --git-dir)/$(git symbolic-ref HEAD)\""
+"""The branch is at a commit that is nowhere: nothing can be told from its files then."""
 LEFT = "left uncommitted"
+
+
+def spoil(place: Path) -> None:
+    subprocess.run(["sh", "-c", BREAK], cwd=place, check=True)
 
 
 def on_branch(folder: Path, order: AgentWorkOrder, name: str) -> str:
@@ -93,9 +100,8 @@ def test_a_cancel_after_a_workers_death_takes_the_work_first(tmp_path: Path, san
 def test_each_attempts_work_that_cannot_be_taken_is_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = replace(RULES["sandbox_failed"], delays_seconds=(0.0,))
-    monkeypatch.setitem(RULES, "sandbox_failed", at_once)
-    order = local_order(tmp_path, f"agent: leave notes.txt\nagent[#1]: run {BREAK}\nagent[#2]: run {BREAK}")
+    monkeypatch.setitem(RULES, "evidence_missing", replace(RULES["evidence_missing"], attempts=3))
+    order = local_order(tmp_path, f"agent: leave notes.txt\nagent[#1]: then {BREAK}\nagent[#2]: then {BREAK}")
     with running_engine():
         finished(order)
     assert order.status == "completed"
@@ -197,7 +203,7 @@ def test_what_cannot_be_taken_stays_until_a_person_gives_it_up(tmp_path: Path) -
     data_dir = tmp_path / "data"
     order, place = abandoned(tmp_path, AT_WORK)
     cancelled(order)
-    shutil.rmtree(place / ".git")
+    spoil(place)
     for _ in range(2):
         sweep(data_dir)
         [kept] = kept_files(data_dir, "notes.txt")
@@ -238,7 +244,6 @@ def test_a_sweep_that_is_cut_short_moves_nothing(
 ) -> None:
     order, place = abandoned(tmp_path, AT_WORK)
     cancelled(order)
-    shutil.rmtree(place / ".git")
     lock = tmp_path / "data" / "locks" / "workspaces" / f"{order.expected_sandbox_identifier}.lock"
     stopped = False
     take = Salvage._take
@@ -249,6 +254,7 @@ def test_a_sweep_that_is_cut_short_moves_nothing(
             lock.write_text("999")
         stopped = True
         take(self, sandbox, remains)
+        raise SandboxError("ended before it was done")
 
     monkeypatch.setattr(Salvage, "_take", cut_short)
     is_stopped: Callable[[], bool] = (lambda: stopped) if how == "by its end" else (lambda: False)

@@ -57,6 +57,12 @@ class Repository:
     ("files", "rule"),
     [
         ({"vendor/x": LINK}, "nested_repository"),
+        (
+            {"v/x.git/HEAD": "ref: refs/heads/main", "v/x.git/config": "[core]", "v/x.git/a/b": ""},
+            "nested_repository",
+        ),
+        ({"backup": "gitdir: ../elsewhere\n"}, "nested_repository"),
+        ({"app/.env": "A=1", ".env.production": "A=1", "a.jks": "x"}, "secret_file"),
         ({"node_modules/a.js": "a"}, "cache"),
         ({"target/debug/a": "a", "Cargo.toml": "[package]"}, "cache"),
         ({"large": "x" * 1001}, "too_large"),

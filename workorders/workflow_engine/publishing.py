@@ -9,6 +9,7 @@ from sandboxes.concurrency import both
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.lfs_client import LfsUnavailable
 from sandboxes.lfs_pointers import LfsPointer
+from sandboxes.push_words import as_another_matter, names_one_of
 from sandboxes.sweep import merged
 from workorders import redaction
 from workorders.errors import EvidenceMissing
@@ -36,6 +37,19 @@ FORGOTTEN = (*REFUSED_CONTENT, LfsContentMissing, SubmoduleCommitMissing)
 """What is wrong with the commits themselves: an attempt that started from them would fail for the same."""
 type Accepted = tuple[Inspection, tuple[ProtectedChange, ...]]
 """What the gate let pass, and what of it a person must approve."""
+
+
+def _may_be_another_matter(error: ExpectedError, place: Place, progress: GitProgress) -> bool:
+    """Whether a hook's unknown words, heard of these commits for the first time, name nothing of them."""
+    if not (isinstance(error, PushContentRefused) and error.is_guess):
+        return False
+    names = set[str]()
+    for commit in progress.commits:
+        names |= {commit.sha, *(touched.path for touched in commit.touched)}
+        names |= {touched.path.rpartition("/")[2] for touched in commit.touched}
+    words = str(error)
+    quoted = any(len(commit.subject) > 5 and commit.subject in words for commit in progress.commits)
+    return place.start_sha == place.published_sha and not quoted and not names_one_of(words, names)
 
 
 class Publisher:
@@ -80,6 +94,8 @@ class Publisher:
             place.mirror.keep(salvaged_ref(f"{self._step.plan.order}-{uuid4().hex[:8]}"), found.head_sha)
             without = self._without_leftovers(place, inspector, found.head_sha, found.progress, error)
             if without is None:
+                if _may_be_another_matter(error, place, found.progress):
+                    raise as_another_matter(error) from error
                 if (last := found.progress.latest) and last.subject == REWRITTEN_SUBJECT:
                     error.args = (f"{error} {_OURS}",)
                 raise
@@ -166,6 +182,8 @@ class Publisher:
             self._step.journal.fenced(lambda order: self._record_push(order, head))
             self._workplace.kept_sha = ""
         except FORGOTTEN as error:
+            if _may_be_another_matter(error, place, progress):
+                return None
             self.forget(place, inspector)
             return error
         except (ExpectedError, StepPutBack):  # the next attempt sees the new name

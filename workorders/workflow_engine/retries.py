@@ -84,6 +84,7 @@ RULES: dict[str, ErrorRule] = {
     "command_missing": ErrorRule(K.USER),
     "evidence_missing": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears what is missing
     "secret_in_commits": ErrorRule(K.OPERATOR, 2, (0.0,)),  # the agent hears where it is
+    "checkout_lost": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears that it removed its git folder
     # git
     "commits_malformed": ErrorRule(K.AGENT, 2, (0.0,)),  # the agent hears which, and what is wrong
     "base_branch_missing": ErrorRule(K.USER),

@@ -13,6 +13,7 @@ from sandboxes.caches import cache_of, neighbours
 from sandboxes.conflict_markers import conflict_markers
 from sandboxes.git import TrustedGit
 from sandboxes.outgoing import read_objects
+from sandboxes.private_files import below, git_folders, is_secret_file
 from sandboxes.rewriting import (
     GITLINK,
     RawChange,
@@ -35,6 +36,8 @@ from sandboxes.sweep import (
 from workorders.redaction import Redactor, shapes_in
 
 _GITMODULES_BYTES = 1024 * 1024
+_POINTER = b"gitdir: "  # how git begins a file that stands for a folder of its own
+_LONGEST_POINTER = 4200
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class SweepGate:
         [parent] = commit.parents
         changes = raw_changes(self._git, self._git_dir, parent, head)
         broken: dict[RawChange, LeftOut] = {}
-        for rule in (self._gitlinks, self._caches, self._large, self._conflicts, self._secrets):
+        for rule in (self._gitlinks, self._names, self._caches, self._large, self._conflicts, self._contents):
             left = [change for change in changes if change not in broken]
             broken.update(rule(left, parent, head))
         left_out = [*broken.values()]
@@ -107,6 +110,17 @@ class SweepGate:
         text = found.stdout.decode("utf-8", "surrogateescape")
         return frozenset(record.partition("\n")[2].rstrip("/") for record in text.split("\0") if record)
 
+    def _names(
+        self, changes: Sequence[RawChange], _parent: str, _head: str
+    ) -> Iterable[tuple[RawChange, LeftOut]]:
+        new = [change for change in changes if change.is_new]
+        gits = git_folders(change.path for change in new)
+        for change in new:
+            if folder := below(change.path, gits):
+                yield change, LeftOut("nested_repository", shown(folder), "a repository of its own")
+            elif is_secret_file(change.path):
+                yield change, LeftOut("secret_file", shown(change.path))
+
     def _caches(
         self, changes: Sequence[RawChange], _parent: str, head: str
     ) -> Iterable[tuple[RawChange, LeftOut]]:
@@ -138,7 +152,7 @@ class SweepGate:
             if item := found.get(shown(change.path)):
                 yield change, item
 
-    def _secrets(
+    def _contents(
         self, changes: Sequence[RawChange], parent: str, _head: str
     ) -> Iterable[tuple[RawChange, LeftOut]]:
         places: defaultdict[str, list[RawChange]] = defaultdict(list)
@@ -150,8 +164,11 @@ class SweepGate:
                 yield change, LeftOut("secret", "a file's name", name)
         names: dict[str, str] = {}
         tokens: dict[tuple[str, bytes], str] = {}
+        pointers: set[str] = set()
 
         def look(sha: str, data: bytes) -> None:
+            if data.startswith(_POINTER) and len(data) < _LONGEST_POINTER:
+                pointers.add(sha)
             for name in self._redactor.find(data):
                 names.setdefault(sha, name)
             for name, token in shapes_in(data):
@@ -161,6 +178,11 @@ class SweepGate:
         for (sha, token), name in list(tokens.items())[:100]:
             if sha not in names and not self._is_old(token, parent):
                 names[sha] = f"what looks like a secret: {name}"
+        for change in (change for sha in pointers for change in places[sha] if change.is_new):
+            yield (
+                change,
+                LeftOut("nested_repository", shown(change.path), "a file that leads to a git folder"),
+            )
         for sha, name in names.items():
             for change in places[sha]:
                 yield change, LeftOut("secret", shown(change.path), name)
