@@ -152,6 +152,7 @@ _BY_STATUS: Mapping[int, Category] = {
     429: Category.RATE_LIMITED,
 }
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
+_LEFT_TO_PEOPLE = frozenset({Category.ACCOUNT_REFUSED, Category.NOT_LOGGED_IN})
 # What git's evidence does not outweigh, even if a good result was reported before.
 _NEVER_EXCUSED = frozenset({Category.CANCELLED, Category.MISSING, Category.PERMISSION_DENIED})
 # What an agent says when it does not know, or does not tell, why the model did not answer it.
@@ -311,7 +312,7 @@ def explained_by_model(failure: AgentFailure, status: int, resets_in_seconds: fl
     `status` is that answer's HTTP status, `resets_in_seconds` when it said it will serve again.
     """
     category = _by_status(status)
-    if category is Category.ACCOUNT_REFUSED and failure.category in _UNEXPLAINED:
+    if category in _LEFT_TO_PEOPLE and failure.category in _UNEXPLAINED:
         return replace(failure_of(category, failure.message), after_success=failure.after_success)
     if category not in _PASSING or failure.category not in _UNEXPLAINED | _PASSING:
         return failure
