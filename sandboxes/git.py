@@ -429,6 +429,10 @@ class TrustedGit:
         exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
         return int(self.text("rev-list", "--count", head, *exclude, "--", git_dir=git_dir))
 
+    def last_commit_of(self, git_dir: Path, path: str, *, head: str, without: str) -> str:
+        """The newest commit of `head`, not of `without`, that changed this path; '' where none did."""
+        return self.text("rev-list", "-1", head, f"^{without}", "--", path, git_dir=git_dir)
+
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
         options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
