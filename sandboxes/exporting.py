@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandboxes.base import SandboxSpec
 from sandboxes.bundle_script import BRANCH_AT, LOOK_AGAIN, NOTHING_TO_BUNDLE, TAKE
-from sandboxes.errors import SandboxError
+from sandboxes.errors import PushTooLarge, SandboxError
 from sandboxes.sweep import Decision, Exported, LeftOut, SweepLimits, decide, shown
 from sandboxes.sweep_survey import read_survey
 
@@ -56,7 +56,7 @@ def export(
     if NOTHING_TO_BUNDLE.decode() in ran.stderr:
         return Exported(False, decision.settled, left_out=left_out, branch_at=_branch_in(lines))
     if ran.too_long:
-        raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
+        raise PushTooLarge(f"The agent's commits are over {limit_bytes} bytes in all.")
     if ran.code or ran.reason:
         said = ran.reason or ran.stderr.strip()[-500:] or f"exit code {ran.code}"
         raise SandboxError(f"The commits could not be brought out of the sandbox: {said}")
