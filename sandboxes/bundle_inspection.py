@@ -14,6 +14,7 @@ from sandboxes.errors import BundleRejected, CommitsMalformed, PushTooLarge
 from sandboxes.git import TrustedGit
 from sandboxes.process import ProcessResult
 
+NOT_TAKEN = "The agent's commits could not be taken over"
 INSPECT_SECONDS = 300
 MOST_PATHS = 100_000
 MOST_PATHS_IN_ALL = 200_000
@@ -88,12 +89,14 @@ class Inspector:
             "rev-list", "--objects", "--no-object-names", "--boundary", head, f"^{descends_from}"
         )
         if walked.exit_code != 0:
-            raise BundleRejected(f"The bundle is not complete: {walked.stderr_text[-500:]}")
+            raise BundleRejected(
+                f"{NOT_TAKEN}: something they need is missing ({_said(walked.stderr_text)})."
+            )
         if walked.truncated:
             raise PushTooLarge("The commits hold too many new objects to be looked at.")
         found = walked.stdout.decode("ascii", "replace").split("\n")
         if head != descends_from and found[0] != head:
-            raise BundleRejected(f"The bundle's head {head[:12]} is not a commit.")
+            raise BundleRejected(f"{NOT_TAKEN}: what its branch points to, {head[:12]}, is no commit.")
         return head == descends_from or f"-{descends_from}" in found
 
     def _known_modules(self, commit: str) -> Path:
@@ -130,7 +133,7 @@ class Inspector:
                 f"{self._after(head, descends_from, counter.commit)}."
             ) from error
         if listed.exit_code != 0:
-            raise BundleRejected(f"git cannot list the commits of the bundle: {listed.stderr_text[-500:]}")
+            raise BundleRejected(f"{NOT_TAKEN}: git cannot list them ({_said(listed.stderr_text)}).")
 
     @staticmethod
     def _new(head: str, descends_from: str) -> tuple[str, ...]:
@@ -181,6 +184,14 @@ class _PathCounter:
                 f"The new commits change more than {MOST_PATHS_IN_ALL} paths; the last one looked at was commit "
                 f"{self.commit[:12]}."
             )
+
+
+def _said(stderr: str) -> str:
+    """Git's last lines, as one."""
+    return (
+        " · ".join(line.strip() for line in stderr[-500:].splitlines() if line.strip())
+        or "it does not say why"
+    )
 
 
 def _malformed(said: str) -> BundleRejected:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sandboxes.base import SandboxSpec
 from sandboxes.bundle_script import BRANCH_AT, LOOK_AGAIN, LOST, MALFORMED, NOTHING_TO_BUNDLE, TAKE
-from sandboxes.errors import CheckoutLost, CommitsMalformed, SandboxError
+from sandboxes.errors import CheckoutLost, CommitsMalformed, PushTooLarge, SandboxError
 from sandboxes.sweep import Decision, Exported, LeftOut, SweepLimits, decide, shown
 from sandboxes.sweep_survey import read_survey
 
@@ -68,7 +68,7 @@ def export(
     if NOTHING_TO_BUNDLE.decode() in ran.stderr:
         return Exported(False, decision.settled, left_out=left_out, branch_at=_last(lines, BRANCH_AT))
     if ran.too_long:
-        raise SandboxError(f"The bundle of the sandbox's commits is over {limit_bytes} bytes.")
+        raise PushTooLarge(f"The agent's commits are over {limit_bytes} bytes in all.")
     if ran.code or ran.reason:
         heard = "\n".join(line for line in lines if not line.startswith((BRANCH_AT, _REFUSED, _SWEPT)))
         said = ran.reason or heard.strip()[-500:] or f"exit code {ran.code}"

@@ -72,6 +72,18 @@ _LOCAL_ADVICE = (
     "Check the path, and that it is a git repository which the server's account owns and can read."
 )
 _REMOTE_COMMANDS = frozenset({"ls-remote", "fetch", "push"})
+_DOING: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"fetch"}), "fetch from the repository's remote"),
+    (frozenset({"ls-remote"}), "ask the repository's remote for its branches"),
+    (frozenset({"push"}), "push to the repository's remote"),
+    (frozenset({"cat-file", "ls-tree"}), "read a file of a commit"),
+    (
+        frozenset({"log", "rev-list", "rev-parse", "diff-tree", "merge-base", "merge-tree", "for-each-ref"}),
+        "read the order's commits",
+    ),
+    (frozenset({"update-ref", "hash-object", "write-tree", "read-tree", "update-index"}), "store a commit"),
+)
+_AT_WORK = "do its work on the server's copy of the repository"
 _UNBOUNDED = _REMOTE_COMMANDS | {"repack", "pack-refs", "pack-objects", "verify-pack"}
 _OUT_OF_MEMORY = re.compile(
     r"[Oo]ut of memory|[Cc]annot allocate memory|std::bad_alloc|unable to create (?:async )?thread"
@@ -224,9 +236,12 @@ class TrustedGit:
         if result.reason is ExitReason.OVERFULL:  # what it said so far is whole
             result = replace(result, reason=ExitReason.EXITED, exit_code=0)
         if result.reason is ExitReason.STOPPED:
-            raise GitError(f"git {arguments[0]} was stopped with its step.")
+            raise GitError(f"The step was stopped, and with it git (git {arguments[0]}).")
         if result.reason is not ExitReason.EXITED:
-            raise GitTimeout(f"git {arguments[0]} did not end within {timeout_seconds:.0f} s.")
+            words = (
+                f"Git could not {_doing(arguments[0])} within {timeout_seconds:.0f} s (git {arguments[0]})."
+            )
+            raise GitTimeout(words)
         if result.exit_code != 0 and memory_bytes is not None and _OUT_OF_MEMORY.search(result.stderr_text):
             raise PushTooLarge(
                 "The order's commits or files are more than git can read within "
@@ -236,8 +251,8 @@ class TrustedGit:
             raise _typed_error(arguments[0], result, credential)
         if check and result.truncated:
             raise PushTooLarge(
-                f"The order's commits are too much to be read: git {arguments[0]} answered with more than "
-                f"{output_bytes} bytes.",
+                f"The order's commits are too much to be read: what git says of them has more than "
+                f"{output_bytes} bytes (git {arguments[0]}).",
                 retryable=False,
             )
         return result
@@ -445,6 +460,10 @@ class TrustedGit:
         exclude = tuple(f"^{sha}" for sha in dict.fromkeys((base, *without)) if sha)
         return int(self.text("rev-list", "--count", head, *exclude, "--", git_dir=git_dir))
 
+    def last_commit_of(self, git_dir: Path, path: str, *, head: str, without: str) -> str:
+        """The newest commit of `head`, not of `without`, that changed this path; '' where none did."""
+        return self.text("rev-list", "-1", head, f"^{without}", "--", path, git_dir=git_dir)
+
     def changes(self, git_dir: Path, *, base: str, head: str) -> tuple[FileChange, ...]:
         """Paths that differ between two commits' trees, renames taken apart."""
         options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
@@ -528,12 +547,17 @@ def _typed_error(command: str, result: ProcessResult, remote: RemoteRepository |
         return RemoteNotFound(
             f"The server cannot read a git repository at {remote.url} ({first_line}).", advice=_LOCAL_ADVICE
         )
-    detail = f"git {command} failed: {_last_lines(text)}"
+    detail = f"Git could not {_doing(command)}: {_last_lines(text)} (git {command})"
     if command in _REMOTE_COMMANDS and _DENIED.search(text):
         return RemoteAccessDenied(detail)
     if command in _REMOTE_COMMANDS and _NOT_FOUND.search(text):
         return RemoteNotFound(detail)
     return GitError(detail)
+
+
+def _doing(command: str) -> str:
+    """What a git command was for, as whoever gets its failure would say it."""
+    return next((words for commands, words in _DOING if command in commands), _AT_WORK)
 
 
 def _last_lines(text: str, count: int = 6) -> str:

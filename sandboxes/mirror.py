@@ -16,13 +16,14 @@ from typing import BinaryIO
 from urllib.parse import quote
 from uuid import uuid4
 
-from sandboxes.bundle_inspection import Inspector
+from sandboxes.bundle_inspection import NOT_TAKEN, Inspector
 from sandboxes.errors import (
     BaseBranchMissing,
     BranchMoved,
     BundleRejected,
     GitError,
     LockTimeout,
+    PushTooLarge,
 )
 from sandboxes.git import RemoteRefs, RemoteRepository, TrustedGit, is_sha
 from sandboxes.host_lock import exclusive_lock
@@ -47,7 +48,7 @@ class StartingPoint:
 def read_bundle_head(file: BinaryIO, expected_ref: str) -> str:
     """Read a version 2 bundle's header up to its pack and return the sha of its one, expected ref."""
     if file.readline(64) != b"# v2 git bundle\n":
-        raise BundleRejected("The sandbox did not return a git bundle (version 2).")
+        raise BundleRejected(f"{NOT_TAKEN}: what came from its place is no git bundle (version 2).")
     heads: list[tuple[str, str]] = []
     for _ in range(1000):
         line = file.readline(1000)
@@ -57,12 +58,12 @@ def read_bundle_head(file: BinaryIO, expected_ref: str) -> str:
             sha, _, name = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
             heads.append((sha, name))
     else:
-        raise BundleRejected("The bundle's header has more than 1000 lines.")
+        raise BundleRejected(f"{NOT_TAKEN}: the bundle they come in has more than 1000 lines before them.")
     if len(heads) != 1:
-        raise BundleRejected(f"The bundle must hold exactly one ref; it holds {len(heads)}.")
+        raise BundleRejected(f"{NOT_TAKEN}: they must be of one branch, and come with {len(heads)}.")
     sha, name = heads[0]
     if name != expected_ref or not is_sha(sha):
-        raise BundleRejected(f"The bundle holds {name[:200]!r} instead of {expected_ref}.")
+        raise BundleRejected(f"{NOT_TAKEN}: they are of {name[:200]!r} instead of {expected_ref}.")
     return sha
 
 
@@ -188,9 +189,13 @@ class RepositoryMirror:
         try:
             size = bundle.lstat().st_size
         except OSError as error:
-            raise BundleRejected(f"The sandbox left no bundle: {error.strerror}.") from error
+            raise BundleRejected(
+                f"{NOT_TAKEN}: its place left no bundle of them ({error.strerror})."
+            ) from error
         if size > BUNDLE_LIMIT_BYTES:
-            raise BundleRejected(f"The bundle has {size} bytes, over the limit of {BUNDLE_LIMIT_BYTES}.")
+            raise PushTooLarge(
+                f"The agent's commits have {size} bytes, over the limit of {BUNDLE_LIMIT_BYTES}."
+            )
         # named after the order, so that recovery knows whose it is when its worker died
         quarantine = self._quarantine_root / f"{keep_as.rpartition('/')[2]}-{uuid4().hex}"
         (quarantine / "pack").mkdir(mode=0o700, parents=True)
@@ -294,7 +299,9 @@ class RepositoryMirror:
             self._require_descent(now, sha, git_branch_name)
             if "stale info" in str(error):
                 if now == seen:  # git's own look was cut, and so saw no branch at all
-                    raise GitError(f"git push lost its connection: {error}", retryable=True) from error
+                    raise GitError(
+                        f"The connection broke while the commits were pushed: {error}", retryable=True
+                    ) from error
                 raise _moved(git_branch_name, now, sha) from error
             raise
 

@@ -102,7 +102,7 @@ class _BatchReader:
 
     def finish(self, expected: int) -> None:
         if self._objects != expected or self._buffer:
-            raise GitError("git did not show all of the new commits' content.")
+            raise GitError("Git could not show all that the new commits hold, to be searched for secrets.")
 
     def _read(self) -> Iterator[None]:
         while True:
@@ -111,7 +111,9 @@ class _BatchReader:
             header = self._buffer[:end].decode("ascii", "replace").split(" ")
             del self._buffer[: end + 1]
             if len(header) != 3 or not header[2].isdigit():
-                raise GitError(f"git cannot show an object of the new commits: {' '.join(header)[:100]}")
+                raise GitError(
+                    f"Git could not read a part of the new commits (object {' '.join(header)[:100]})."
+                )
             yield from self._read_content(header[0], int(header[2]))
             self._objects += 1
 

@@ -1,5 +1,7 @@
 """Who must act on a refusal, from its words before its status: payer, owner, operator, or nobody but time."""
 
+import json
+
 import pytest
 
 from sandboxes.base import CommandExecutionResult
@@ -7,7 +9,7 @@ from sandboxes.process import ExitReason
 from workorders.agent_executor.base import AgentFailure
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.failures import Ending, classify, explained_by_model
-from workorders.agent_executor.refusals import refused_in_words
+from workorders.agent_executor.refusals import is_prose, refused_in_words
 from workorders.agent_executor.response_parser import ResponseParser
 
 PAYER = [
@@ -82,6 +84,24 @@ NEITHER = [
 ]
 
 
+def error_after(stdout: bytes, words: str, *, code: int = 1) -> AgentFailure:
+    """An error reported in these words, after what was said before."""
+    parser = ResponseParser()
+    result = {"type": "result", "subtype": "success", "is_error": True, "result": words}
+    parser.feed(stdout + json.dumps(result).encode() + b"\n")
+    outcome = CommandExecutionResult(
+        exit_code=code,
+        reason=ExitReason.EXITED,
+        stdout=b"",
+        stderr=b"",
+        truncated=False,
+        duration_seconds=1.0,
+    )
+    failure = classify(Ending(outcome, parser.result, parser, ""))
+    assert failure is not None
+    return failure
+
+
 def ended(words: str, *, status: int | None = None, is_error: bool = True) -> AgentFailure:
     parser = ResponseParser()
     fields = f'"api_error_status": {status},' if status else ""
@@ -122,6 +142,49 @@ def test_a_refused_account_says_who_must_act_whatever_the_status(
 def test_what_time_cures_waits_whatever_the_status(words: str, status: int | None) -> None:
     failure = ended(words, status=status)
     assert (failure.category, failure.retryable) == (Category.RATE_LIMITED, True)
+
+
+PROSE = [
+    "I could not finish: Stripe's sandbox answers 402 'payment required', so the checkout tests cannot pass.",
+    "The deploy step fails.\n\n- npm says: your account has been suspended\n- nothing else is wrong",
+    "I'm stuck: the CI token does not have the required scope.",
+    "## Blocked\nGitHub's API answers: secondary rate limit reached, resets 3pm",
+    "We can't go on; Docker Hub says too many requests, try again in 6 hours.",
+    "I ran the suite and test_quota fails with 'credit balance is too low' from the mock.",
+]
+OF_ITS_WORK = [
+    *PROSE,
+    "Blocked: the payment service says its account has been suspended.",
+    "The test for AccessDeniedException still fails.",
+    "Usage limit reached",
+]
+
+
+@pytest.mark.parametrize("words", PROSE)
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_models_own_words_about_its_work_refuse_no_account(words: str, code: int) -> None:
+    failure = error_after(b"", words, code=code)
+    assert (failure.category, failure.retryable) == (Category.REPORTED_ERROR, False)
+    assert words[:20] in failure.message
+
+
+@pytest.mark.parametrize("words", OF_ITS_WORK)
+def test_neither_do_words_that_the_model_was_heard_saying(words: str) -> None:
+    content = [{"type": "text", "text": "So far so good."}, {"type": "text", "text": words}]
+    line = {"type": "assistant", "message": {"model": "claude-sonnet-5", "content": content}}
+    said = json.dumps(line).encode() + b"\n"
+    assert error_after(said, words).category is Category.REPORTED_ERROR
+    # what came after the model's last word is somebody else's
+    later = said + b"Claude AI usage limit reached|4102444800\n"
+    assert error_after(later, words).category is Category.RATE_LIMITED
+
+
+@pytest.mark.parametrize("words", [*PAYER, *OWNER, *CREDENTIAL, *PLACE, *CLOUD, *LIMITS])
+def test_no_refusal_reads_like_a_models_prose(words: str) -> None:
+    assert not is_prose(words)
+    synthetic = {"type": "assistant", "message": {"model": "<synthetic>", "content": words}}
+    heard = error_after(json.dumps(synthetic).encode() + b"\n", words)
+    assert heard.category in {Category.ACCOUNT_REFUSED, Category.RATE_LIMITED}
 
 
 @pytest.mark.parametrize("words", NEITHER)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workorders.agent_executor.test_results import (
@@ -76,9 +76,12 @@ def test_what_is_no_json_object_is_refused_in_words(data: bytes, words: str) -> 
         {"tests": [{"name": "a"}]},
         {"tests": [{"name": "a", "status": None}]},
         {"tests": [{"status": "passed"}]},
-        {"tests": [{"name": "a", "status": "passed", "duration_seconds": -1}]},
+        {"tests": [{"name": "a", "status": ["passed"]}]},
+        {"tests": [{"name": "a", "status": {"is": "passed"}}]},
+        {"tests": [{"name": "a", "status": 0}]},
+        {"tests": [{"name": "\x00", "status": "warned"}]},
         {"tests": ["a"]},
-        {"summary": 3},
+        {"tests": {"a": 1}},
     ],
 )
 def test_model_and_published_schema_refuse_the_same(change: dict[str, Any]) -> None:
@@ -134,6 +137,12 @@ def test_everything_is_bounded() -> None:
         ("Errored", "failed", "Errored"),
         ("FAIL", "failed", ""),
         ("timed out", "failed", "timed out"),
+        ("Did not run", "skipped", "Did not run"),
+        ("blocked", "skipped", "blocked"),
+        ("PASSED.", "passed", "PASSED."),
+        ("✅ passed", "passed", "✅ passed"),
+        ("❌", "failed", "❌"),
+        ("flaky", "passed", "flaky"),
         ("PASS", "passed", ""),
         ("ok", "passed", ""),
         ("success", "passed", "success"),
@@ -161,6 +170,7 @@ def test_what_test_tools_call_it_is_understood(status: object, expected: str, me
         ({"passed": "2", "failed": " 1 "}, (2, 1)),
         ({"passed": "2.0", "failed": 1}, (2, 1)),
         ({"passed": None, "failed": None}, (1, 1)),
+        ({"passed": "1,234", "failed": "1"}, (1234, 1)),
         ({"passed": 2, "failed": 1, "errors": 3}, (2, 3)),
         ({"passed": 2, "failed": 1, "errors": 0}, (2, 1)),
     ],
@@ -179,6 +189,12 @@ def test_counts_are_read_as_numbers_however_they_are_written(
         {"results": GOOD},
         {"test_results": GOOD},
         {**GOOD, "summary": None, "command": None},
+        GOOD["tests"],
+        {name.title(): value for name, value in GOOD.items()},
+        {**GOOD, "tests": {case["name"]: case for case in GOOD["tests"]}},
+        {**GOOD, "tests": [{name.upper(): value for name, value in case.items()} for case in GOOD["tests"]]},
+        {**GOOD, "command": [["pytest"], ["npm", "test"]], "summary": 3},
+        {**GOOD, "summary": [{"message": "One"}, ["failed", None]]},
         {**GOOD, "command": ["pytest", "-q"], "more": {"deep": [1]}, "total": 3},
         {
             "created": 1.5,
@@ -213,7 +229,10 @@ def test_wrappers_and_the_tools_own_reports_are_understood(content: dict[str, An
 
 @pytest.mark.parametrize(
     ("duration", "expected"),
-    [("0.5", 0.5), ("0.5s", 0.5), (2, 2.0), (None, None), ("fast", None), (float("nan"), None)],
+    [
+        *[("0.5", 0.5), ("0.5s", 0.5), (2, 2.0), (None, None), ("fast", None), (float("nan"), None)],
+        *[(-1, None), ([1], None), (True, None), ({"secs": 1}, None)],
+    ],
 )
 def test_a_duration_that_tells_nothing_costs_nothing(duration: object, expected: float | None) -> None:
     results = parse({**GOOD, "tests": [{"name": "b", "status": "failed", "duration_seconds": duration}]})
@@ -222,7 +241,8 @@ def test_a_duration_that_tells_nothing_costs_nothing(duration: object, expected:
 
 def test_other_encodings_are_read() -> None:
     text = json.dumps(GOOD)
-    for data in (b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16")):
+    fenced = f"```json\n{json.dumps(GOOD, indent=1)}\n```\n"
+    for data in (b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16"), fenced.encode()):
         assert parse_test_results(data) == parse(GOOD)
 
 
@@ -238,11 +258,9 @@ def test_the_list_counts_where_it_shows_more_than_the_counts() -> None:
 
 
 def test_what_is_wrong_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"tests\.1\.status: Input should be 'passed', 'failed' or 'skipped'"
-    ):
-        parse({**GOOD, "tests": [{"name": "a", "status": "ok"}, {"name": "b", "status": "flaky"}]})
-    with pytest.raises(ValueError, match=r"passed: Input should be a valid integer"):
+    with pytest.raises(ValueError, match=r"tests\[1\]\.status must be passed, failed or skipped\."):
+        parse({**GOOD, "tests": [{"name": "a", "status": "ok"}, {"name": "b", "status": "green"}]})
+    with pytest.raises(ValueError, match=r"passed must be a whole number"):
         parse({**GOOD, "passed": "many"})
 
 
@@ -250,6 +268,48 @@ def test_what_is_wrong_is_named() -> None:
 def test_arbitrary_bytes_are_refused_in_words(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^test_results\.json"):
         parse_test_results(data)  # 200 arbitrary bytes never hold all three parts
+
+
+KNOWN = st.sampled_from(
+    [
+        *[
+            *GOOD,
+            *GOOD["tests"][1],
+            "duration_seconds",
+            "results",
+            "testResults",
+            "numPassedTests",
+            "success",
+        ],
+        *[
+            "stats",
+            "passes",
+            "failures",
+            "pending",
+            "examples",
+            "summary_line",
+            "assertionResults",
+            "outcome",
+        ],
+        *["ok", "call", "errors"],
+    ]
+)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["passed", "failed", "3", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KNOWN, inner, max_size=6),
+    max_leaves=15,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(KNOWN, ANY_JSON, max_size=8))
+def test_any_object_is_read_or_refused_in_words(content: dict[str, Any]) -> None:
+    refused = ""
+    try:
+        parse({"passed": 1, "failed": 0, "tests": [content], **content})
+    except ValueError as error:
+        refused = str(error)
+    assert not refused or refused.startswith("test_results.json")
 
 
 JEST = {
@@ -297,7 +357,21 @@ PYTEST = {
 }
 
 
-@pytest.mark.parametrize("report", [JEST, MOCHA, TAP, PYTEST], ids=["jest", "mocha", "tap", "pytest"])
+RSPEC = {
+    "version": "3.13",
+    "examples": [
+        {"full_description": "a", "status": "passed", "run_time": 0.1},
+        {"full_description": "b", "status": "failed", "exception": {"class": "E", "message": "no"}},
+        {"full_description": "c", "status": "pending", "pending_message": "later"},
+    ],
+    "summary": {"example_count": 3, "failure_count": 1, "errors_outside_of_examples_count": 0},
+    "summary_line": "3 examples, 1 failure, 1 pending",
+}
+
+
+@pytest.mark.parametrize(
+    "report", [JEST, MOCHA, TAP, PYTEST, RSPEC], ids=["jest", "mocha", "tap", "pytest", "rspec"]
+)
 def test_a_tools_own_report_is_read(report: dict[str, Any]) -> None:
     results = parse(report)
     assert (results.passed, results.failed, results.summary) == (1, 1, "")

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from sandboxes.base import SandboxCommand
-from sandboxes.errors import CheckoutLost, CommitsMalformed, ProgramMissing, SandboxError
+from sandboxes.errors import CheckoutLost, CommitsMalformed, ProgramMissing, PushTooLarge, SandboxError
 from sandboxes.kinds import SandboxType
 from sandboxes.process import ExitReason, ProcessControl
 from sandboxes.registry import BACKENDS
@@ -147,7 +147,7 @@ class TestCommits:
     def test_a_bundle_over_the_limit_is_a_typed_error(self, yard: Yard, tmp_path: Path) -> None:
         sandbox = yard.ready()
         said(sandbox, "head -c 200000 /dev/urandom > big; git add big; git commit -q -m Big")
-        with pytest.raises(SandboxError, match="over 100000 bytes"):
+        with pytest.raises(PushTooLarge, match="over 100000 bytes"):
             sandbox.export_bundle(tmp_path / "x.bundle", limit_bytes=100_000)
 
     def test_the_state_says_when_head_moved(self, yard: Yard) -> None:

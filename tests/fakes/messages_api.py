@@ -23,7 +23,8 @@ Json = dict[str, Any]
 class Reply:
     """An assistant turn; it ends with `tool_use` where a block asks for a tool.
 
-    `delay_seconds` pass before it begins, `pause_seconds` between a stream's first event and the rest.
+    `delay_seconds` pass before it begins, `pause_seconds` between a stream's first event and the rest. `breaks_with`:
+    an error that a stream ends in after its first event, though its status was 200.
     """
 
     blocks: Sequence[Block]
@@ -31,6 +32,7 @@ class Reply:
     pause_seconds: float = 0.0
     input_tokens: int = 100
     output_tokens: int = 20
+    breaks_with: "Refusal | None" = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Refusal:
     error_type: str
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def error(self) -> Json:
+        return {"type": self.error_type, "message": self.message}
 
 
 Script = Callable[[Json, int], Reply | Refusal]
@@ -262,8 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: Json) -> None:
         answer = self.server.api.answer(body)
         if isinstance(answer, Refusal):
-            error = {"type": "error", "error": {"type": answer.error_type, "message": answer.message}}
-            self._send_json(answer.status, error, answer.headers)
+            self._send_json(answer.status, {"type": "error", "error": answer.error}, answer.headers)
             return
         if answer.delay_seconds:
             self.server.api.closing.wait(answer.delay_seconds)
@@ -324,6 +329,9 @@ def _server_sent_events(body: Json, reply: Reply) -> Iterator[bytes]:
     message = _message(body, reply)
     opening = {**message, "content": [], "stop_reason": None}
     yield _event("message_start", {"message": opening})
+    if reply.breaks_with:
+        yield _event("error", {"error": reply.breaks_with.error})
+        return
     for index, block in enumerate(reply.blocks):
         if block["type"] == "tool_use":
             empty: Json = {**block, "input": {}}

@@ -207,6 +207,19 @@ def test_upstreams_errors_pass_unchanged(status: int) -> None:
     assert gateway.ledger.spendings == []
 
 
+def test_an_error_inside_a_stream_is_noted_after_what_was_served_and_passes_unchanged() -> None:
+    broke = Refusal(402, "billing_error", "Your credit balance is too low")
+    with (
+        MessagesApi(always(Reply([text("Hello.")], breaks_with=broke))) as api,
+        running_gateway(api.url) as gateway,
+    ):
+        answer = post(gateway)
+    assert answer.status_code == 200
+    assert json.dumps(broke.error) in answer.text
+    assert gateway.ledger.errors == [(402, None)]
+    assert [spending.usage.input for spending in gateway.ledger.spendings] == [100]
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "seconds"),
     [

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,3 +87,37 @@ def test_memory_stays_bounded() -> None:
     assert len(reader._line) <= LINE_BYTES
     reader.feed(b"\n" + stream(START, END))
     assert reader.usage == FINAL
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"type": "billing_error", "message": "Account past due"}, 402),
+        ({"type": "invalid_request_error", "message": "Your credit balance is too low"}, 402),
+        ({"type": "permission_error", "message": "You have reached your spend limit"}, 402),
+        ({"type": "insufficient_quota", "message": "You exceeded your current quota"}, 402),
+        ({"type": "rate_limit_error", "message": "Slow down"}, 429),
+        ({"type": "overloaded_error", "message": "Overloaded; not a billing matter"}, 529),
+        ({"type": "authentication_error", "message": "invalid x-api-key"}, 401),
+        ({"type": ["odd"], "message": None}, 500),
+        ("in a proxy's words", 500),
+        (None, 500),
+    ],
+)
+def test_an_error_inside_an_answer_has_a_status_too(error: object, status: int) -> None:
+    event = {"type": "error", "error": error}
+    begun, bare, whole = (
+        UsageReader(streaming=True),
+        UsageReader(streaming=True),
+        UsageReader(streaming=False),
+    )
+    begun.feed(stream(START, DELTA, event))
+    bare.feed(f"data: {json.dumps(event)}".encode())
+    whole.feed(json.dumps(event).encode())
+    for reader in (begun, bare, whole):
+        reader.end()
+        assert reader.error_status == status
+    assert begun.usage.input == 100, "what was served is counted"
+    good = UsageReader(streaming=True)
+    good.feed(stream(START, DELTA, END))
+    assert good.error_status is None

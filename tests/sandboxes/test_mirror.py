@@ -19,6 +19,7 @@ from sandboxes.errors import (
     LockTimeout,
     LockWaitStopped,
     PushRejected,
+    PushTooLarge,
 )
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
 from sandboxes.host_lock import exclusive_lock
@@ -705,7 +706,7 @@ class TestRefuses:
         monkeypatch.setattr(sandboxes.mirror, "BUNDLE_LIMIT_BYTES", 100)
         place.work()
         before = place.state()
-        with pytest.raises(BundleRejected, match="over the limit of 100"):
+        with pytest.raises(PushTooLarge, match="over the limit of 100"):
             place.accept(place.bundle(REF, f"^{place.base}"))
         assert place.state() == before
 

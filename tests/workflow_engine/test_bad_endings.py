@@ -143,6 +143,22 @@ def test_a_limit_told_on_standard_output_is_waited_for(words: str, stream: str, 
     assert starts(tmp_path) == ["planning"]
 
 
+def test_results_committed_with_the_change_cost_no_second_run_of_the_tests(tmp_path: Path) -> None:
+    results = json.dumps({"passed": 1, "failed": 0, "tests": [{"name": "a", "status": "passed"}]})
+    change = f"echo x > x.txt; echo '{results}' > test_results.json; git add -Af .; git commit -qm Change"
+    order = local_order(
+        tmp_path,
+        f"agent[implementing]: nothing\nagent[implementing]: run {change}\nagent[testing]: nothing",
+        workflow_type=AgentWorkflowType.PLAN_BUILD_TEST,
+    )
+    with running_engine():
+        finished(order)
+    assert ended(order) == ("completed", None, None)
+    assert starts(tmp_path) == ["planning", "implementing", "testing"]
+    run = order.phase_runs.get(phase="testing", kind="phase")
+    assert (run.tests_passed, run.tests_failed) == (1, 0)
+
+
 def test_results_in_a_tools_own_words_cost_no_second_run(tmp_path: Path) -> None:
     results = {
         "passed": 2.0,

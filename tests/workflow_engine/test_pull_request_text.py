@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workorders.states import AgentWorkOrderOutcome
+from workorders.workflow_engine.our_section import DRAFT_NOTE
 from workorders.workflow_engine.pull_request_text import (
     PhaseSummary,
     PullRequestFacts,
@@ -144,7 +145,7 @@ def test_a_renewed_text_keeps_what_people_wrote_around_ours() -> None:
     assert "4 files changed" not in renewed
     assert renewed_body(renewed, fresh) == renewed
     assert renewed_body("Somebody took ours out.", fresh).startswith("Somebody took ours out.\n\n<!-- work")
-    assert "Mark this draft as ready" in renewed_body(first, fresh, still_draft=True)
+    assert "Mark this draft as ready" in renewed_body(first, fresh, note=DRAFT_NOTE)
 
 
 def test_absent_parts_leave_no_heading() -> None:

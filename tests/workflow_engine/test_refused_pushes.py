@@ -11,7 +11,7 @@ from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.states import EffectKind
 from workorders.workflow_definitions import AgentWorkflowType
-from workorders.workflow_engine import agent_step, prompts
+from workorders.workflow_engine import agent_step, prompts, salvage
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -308,6 +308,19 @@ def test_a_file_that_no_host_takes_is_found_before_any_push(
     for word in ("'d/a.bin' in commit", "'d/b.bin'", "has 2.0 MiB", "over 1 MiB"):
         assert word in first.error_message
     assert order.effects.filter(kind=EffectKind.PUSH).count() == 1, "it was not even tried"
+
+
+def test_commits_too_large_to_be_taken_over_are_no_trouble_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(salvage, "BUNDLE_LIMIT_BYTES", 100_000)
+    large = "head -c 300000 /dev/urandom > big; git add big; git commit -qm Big"
+    order = local_order(tmp_path, f"agent[#1]: run {large}")
+    with running_engine():
+        finished(order)
+    assert order.status == "completed", order.error_message
+    assert [category for _status, category in runs(order)] == ["push_too_large", ""]
+    assert starts(tmp_path) == ["planning"] * 2
 
 
 def test_leftovers_that_are_too_large_cost_the_leftovers(

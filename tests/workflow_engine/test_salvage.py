@@ -43,7 +43,7 @@ pytestmark = [
     pytest.mark.once,
 ]
 AT_WORK = "agent[#1]: leave notes.txt\nagent[#1]: sleep 60"
-BREAK = f"echo {'1' * 40} > \"$(git rev-parse --git-dir)/$(git symbolic-ref HEAD)\""
+BREAK = f'echo {"1" * 40} > "$(git rev-parse --git-dir)/$(git symbolic-ref HEAD)"'
 """The branch is at a commit that is nowhere: nothing can be told from its files then."""
 LEFT = "left uncommitted"
 

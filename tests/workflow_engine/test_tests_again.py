@@ -11,6 +11,7 @@ from tests.workflow_engine.engine import finished, running_engine, wait_until
 from tests.workflow_engine.life import COMMIT, QUESTION, Life, cancel, living, prompt, retry, run
 from workorders import progress
 from workorders.models import AgentWorkOrder, PhaseRun
+from workorders.pages.phases import progress_of
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType
 
 pytestmark = [
@@ -97,6 +98,45 @@ def test_broken_tests_change_the_outcome_too(life: Life) -> None:
     assert "1 test fails" in text_of(life, order)
 
 
+@pytest.mark.parametrize("was_draft", [True, False])
+def test_what_a_person_marked_as_ready_stays_ready_and_is_said_not_to_be(life: Life, was_draft: bool) -> None:
+    first = checked_if() if was_draft else f"agent[implementing]: commit fixed.txt\n{checked_if()}"
+    order = delivered(first)
+    life.pull_request(order).is_draft = False
+    prompt(order, "agent: commit other.txt\nagent: nothing" if was_draft else BREAK)
+    run(order)
+    assert (order.status, order.outcome) == ("completed", "tests_failed")
+    assert not life.pull_request(order).is_draft
+    assert "1 test fails" in text_of(life, order)
+    assert "Convert it to a draft" in text_of(life, order)
+    line = progress_of(order, is_asked=False).lines[-1]
+    assert "marked as ready for review, but is not ready to merge (1 test fails)" in line.warning
+    prompt(order, FIX)
+    run(order)
+    assert "Convert it" not in text_of(life, order)
+    assert "Mark this draft" not in text_of(life, order)
+    assert not progress_of(order, is_asked=False).lines[-1].warning
+
+
+def test_passing_tests_of_another_commit_do_not_end_a_draft(life: Life) -> None:
+    """A person pushes while the order is delivered: nobody has tested that."""
+    order = delivered(checked_if())
+    prompt(order, FIX)
+    run(order)
+    before = text_of(life, order)
+    assert "The tests pass now" in before
+    life.commit(order.git_branch_name)
+    AgentWorkOrder.objects.filter(pk=order.pk).update(
+        status="failed", outcome=None, error_category="push_rejected", error_message="x"
+    )
+    order.phase_runs.filter(kind="delivery").update(status="failed", error_category="push_rejected")
+    retry(order)
+    run(order)
+    assert order.status == "completed"
+    assert "not tested since" in text_of(life, order)
+    assert "The tests pass now" not in text_of(life, order)
+
+
 def test_a_question_is_not_tested(life: Life) -> None:
     order = delivered()
     before = order.phase_runs.count()
@@ -165,6 +205,38 @@ def test_tests_that_leave_no_commit_did_not_run(life: Life) -> None:
     failed = order.phase_runs.get(phase="testing", status="failed", sequence__gt=before)
     assert "--allow-empty" in failed.error_message
     assert steps(order, before) == ["follow_up", "testing", "delivery"]
+
+
+RESULTS = f"echo '{PASS}' > test_results.json; git add -f test_results.json"
+TESTED_TOO = f"echo more > more.txt; {RESULTS}; git add more.txt; git commit -q -m 'Add more, tested'"
+
+
+def test_results_that_the_change_brought_along_need_no_empty_commit(life: Life) -> None:
+    order = delivered()
+    before = order.phase_runs.count()
+    AgentWorkOrder.objects.filter(pk=order.pk).update(initial_prompt="agent[testing]: nothing")
+    prompt(order, f"agent: run {TESTED_TOO}\nagent: nothing")
+    run(order, 60)
+    assert (order.status, order.error_message) == ("completed", None)
+    assert steps(order, before) == ["follow_up", "testing", "delivery"]
+    assert not order.phase_runs.filter(status="failed").exists(), "the agent was run once"
+    assert last_tests(order).end_sha == order.head_sha
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        f"agent: run {RESULTS}; git commit -qm Test\nagent: commit more.txt\nagent: nothing",
+        f"agent: run {RESULTS}; git commit -qm Test; git rm -q test_results.json; git commit -qm Away\nagent: nothing",
+    ],
+)
+def test_results_of_other_files_show_nothing(life: Life, request_text: str) -> None:
+    order = delivered()
+    AgentWorkOrder.objects.filter(pk=order.pk).update(initial_prompt="agent[testing#1]: nothing")
+    prompt(order, request_text)
+    run(order, 60)
+    assert order.status == "completed"
+    assert order.phase_runs.filter(phase="testing", status="failed").count() == 1
 
 
 def test_cancelled_before_the_tests_it_says_so_and_a_retry_runs_them(life: Life) -> None:

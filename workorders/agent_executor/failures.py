@@ -11,10 +11,11 @@ from sandboxes.process import ExitReason
 from workorders.agent_executor.base import AgentFailure, ReportedResult, clean_text
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.model_limits import ahead, seconds_until_reset
-from workorders.agent_executor.refusals import Refusal, explained_in_words, refused_in_words
+from workorders.agent_executor.refusals import Refusal, explained_in_words, is_prose, refused_in_words
 from workorders.agent_executor.response_parser import ResponseParser
 
 _DETAIL_CHARACTERS = 500
+_COMPARED_CHARACTERS = 1000  # less than is kept of a message
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ _BY_STATUS: Mapping[int, Category] = {
     429: Category.RATE_LIMITED,
 }
 _PASSING = frozenset({Category.RATE_LIMITED, Category.MODEL_OVERLOADED})
+_LEFT_TO_PEOPLE = frozenset({Category.ACCOUNT_REFUSED, Category.NOT_LOGGED_IN})
 # What git's evidence does not outweigh, even if a good result was reported before.
 _NEVER_EXCUSED = frozenset({Category.CANCELLED, Category.MISSING, Category.PERMISSION_DENIED})
 # What an agent says when it does not know, or does not tell, why the model did not answer it.
@@ -241,12 +243,22 @@ def _reported_failure(ending: Ending) -> Refusal | None:
         return Refusal(by_subtype or Category.RESULT_TOO_LONG)
     if (certain := by_subtype or _by_gateway(report.text)) is not None:
         return Refusal(certain)
+    if _is_models_own(report, ending.parser):
+        return refused_in_words(ending.parser.plain_words) or Refusal(Category.REPORTED_ERROR)
     said = f"{report.text}\n{ending.parser.plain_words}"
     if (in_words := refused_in_words(said)) is not None:
         return in_words
     if (by_status := _by_status(report.api_error_status)) is not None:
         return Refusal(by_status)
     return explained_in_words(f"{said}\n{ending.stderr}") or Refusal(Category.REPORTED_ERROR)
+
+
+def _is_models_own(report: ReportedResult, parser: ResponseParser) -> bool:
+    """Whether the words of an error are the model's about its work: what they name refused a program, not the model."""
+    if report.api_error_status is not None:
+        return False
+    text = report.text.strip()
+    return bool(text) and (text[:_COMPARED_CHARACTERS] in parser.model_words or is_prose(text))
 
 
 def _ended_badly(ending: Ending) -> Refusal | None:
@@ -311,7 +323,7 @@ def explained_by_model(failure: AgentFailure, status: int, resets_in_seconds: fl
     `status` is that answer's HTTP status, `resets_in_seconds` when it said it will serve again.
     """
     category = _by_status(status)
-    if category is Category.ACCOUNT_REFUSED and failure.category in _UNEXPLAINED:
+    if category in _LEFT_TO_PEOPLE and failure.category in _UNEXPLAINED:
         return replace(failure_of(category, failure.message), after_success=failure.after_success)
     if category not in _PASSING or failure.category not in _UNEXPLAINED | _PASSING:
         return failure

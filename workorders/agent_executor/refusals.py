@@ -179,6 +179,20 @@ _OTHERS: tuple[tuple[re.Pattern[str], Category], ...] = (
 )
 
 
+# Of its own accord: neither a provider nor Claude Code says "I", or answers in Markdown.
+_FIRST_PERSON = re.compile(r"(?<![\w`'\"/])(?:I|We)(?: [a-z]|['’](?:m|ve|d|ll|re) )")
+_MARKDOWN = re.compile(r"^(?:#{1,4} |\s*[-*] |\s*\d{1,2}\. |```|\*\*)", re.MULTILINE)
+_FROM_OUTSIDE = _any(r"^\s*(?:failed to authenticate\. )?api error\b", r"^\s*[{\[]", r"^\s*error code: ")
+
+
+def is_prose(text: str) -> bool:
+    """Whether a model says this of its work, so that what it quotes is no refusal of its own account."""
+    text = text[:_READ_CHARACTERS]
+    if _FROM_OUTSIDE.search(text):
+        return False
+    return bool(_FIRST_PERSON.search(text) or _MARKDOWN.search(text))
+
+
 def refused_in_words(text: str) -> Refusal | None:
     """What counts for more than any status: who must act, or that time alone helps."""
     text = text[:_READ_CHARACTERS]

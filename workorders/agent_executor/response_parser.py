@@ -83,7 +83,7 @@ class ResponseParser:
     limit it last ran into ends, `ends_cut` whether the last line that was read was too long to be kept. `plain_words`:
     the last it said outside of its own stream, or in an answer of its own making where the model gave none;
     `reported_success`: any result so far said that all went well; `refused_retries`: how often in a row it reported
-    nothing but that the credential is refused.
+    nothing but that the credential is refused; `model_words`: what the model itself said last.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -98,6 +98,7 @@ class ResponseParser:
     plain_words: str = ""
     reported_success: bool = False
     refused_retries: int = 0
+    model_words: str = ""
     _line: bytearray = field(default_factory=bytearray)
     _line_bytes: int = 0
     _events: int = 0
@@ -245,6 +246,7 @@ class ResponseParser:
             self._note_plain(words)
         elif blocks:
             self.plain_words = ""  # the model has answered since
+            self.model_words = words or self.model_words
         if words:
             fields = _present({"subagent_of": _text(data.get("parent_tool_use_id"), 100)})
             yield AgentEvent(AgentEventKind.MESSAGE, clean_text(words, SUMMARY_CHARACTERS), fields)

@@ -10,20 +10,36 @@ from collections.abc import Mapping, Sequence
 from workorders.agent_executor.tool_reports import as_results
 
 _WRAPPERS = ("results", "test_results", "testResults")
-_NAMES = ("name", "nodeid", "fullName", "fullTitle", "title", "test")
+_NAMES = (
+    *("name", "nodeid", "fullName", "full_name", "fullTitle", "full_description", "title"),
+    *("test", "testName", "test_name", "description", "id"),
+)
 _STATUSES = ("status", "outcome", "result", "state")
 _YES_OR_NO = ("ok", "success", "passed")  # as TAP's converters have it
 _MESSAGES = ("message", "error", "err", "failure", "failureMessages", "reason", "longrepr")
+_KEYS = frozenset({"passed", "failed", "tests", "command", "summary"})
+_CASE_KEYS = frozenset({"name", "status", "message", "duration_seconds"})
+_MOST_PARTS, _DEEPEST = 100, 3  # of what should be one text
 _PHASES = ("setup", "call", "teardown")  # of pytest's report
 _TOTALS = ("total", "tests", "collected")
 _COUNTS = ("passed", "failed")
 _ERRORS = ("errors", "error", "errored")
 _NUMBER = re.compile(r"\s*([0-9]{1,9})(?:\.0{1,9})?\s*")
 _SECONDS = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,12})?)\s*(?:s|sec|seconds)?\s*")
-_SEPARATORS = re.compile(r"[\s_-]+")
+_GROUPED = re.compile(r"\s*([0-9]{1,3}(?:,[0-9]{3})+)\s*")
+_NO_LETTERS = re.compile(r"[^a-z]+")
+_SIGNS = {
+    "✅": "passed",
+    "✓": "passed",
+    "✔": "passed",
+    "❌": "failed",
+    "✗": "failed",
+    "✘": "failed",
+    "✖": "failed",
+}
 _SPELLINGS: Mapping[str, frozenset[str]] = {
     "passed": frozenset(
-        {"passed", "pass", "passing", "ok", "success", "succeeded", "successful", "xpass", "xpassed"}
+        {"passed", "pass", "passing", "ok", "success", "succeeded", "successful", "xpass", "xpassed", "flaky"}
     ),
     "failed": frozenset(
         {"failed", "fail", "failing", "failure", "error", "errored", "errors", "broken", "crashed", "aborted"}
@@ -31,7 +47,17 @@ _SPELLINGS: Mapping[str, frozenset[str]] = {
     ),
     "skipped": frozenset(
         {"skipped", "skip", "pending", "todo", "ignored", "disabled", "deselected", "notrun", "cancelled"}
-        | {"canceled", "inconclusive", "other", "xfail", "xfailed", "expectedfailure"}
+        | {
+            "canceled",
+            "inconclusive",
+            "other",
+            "xfail",
+            "xfailed",
+            "expectedfailure",
+            "didnotrun",
+            "notexecuted",
+        }
+        | {"blocked", "quarantined", "unknown"}
     ),
 }
 _CANONICAL = {spelling: status for status, spellings in _SPELLINGS.items() for spelling in spellings}
@@ -39,7 +65,7 @@ _CANONICAL = {spelling: status for status, spellings in _SPELLINGS.items() for s
 
 def as_expected(content: Mapping[str, object]) -> dict[str, object]:
     """The same results in the published shape, as far as they can be understood."""
-    content = as_results(content)
+    content = as_results(_in_lower_case(content, _KEYS))
     inner = next((value for key in _WRAPPERS if isinstance(value := content.get(key), dict)), None)
     if inner is not None and "tests" not in content and "tests" in inner:
         content = {**content, **inner}
@@ -53,6 +79,8 @@ def as_expected(content: Mapping[str, object]) -> dict[str, object]:
         ):  # a tool's summary leaves out what was none
             rewritten = {**dict.fromkeys(_COUNTS, 0), **rewritten}
     tests = rewritten.get("tests")
+    if isinstance(tests, dict) and tests:
+        tests = _listed_by_name(tests)
     if isinstance(tests, list):
         rewritten["tests"] = tests = [_case(item) for item in tests]
     for key in _COUNTS:
@@ -63,6 +91,21 @@ def as_expected(content: Mapping[str, object]) -> dict[str, object]:
         if key in rewritten:
             rewritten[key] = _words(rewritten[key])
     return rewritten
+
+
+def _in_lower_case(content: Mapping[str, object], keys: frozenset[str]) -> dict[str, object]:
+    """`Passed` for `passed`, where nothing is called so already."""
+    found = {key.lower(): value for key, value in content.items() if key.lower() in keys}
+    return {**found, **content}
+
+
+def _listed_by_name(tests: Mapping[str, object]) -> object:
+    """A list of what was given by name: `{"a": "passed"}`, or an object for each."""
+    cases = [
+        {"name": name, **value} if isinstance(value, dict) else {"name": name, "status": value}
+        for name, value in tests.items()
+    ]
+    return cases if all(isinstance(value, dict | str | bool) for value in tests.values()) else tests
 
 
 def listed(tests: Sequence[object], status: str) -> int:
@@ -80,7 +123,7 @@ def _with_errors(content: dict[str, object]) -> dict[str, object]:
 def _case(item: object) -> object:
     if not isinstance(item, dict):
         return item
-    case = dict(item)
+    case = _in_lower_case(item, _CASE_KEYS)
     _take(case, "name", _NAMES)
     _take(case, "status", _STATUSES)
     _take(case, "message", _MESSAGES)
@@ -92,7 +135,9 @@ def _case(item: object) -> object:
     said = case.get("status")
     case["status"] = _status(said)
     case["message"] = _words(case.get("message"))
-    if case["status"] in _SPELLINGS and isinstance(said, str) and not case["message"]:
+    if isinstance(case.get("name"), int | float) and not isinstance(case["name"], bool):
+        case["name"] = str(case["name"])
+    if isinstance(said, str) and case["status"] in _SPELLINGS and not case["message"]:
         plain = said.strip()
         case["message"] = "" if plain.lower() in {case["status"], "pass", "fail", "ok", "skip"} else plain
     if "duration_seconds" in case:
@@ -121,7 +166,7 @@ def _status(value: object) -> object:
         return "passed" if value else "failed"
     if not isinstance(value, str):
         return value
-    return _CANONICAL.get(_SEPARATORS.sub("", value).lower(), value)
+    return _CANONICAL.get(_NO_LETTERS.sub("", value.lower())) or _SIGNS.get(value.strip()[:1], value)
 
 
 def _count(value: object, key: str, tests: object) -> object:
@@ -136,25 +181,31 @@ def _number(value: object) -> object:
         return int(value)
     if isinstance(value, str) and (found := _NUMBER.fullmatch(value)):
         return int(found[1])
+    if isinstance(value, str) and (found := _GROUPED.fullmatch(value)):
+        return int(found[1].replace(",", ""))
     return value
 
 
 def _seconds(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     if isinstance(value, str):
         found = _SECONDS.fullmatch(value)
         return float(found[1]) if found else None
-    return value
+    is_time = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return value if is_time else None
 
 
-def _words(value: object) -> object:
+def _words(value: object, depth: int = 0) -> object:
     """Text where there is none, or more of it than expected, or an error's."""
+    if depth > _DEEPEST:
+        return ""
     if isinstance(value, dict):
         told = [value[key] for key in ("message", "stack") if isinstance(value.get(key), str)]
         return told[0] if told else ""
-    if value is None:
+    if value is None or isinstance(value, bool):
         return ""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return " ".join(value[:100])
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list):
+        told = [words for item in value[:_MOST_PARTS] if isinstance(words := _words(item, depth + 1), str)]
+        return " ".join(filter(None, told))
     return value

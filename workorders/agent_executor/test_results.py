@@ -6,6 +6,7 @@ but was written by an agent, so everything is bounded. Must not know where the b
 """
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -20,6 +21,19 @@ KEPT_TESTS = 2000
 _NAME_CHARACTERS = 500
 _MESSAGE_CHARACTERS = 2000
 _LARGEST_COUNT = 10_000_000
+_WORDS = {
+    "missing": "is missing",
+    "tuple_type": "must be a list of tests",
+    "model_type": "must be an object with name and status",
+    "enum": "must be passed, failed or skipped",
+    "int_type": "must be a whole number",
+    "greater_than_equal": "must not be below 0",
+    "less_than_equal": "is too large",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(.*)\n```\s*", re.DOTALL)  # as an agent shows a file
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -73,6 +87,8 @@ def parse_test_results(data: bytes) -> AgentTestResults:
         raise ValueError(f"test_results.json is not JSON: {error.msg} (line {error.lineno}).") from error
     except (ValueError, RecursionError) as error:  # numbers beyond Python's limit; nesting to break a parser
         raise ValueError("test_results.json is not JSON this server accepts.") from error
+    if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
+        content = {"passed": None, "failed": None, "tests": content}  # the list says it all
     if not isinstance(content, dict):
         raise ValueError("test_results.json must hold an object with passed, failed and tests.")
     return _validated(as_expected(content))
@@ -80,8 +96,9 @@ def parse_test_results(data: bytes) -> AgentTestResults:
 
 def _read(text: str) -> object:
     """Raises what `json.loads` raises, unless the text is a tool's lines."""
+    fenced = _FENCED.fullmatch(text)
     try:
-        return json.loads(text)
+        return json.loads(fenced[1] if fenced else text)
     except json.JSONDecodeError:
         if (results := lines_as_results(text)) is None:
             raise
@@ -95,7 +112,9 @@ def _validated(content: dict[str, object]) -> AgentTestResults:
     try:
         results = AgentTestResults.model_validate(content)
     except ValidationError as error:
-        problems = [_problem(item["loc"], item["msg"]) for item in error.errors()[:3]]
+        problems = [
+            _problem(item["loc"], _WORDS.get(item["type"], item["msg"])) for item in error.errors()[:3]
+        ]
         raise ValueError(f"test_results.json is not as expected: {'; '.join(problems)}.") from error
     return _no_better_than(results, tests if isinstance(tests, list) else [])
 
@@ -119,4 +138,5 @@ def _no_better_than(results: AgentTestResults, tests: list[object]) -> AgentTest
 
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
-    return clean_text(f"{'.'.join(map(str, place))}: {message}", 200)
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return clean_text(f"{where.removeprefix('.')} {message}", 200)

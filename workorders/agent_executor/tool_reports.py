@@ -1,7 +1,8 @@
-"""Reports of test tools in their own shape, as results in the product's: Jest and Vitest, Mocha, `go test -json`. Pure.
+"""Reports of test tools in their own shape, as results in the product's. Pure.
 
-Sources: Jest's `--json` and Vitest's reporter of the same shape, Mocha's `json` reporter, `go doc test2json`. What ran
-and did not say how it ended has failed. Anything that is no such report stays as it is. Every value may be of any type.
+Sources: Jest's `--json` and Vitest's reporter of the same shape, Mocha's and RSpec's `json` reporters, `go doc
+test2json`. What ran and did not say how it ended has failed. Anything that is no such report stays as it is. Every
+value may be of any type.
 """
 
 import json
@@ -21,6 +22,8 @@ def as_results(content: Mapping[str, object]) -> Mapping[str, object]:
         isinstance(content.get(key), list) for key in _MOCHA_LISTS
     ):
         return _of_mocha(content)
+    if isinstance(content.get("examples"), list) and "summary_line" in content:
+        return _of_rspec(content)
     return content
 
 
@@ -78,6 +81,23 @@ def _of_mocha(report: Mapping[str, object]) -> dict[str, object]:
     stats = report.get("stats")
     counts = stats if isinstance(stats, dict) else {}
     return {"passed": counts.get("passes"), "failed": counts.get("failures"), "tests": tests}
+
+
+def _of_rspec(report: Mapping[str, object]) -> dict[str, object]:
+    """Errors outside of examples (a file that does not load) are counted apart, and named nowhere else."""
+    tests: list[dict[str, object]] = [
+        {
+            "name": case.get("full_description") or case.get("description"),
+            "status": case.get("status"),
+            "message": case.get("exception") or case.get("pending_message") or "",
+        }
+        for case in _objects(report.get("examples"))
+    ]
+    summary = report.get("summary")
+    outside = summary.get("errors_outside_of_examples_count") if isinstance(summary, dict) else 0
+    if isinstance(outside, int) and outside:
+        tests.append({"name": "outside of examples", "status": "failed", "message": report["summary_line"]})
+    return {"passed": None, "failed": None, "tests": tests}
 
 
 def _of_go(events: list[dict[str, object]]) -> dict[str, object]:

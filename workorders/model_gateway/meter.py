@@ -26,7 +26,10 @@ _AWAY = (DatabaseError, InterfaceError)
 
 @dataclass(eq=False)
 class Meter:
-    """One request's account. `written` and `charged` (US dollars) are what the books hold of it already."""
+    """One request's account. `written` and `charged` (US dollars) are what the books hold of it already.
+
+    `error_noted`: so is an error that came inside the answer.
+    """
 
     grant: Grant
     model: str
@@ -34,6 +37,7 @@ class Meter:
     written: Usage = field(default_factory=Usage)
     charged: Decimal = Decimal(0)
     counted: bool = False
+    error_noted: bool = False
 
     def unwritten(self) -> Usage:
         return self.reader.usage - self.written if self.reader else Usage()

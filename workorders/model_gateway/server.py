@@ -1,7 +1,8 @@
 """The gateway's HTTP side: checks the step's token, passes the request on with the real credential, meters the answer.
 
 It streams: each piece of an answer goes on as it comes, but for the piece that tells the answer's cost, which waits
-until that is in the books, so that an agent cannot be over before its cost is. Upstream's own errors pass unchanged.
+until that is in the books, so that an agent cannot be over before its cost is. Upstream's own errors pass unchanged,
+and so does an error inside an answer that began well; both are noted for the step's worker.
 """
 
 import asyncio
@@ -221,14 +222,21 @@ class Gateway:
             if reader is not None:
                 reader.feed(chunk)
                 await self._check_price(meter, reader)
-                if reader.finished:
-                    await self._account.write_down(meter)
+                if reader.finished or reader.error_status:
+                    await self._write_down(meter, reader)
             await response.write(chunk)
         if reader is not None:
             reader.end()
             await self._check_price(meter, reader)
-            await self._account.write_down(meter)
+            await self._write_down(meter, reader)
         await response.write_eof()
+
+    async def _write_down(self, meter: Meter, reader: UsageReader) -> None:
+        """What was served first, which ends what an earlier error said; then an error that came inside the answer."""
+        await self._account.write_down(meter)
+        if reader.error_status and not meter.error_noted:
+            meter.error_noted = True
+            await self._account.note_error(meter.grant, reader.error_status, None)
 
     async def _check_price(self, meter: Meter, reader: UsageReader) -> None:
         """What was asked for may be named otherwise than what answers, and only the answer is believed."""

@@ -1,4 +1,4 @@
-"""Reads from the model's answers what they cost in tokens. Pure and incremental.
+"""Reads from the model's answers what they cost in tokens, and that they are errors. Pure and incremental.
 
 The bytes are passed on elsewhere; here they are only looked at. Memory stays within one line of a stream, or one
 JSON answer, up to `LINE_BYTES`; what is larger is counted by its size.
@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from workorders.model_gateway.stream_errors import status_of_error
 
 LINE_BYTES = 32 * 1024 * 1024
 _BYTES_A_TOKEN = 4  # a rough measure, for answers that were cut off before they said what they cost
@@ -46,12 +48,14 @@ class UsageReader:
     """Feed it an answer's chunks; `usage` is what the answer has said so far.
 
     `finished`: the answer has said its last word on tokens. `estimated`: output was seen for which no count came.
+    `error_status`: the status that an error inside the answer stands for; None where there was none.
     """
 
     streaming: bool
     model: str = ""
     fast: bool = False
     finished: bool = False
+    error_status: int | None = None
     _usage: Usage = field(default_factory=Usage)
     _seen_bytes: int = 0
     _line: bytearray = field(default_factory=bytearray)
@@ -87,6 +91,7 @@ class UsageReader:
         elif (message := _parse(bytes(self._line))) is not None:
             self._read_message(message)
             self.finished = self.finished or "usage" in message
+            self.error_status = status_of_error(message)
 
     def _keep(self, data: bytes) -> None:
         if len(self._line) + len(data) > LINE_BYTES:
@@ -114,6 +119,8 @@ class UsageReader:
             case "message_delta":
                 self._read_usage(_object(event.get("usage")))
                 self.finished = True
+            case "error":
+                self.error_status = status_of_error(event)
 
     def _read_message(self, message: Json) -> None:
         if isinstance(message.get("model"), str):

@@ -68,6 +68,7 @@ _SENTENCES = {
     "github_pull_request_updated": "Pull request updated: {pull_request_url}",
     "github_pull_request_reopened": "Pull request opened again: {pull_request_url}",
     "github_pull_request_not_reopened": "{pull_request_url} cannot be opened again ({error}); another one is opened",
+    "github_pull_request_not_a_draft": "Pull request left marked as ready, though {reason}: {pull_request_url}",
     "github_pull_request_left_closed": "Pull request left closed, as somebody closed it: {pull_request_url}",
     "github_pull_request_withdrawn": "Pull request closed, as the work order was cancelled: {pull_request_url}",
     "github_pull_request_not_withdrawn": "{error} {error_advice}",

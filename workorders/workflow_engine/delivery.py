@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from github_app.references import RepositoryReference
+from github_app.types import GitHubPullRequest
 from sandboxes.errors import BranchMoved, PushRejected
 from sandboxes.git import RemoteRepository
 from sandboxes.git_objects import Commit
@@ -33,6 +34,9 @@ from workorders.workflow_engine.pull_request_text import (
 from workorders.workflow_engine.salvage import kept_ref
 from workorders.workflow_engine.step_plan import StepPlan
 from workorders.workflow_engine.upstream import Upstream
+
+_READY = "The pull request is marked as ready for review, but is not ready to merge"
+_MAKE_IT_A_DRAFT = "Convert it to a draft on GitHub, or ask for a follow-up that mends it."
 
 
 class Delivery:
@@ -69,15 +73,18 @@ class Delivery:
         facts = self._facts(plan, mirror, tests)
         tests = facts.tests
         self._step.control.check()
-        url = self._pull_request(upstream, facts, tests, is_there=is_there)
+        shown = self._pull_request(upstream, facts, tests, is_there=is_there)
         outcome = _outcome(plan, reference, tests)
+        if shown is not None:
+            self._warn_of_ready(shown, facts)
         if order.github_issue_number:
             comment = issue_comment(
-                pull_request_url=url,
+                pull_request_url=shown.pull_request_url if shown else "",
                 outcome=outcome,
                 tests=tests,
                 reason=facts.no_change_reason,
                 is_unfinished=facts.is_unfinished,
+                is_draft=shown is not None and shown.is_draft,
             )
             self._github.comment(order.github_issue_number, comment)
         if is_there:
@@ -86,8 +93,8 @@ class Delivery:
 
     def _pull_request(
         self, upstream: Upstream, facts: PullRequestFacts, tests: TestNumbers | None, *, is_there: bool
-    ) -> str:
-        """Its address, '' where there is none: then there is nothing to review."""
+    ) -> GitHubPullRequest | None:
+        """As it is in the end; None where there is none: then there is nothing to review."""
         plan, before = self._step.plan, upstream.pull_request
         past = before is not None and before.state == "merged" and before.head_sha != plan.order.head_sha
         if before is not None and (not is_there or (past and not plan.has_news)):
@@ -98,17 +105,27 @@ class Delivery:
                 state=before.state,
                 draft=before.is_draft,
             )
-            return before.pull_request_url
+            return before
         if not is_there or not _has_something_to_review(plan):
-            return ""
-        found = self._github.pull_request(
+            return None
+        return self._github.pull_request(
             title=pull_request_title(facts),
             body=pull_request_body(facts),
-            draft=bool(tests and tests.failed) or facts.is_unfinished,
-            tests_pass=None if tests is None else not tests.failed,
+            draft=facts.is_no_more_than_a_draft,
+            tests_pass=_pass(tests),
             after=before.pull_request_number if before is not None and past else None,
         )
-        return found.pull_request_url
+
+    def _warn_of_ready(self, shown: GitHubPullRequest, facts: PullRequestFacts) -> None:
+        """A person marked it as ready before, or the repository has no drafts: that is left so, and said."""
+        if not facts.is_no_more_than_a_draft or shown.is_draft or shown.state != "open":
+            return
+        failing = facts.tests is not None and facts.tests.failed
+        why = facts.tests.failing if failing and facts.tests else "something was left unfinished"
+        self._step.journal.note_warning(f"{_READY} ({why}). {_MAKE_IT_A_DRAFT}", "")
+        self._step.log.warning(
+            "github_pull_request_not_a_draft", pull_request_url=shown.pull_request_url, reason=why
+        )
 
     def _meet(
         self,
@@ -271,6 +288,13 @@ def _tests(runs: tuple[PhaseRun, ...]) -> TestNumbers | None:
             failures = [str(test.get("name", "")) for test in listed if test.get("status") == "failed"]
             return TestNumbers(run.tests_passed or 0, run.tests_failed, failures)
     return None
+
+
+def _pass(tests: TestNumbers | None) -> bool | None:
+    """Whether the tests of what is delivered pass, as far as is known."""
+    if tests is None or (tests.stale_sha and not tests.failed):
+        return None
+    return not tests.failed
 
 
 def _dated(tests: TestNumbers | None, plan: StepPlan, commits: Sequence[Commit]) -> TestNumbers | None:

@@ -17,6 +17,7 @@ from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepStopped, StopCause
 from workorders.workflow_engine.effects import Effect, EffectLedger, asking
 from workorders.workflow_engine.identity import RepositoryIdentity
+from workorders.workflow_engine.our_section import DRAFT_NOTE, READY_NOTE
 from workorders.workflow_engine.pull_request_text import comment_marker, renewed_body
 from workorders.workflow_engine.retries import decide
 from workorders.workflow_engine.withdrawals import take_back
@@ -70,10 +71,10 @@ class GitHubDelivery:
         effect, found, created = self._ensure(texts, after=after)
         if created:
             return found
-        is_ours = effect.as_draft and found.is_draft
-        text = renewed_body(
-            found.pull_request_body, body, still_draft=is_ours and not draft and tests_pass is True
-        )
+        note = READY_NOTE if draft and not found.is_draft else ""
+        if effect.as_draft and found.is_draft and not draft and tests_pass is True:
+            note = DRAFT_NOTE
+        text = renewed_body(found.pull_request_body, body, note=note)
         return self._bring_up_to_date(effect, found, text, texts)
 
     def _ensure(

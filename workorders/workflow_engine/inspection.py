@@ -22,6 +22,10 @@ from workorders.workflow_engine.workplace import Place
 
 _RESULTS_LIMIT = 4 * 1024 * 1024
 _PLAN_LIMIT = 200_000
+_NOT_TESTED = (
+    f"The testing phase committed no {TEST_RESULTS_FILE}: write it from what the tests say now, and commit it, with "
+    "`git commit --allow-empty` where nothing in it changed."
+)
 _NOT_TESTED_AGAIN = (
     f"The tests were to be run again for what changed since, and no commit says that they were: commit "
     f"{TEST_RESULTS_FILE} anew, with `git commit --allow-empty` where nothing in it changed."
@@ -157,12 +161,11 @@ class Inspector:
                 text = (self._read(since, head_sha, plan_path, _PLAN_LIMIT) or b"").decode("utf-8", "replace")
                 return replace(found, plan_path=plan_path, plan_text=text)
             case Evidence.TEST_RESULTS:
-                if self._plan.tests_again:
-                    new = {commit.sha for commit in progress.since(since)}
-                    if not any(commit.sha in new for commit in own):
-                        raise EvidenceMissing(_NOT_TESTED_AGAIN)
-                elif not own and not self._changes(since, head_sha):
-                    raise EvidenceMissing(f"The testing phase committed no {TEST_RESULTS_FILE}.")
+                new = {commit.sha for commit in progress.since(since)} if self._plan.tests_again else None
+                tested = any(new is None or commit.sha in new for commit in own)
+                changed = new is None and bool(self._changes(since, head_sha))
+                if not tested and not changed and not self._has_results_of(progress, head_sha):
+                    raise EvidenceMissing(_NOT_TESTED if new is None else _NOT_TESTED_AGAIN)
                 return replace(found, test_results=self._test_results(since, head_sha))
             case Evidence.CHANGE_OUTSIDE_PLANS:
                 if phase_tracker.changed_outside_plans(self._changes(since, head_sha)):
@@ -170,6 +173,19 @@ class Inspector:
                 if phase_tracker.says_no_change_needed(own):
                     return replace(found, status=PhaseRunStatus.NO_CHANGE_NEEDED)
                 raise EvidenceMissing("The implementing phase committed no change outside specs/.")
+
+    def _has_results_of(self, progress: GitProgress, head_sha: str) -> bool:
+        """Whether results that an earlier step of the order committed are of the very files at the head.
+
+        As where the agent that made a change ran the tests as well: then the tests after it find nothing to commit.
+        """
+        since = self._plan.tested_sha if self._plan.tests_again else self._place.base_sha
+        if not self._git.has_commit(self._path, since):
+            return False
+        sha = self._git.last_commit_of(self._path, TEST_RESULTS_FILE, head=head_sha, without=since)
+        if progress.phase_of.get(sha) is None:  # a person's, or nobody's
+            return False
+        return sha == head_sha or not self._git.changes(self._path, base=sha, head=head_sha)
 
     def is_as_tested(self, head_sha: str) -> bool:
         """Whether a follow-up's end holds the very files that were tested last, as where only a message changed."""

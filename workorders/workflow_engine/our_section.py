@@ -11,6 +11,10 @@ from itertools import pairwise
 BEGIN = "<!-- work-order: begin -->"
 END = "<!-- work-order: end -->"
 DRAFT_NOTE = "> [!NOTE]\n> The tests pass now. Mark this draft as ready for review."
+READY_NOTE = (
+    "> [!NOTE]\n> This pull request was marked as ready for review before, and is left so. Convert it to a draft, or "
+    "ask for a follow-up."
+)
 PLAN_BEGINS = "<details><summary>Plan ("
 MOST_CHARACTERS = 65_000  # GitHub takes 65,536
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)$")
@@ -36,17 +40,17 @@ def without_marks(text: str) -> str:
     return _MARKS_OF_OURS.sub("<\u200b", text)
 
 
-def renewed_body(current: str, fresh: str, *, still_draft: bool = False) -> str:
+def renewed_body(current: str, fresh: str, *, note: str = "") -> str:
     """A pull request's text with our part of it exchanged: what people wrote around it stays.
 
     Where our part is not whole it is added once, below what is there, or above where that would swallow it.
-    `still_draft`: a draft of ours whose tests pass now; only a person can mark it as ready. The text is unchanged where
+    `note` comes first in it: what only a person can do, such as marking a draft as ready. The text is unchanged where
     there is no room.
     """
     current = current.replace("\r\n", "\n")  # GitHub's own editor ends lines as Windows does
     ours = _only_ours(fresh)
-    if still_draft:
-        ours = ours.replace(BEGIN, f"{BEGIN}\n{DRAFT_NOTE}\n", 1)
+    if note:
+        ours = ours.replace(BEGIN, f"{BEGIN}\n{note}\n", 1)
     for candidate in (ours, without_plan(ours)):
         text = _placed(current, candidate)
         if len(text) <= MOST_CHARACTERS:

@@ -83,6 +83,11 @@ class PullRequestFacts:
         """Whether something an agent began is not in it, so that it is no more than a draft."""
         return any(item.makes_draft for item in self.left_out)
 
+    @property
+    def is_no_more_than_a_draft(self) -> bool:
+        """Whether nobody should merge it yet."""
+        return self.is_unfinished or bool(self.tests and self.tests.failed)
+
 
 def pull_request_title(facts: PullRequestFacts) -> str:
     """The issue's title, else the plan's heading, else the request's first line; never empty."""
@@ -164,18 +169,21 @@ def issue_comment(
     tests: TestNumbers | None,
     reason: str = "",
     is_unfinished: bool = False,
+    is_draft: bool = True,
 ) -> str:
-    """What the issue's readers learn: the link, or why there is none, and whether tests fail."""
+    """What the issue's readers learn: the link, or why there is none, and whether tests fail.
+
+    `is_draft`: whether one that is not ready to merge is a draft, which a person may have ended.
+    """
     if not pull_request_url:
         why = f"\n\n{quoted(reason.strip()[:_MAX_REASON])}" if reason.strip() else ""
         return f"The agent found that no change is needed, so there is no pull request.{why}"
     text = f"A pull request for this issue is ready for review: {pull_request_url}"
+    opened = f"A {'draft ' if is_draft else ''}pull request for this issue is open: {pull_request_url}"
     if is_unfinished:
-        text = (
-            f"A draft pull request for this issue is open: {pull_request_url} (something was left unfinished)"
-        )
+        text = f"{opened} (something was left unfinished)"
     if outcome == AgentWorkOrderOutcome.TESTS_FAILED and tests is not None:
-        text = f"A draft pull request for this issue is open: {pull_request_url} ({tests.failing})"
+        text = f"{opened} ({tests.failing})"
     if outcome == AgentWorkOrderOutcome.NO_CHANGE_NEEDED:
         text = f"The agent found that no change is needed; its reasons are in {pull_request_url}"
     return text + "."
