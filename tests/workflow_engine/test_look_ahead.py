@@ -114,6 +114,25 @@ def test_nothing_is_asked_while_nobody_takes_the_answers(
     assert looking.take(order, remote) is not None
 
 
+def test_a_push_tells_where_the_branch_is(
+    looking: LookAhead, remote: RemoteRepository, asking: type[CountingGit]
+) -> None:
+    order = order_at(remote)
+    looking.note_push(order, remote, "main", head=order.head_sha, base_sha="b" * 40)
+    found = looking.take(order, remote)
+    assert found is not None
+    assert found.branches[order.git_branch_name] == order.head_sha
+    assert found.branches["main"] == "b" * 40
+    assert asking.asked == 0
+    assert looking.take(order, remote) is None, "once"
+
+
+def test_a_push_tells_nothing_of_another_commit(looking: LookAhead, remote: RemoteRepository) -> None:
+    order = order_at(remote)
+    looking.note_push(order, remote, "main", head="c" * 40, base_sha="b" * 40)
+    assert looking.take(order, remote) is None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_an_order_in_one_process_looks_once_and_then_ahead(
     tmp_path: Path, engine_settings: LazySettings, monkeypatch: pytest.MonkeyPatch
@@ -137,4 +156,4 @@ def test_an_order_in_one_process_looks_once_and_then_ahead(
         assert finished(order).status == "completed"
     assert starts(tmp_path) == ["planning", "implementing", "testing"]
     assert [found for name, found in looks if name == "taken"] == [False, True, True, True]
-    assert sum(name == "asked" for name, _ in looks) == 4, "one for each step, and none of them twice"
+    assert sum(name == "asked" for name, _ in looks) == 2, "when its place is opened, and for its delivery"
