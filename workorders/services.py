@@ -429,20 +429,7 @@ def update_repository_defaults(*, repository_pk: int, defaults: RepositoryDefaul
 
 def update_protected_paths(*, repository_pk: int, protected_paths: str, by: str) -> Repository:
     """Which changes of a repository's orders a person must approve; empty: none. Raises `InvalidInput`."""
-    try:
-        patterns = parse_patterns(protected_paths)
-    except ValueError as error:
-        raise InvalidInput("protected_paths", str(error)) from error
-    with transaction.atomic():
-        row = _locked_repository(repository_pk)
-        _change_repository(row, protected_paths="\n".join(patterns))
-    logger.info(
-        "github_repository_protected_paths_updated",
-        repository_url=row.repository_url,
-        protected_paths=list(patterns),
-        by=by,
-    )
-    return row
+    return _update_lines(repository_pk, "protected_paths", lambda: parse_patterns(protected_paths), by=by)
 
 
 def update_submodules_allowed(*, repository_pk: int, submodules_allowed: str, by: str) -> Repository:
@@ -450,18 +437,25 @@ def update_submodules_allowed(*, repository_pk: int, submodules_allowed: str, by
 
     Raises `InvalidInput`.
     """
+    return _update_lines(
+        repository_pk, "submodules_allowed", lambda: parse_allowed(submodules_allowed), by=by
+    )
+
+
+def _update_lines(pk: int, column: str, parse: Callable[[], Sequence[str]], *, by: str) -> Repository:
+    """A repository's column that holds a value a line. `parse` raises `ValueError`, this `InvalidInput`."""
     try:
-        names = parse_allowed(submodules_allowed)
+        lines = parse()
     except ValueError as error:
-        raise InvalidInput("submodules_allowed", str(error)) from error
+        raise InvalidInput(column, str(error)) from error
     with transaction.atomic():
-        row = _locked_repository(repository_pk)
-        _change_repository(row, submodules_allowed="\n".join(names))
+        row = _locked_repository(pk)
+        _change_repository(row, **{column: "\n".join(lines)})
     logger.info(
-        "github_repository_submodules_allowed_updated",
+        f"github_repository_{column}_updated",
         repository_url=row.repository_url,
-        submodules_allowed=list(names),
         by=by,
+        **{column: list(lines)},
     )
     return row
 
