@@ -32,6 +32,7 @@ BORROWING_CONFIG = """[core]
 """
 BORROWED = ("refs", "packed-refs", "shallow")
 _OPERATIONS = "MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge rebase-apply sequencer BISECT_LOG"
+_FULL_SHA = "[0-9a-f]\\{40,64\\}"  # for sed
 _BUILD_FILES = " ".join(f"':(top,glob)**/{name}'" for name in sorted(neighbours()))
 _QUOTED_EXCLUDES = as_git_excludes().replace("'", "'\\''")
 
@@ -83,6 +84,14 @@ _UNLOCK = """
 _LOOK = f"""
     operations= held= inner= stash=
     [ -n "${{special+known}}" ] || special="$(find . {COUNT_SPECIAL} 2> /dev/null)"
+    # Commits that no branch has may still hold on a tag, or be where a HEAD without a branch was left from.
+    loose=
+    for name in "$common"/refs/tags/*; do [ ! -e "$name" ] || loose=1; done
+    if [ -f "$git_dir/logs/HEAD" ]; then
+      while IFS= read -r line; do
+        case "$line" in *"	checkout: moving from "{"?" * 40}*" to "*) loose=1 ;; esac
+      done < "$git_dir/logs/HEAD"
+    fi
     [ ! -e "$common/refs/stash" ] || stash=1
     for name in {_OPERATIONS}; do [ ! -e "$git_dir/$name" ] || operations="$operations $name"; done
     for file in "$common"/worktrees/*/gitdir; do
@@ -165,6 +174,19 @@ _SURVEY = f"""
         say "branch $commit ${{ref#refs/heads/}}" "count $commit $(git rev-list --count "$commit" "^$settled" "^$2")"
         ! git merge-base --is-ancestor "$2" "$commit" || free="$free $commit"
       done < "$own/others"
+      if [ -n "$loose" ]; then
+        {{
+          git for-each-ref --no-merged="$settled" --format='%(refname) tag %(refname:short)' refs/tags
+          sed -n 's/^\\([0-9a-f]*\\) .*\tcheckout: moving from {_FULL_SHA} to .*/\\1 no branch/p' "$git_dir/logs/HEAD"
+        }} | head -n 50 | sort -u > "$own/loose"
+        while read -r ref name; do
+          commit="$(sha "$ref")" && ! git merge-base --is-ancestor "$commit" "$settled" &&
+            [ -z "$(git for-each-ref --contains "$commit" refs/heads)" ] || continue
+          case " $free " in *" $commit "*) continue ;; esac
+          say "loose $commit $name" "count $commit $(git rev-list --count "$commit" "^$settled" "^$2")"
+          ! git merge-base --is-ancestor "$2" "$commit" || free="$free $commit"
+        done < "$own/loose"
+      fi
       [ -z "$free" ] || say "newest $(git merge-base --independent $free | tr '\\n' ' ')"
       [ -z "$unreadable" ] || exit {LOOK_AGAIN}
       mkdir -p -- "$own/info"
@@ -269,7 +291,7 @@ LEFTOVERS = "leftovers"
 BUNDLE_SCRIPT = f"""branch="refs/heads/$1"
 if [ -n "$3" ]; then{_BORROW}
   if [ -z "$4" ]; then{_UNLOCK}{_LOOK}
-    if [ -z "$clean" ] || [ -n "$operations$inner$others$stash$unreadable$special" ]; then
+    if [ -z "$clean" ] || [ -n "$operations$inner$others$stash$unreadable$special$loose" ]; then
       # an output of its own: what is said on the way is not part of it
       (
 {_SURVEY}{_DIRT}

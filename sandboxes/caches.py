@@ -88,6 +88,11 @@ def neighbours() -> frozenset[str]:
     return frozenset().union(*(pattern.beside for pattern in patterns()))
 
 
+def names_beside() -> frozenset[str]:
+    """Names of the folders that are judged by their neighbours."""
+    return frozenset(pattern.parts[-1] for pattern in patterns() if pattern.beside)
+
+
 def cache_of(path: str, present: Set[str]) -> str:
     """The folder (with a slash at its end) or file by which a path is a program's own; '' where it is not.
 

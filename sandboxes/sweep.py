@@ -257,6 +257,7 @@ _OPERATIONS = {
     "sequencer": "a series of cherry-picks or reverts",
     "BISECT_LOG": "a bisect",
 }
+_NAMELESS = "a merge of what was no commit of the branch (a stash, a patch, a squash)"
 _MOVES_HEAD = frozenset({"rebase-merge", "rebase-apply", "BISECT_LOG"})
 
 
@@ -271,7 +272,7 @@ def decide(survey: Survey, *, start: str, limits: SweepLimits) -> Decision:
         return Decision(tip, (), merged([LeftOut("unreadable")], found), settled=False)
     unmerged = [entry.path for entry in survey.entries if entry.kind == "u"]
     if survey.operations or unmerged:
-        begun = ", ".join(_OPERATIONS[name] for name in survey.operations) or "a merge of stashed changes"
+        begun = ", ".join(_OPERATIONS[name] for name in survey.operations) or _NAMELESS
         names = ", ".join(shown(path) for path in unmerged[:_NAMED])
         more = f" and {len(unmerged) - _NAMED} more" if len(unmerged) > _NAMED else ""
         detail = f"{begun} (in conflict: {names}{more})" if unmerged else begun
@@ -316,7 +317,7 @@ def _commits_elsewhere(survey: Survey, tip: str) -> Iterable[LeftOut]:
         ahead = survey.how == "ahead" and branch.sha == survey.head
         if branch.sha not in told and count and not ahead:
             told.add(branch.sha)
-            yield LeftOut("commits_elsewhere", f"branch {shown(branch.name)}", _commits(count, branch.sha))
+            yield LeftOut("commits_elsewhere", shown(branch.label), _commits(count, branch.sha))
 
 
 def _commits(count: int, sha: str) -> str:
@@ -344,6 +345,10 @@ def _sort(survey: Survey, limits: SweepLimits) -> tuple[list[str], list[LeftOut]
             caches[cache] += 1
         elif entry.is_new and is_secret_file(path):
             found.append(LeftOut("secret_file", shown(path)))
+        elif (
+            entry.is_link_without_folder
+        ):  # nobody's work; what is wrong with the link itself is seen in the commits
+            continue
         elif entry.path in survey.dirt and not entry.changes_mode:
             found.append(LeftOut("checkout", shown(path)))
         elif survey.sizes.get(entry.path, 0) > limits.file_bytes:

@@ -35,6 +35,11 @@ class Entry:
         return self.head_mode != _GITLINK and _GITLINK in (self.mode, self.index_mode)
 
     @property
+    def is_link_without_folder(self) -> bool:
+        """A link to another repository whose folder is gone, as empty ones are soon; its removal is not staged."""
+        return self.kind == "1" and self.index_mode == _GITLINK and self.mode == _NOTHING
+
+    @property
     def changes_mode(self) -> bool:
         """Of a file that stays a file: executable or not."""
         files = {"100644", "100755"}
@@ -43,8 +48,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Branch:
+    """`label`: how people are told of it; a tag, or no branch at all, may hold commits as well."""
+
     sha: str
-    name: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -169,6 +176,9 @@ def _read(survey: Survey, word: str, rest: str, record: str = "") -> None:
         case "name":
             survey.name = rest
         case "branch":
+            sha, _, name = rest.partition(" ")
+            survey.branches.append(Branch(sha, f"branch {name}"))
+        case "loose":
             survey.branches.append(Branch(*rest.partition(" ")[::2]))
         case "newest":
             survey.newest = [sha for sha in rest.split() if _SHA.match(sha)]

@@ -60,9 +60,11 @@ def test_bytes_that_are_no_text_find_their_file_again() -> None:
         ((tracked("x", head="000000", index="160000", now="160000"),), "nested_repository", "x"),
         (("? x/HEAD", "? x/config", "? x/objects/1/2"), "nested_repository", "x"),
         (("? a/.env",), "secret_file", "a/.env"),
+        (("? a.py.orig",), "cache", "a.py.orig"),
         (("? .env/bin/x", "? .env/pyvenv.cfg"), "cache", ".env/"),
         (("? a/node_modules/b",), "cache", "a/node_modules/"),
         (("? t/target/x", "present t/Cargo.toml"), "cache", "t/target/"),
+        (("? deps/x/y", "present mix.exs"), "cache", "deps/"),
         (("? v/pyvenv.cfg", "? v/bin/x"), "cache", "v/"),
         ((tracked("lines"), "dirt lines"), "checkout", "lines"),
         (("special run/sock",), "special_file", "run/sock"),
@@ -82,6 +84,12 @@ def test_each_rule(records: tuple[str, ...], rule: str, path: str) -> None:
 def test_a_proper_submodule_and_a_moved_one_are_committed() -> None:
     moved = tracked("old", head="160000", index="160000", now="160000")
     assert decided("? x/", "submodule.x.path\nx", moved)[1:3] == (("x/", "old"), [])
+
+
+def test_a_link_whose_folder_is_gone_stays_and_a_staged_removal_is_work() -> None:
+    gone = tracked("old", head="160000", index="160000", now="000000")
+    assert decided(gone, "? new")[1:3] == (("new",), [])
+    assert decided(tracked("old", head="160000", index="000000", now="000000"))[1] == ("old",)
 
 
 def test_a_mode_that_was_changed_is_work_also_where_the_content_is_checkouts() -> None:

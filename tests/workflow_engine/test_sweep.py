@@ -84,6 +84,8 @@ UNFINISHED = {
     "revert": f"{OURS}; echo more > README.md; git commit -q -a -m more; {PLAN}; git revert --no-edit HEAD~2",
     "rebase": f"{SIDE}; {OURS}; {PLAN}; git rebase side",
     "stash": f"{PLAN}; echo mine > README.md; git stash -q; {OURS}; git stash pop",
+    "squash": f"{SIDE}; {OURS}; {PLAN}; git merge -q --squash side > /dev/null",
+    "checkout": f"{SIDE}; {PLAN}; echo mine > README.md; git checkout -q -m side",
     "am": f"{SIDE}; {OURS}; {PLAN}; git format-patch -q -1 side --stdout | git am -q",
     "bisect": f"{OURS}; {PLAN}; git bisect start -q HEAD HEAD~2",
 }
@@ -241,6 +243,14 @@ def test_a_link_the_agent_committed_is_taken_out_again(sandbox_type: str, tmp_pa
     assert rules(order) == ["new_gitlink"]
 
 
+def test_a_link_that_has_no_folder_at_all_is_taken_out_and_said(tmp_path: Path) -> None:
+    link = "git rm -q README.md; git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),README.md"
+    order = run_to_end(order_with(tmp_path, f"{PLAN}; {link}; git commit -q -m link"))
+    assert order.status == "completed"
+    assert rules(order) == ["new_gitlink"]
+    assert read(tmp_path, order, "README.md") == "# Sample"
+
+
 def test_a_proper_submodule_stays(tmp_path: Path) -> None:
     modules = "printf '[submodule \"x\"]\\n\\tpath = vendor/x\\n\\turl = ../x\\n' > .gitmodules"
     script = f"{PLAN}; {NESTED['with a commit']}; cd ../..; {modules}; git add .gitmodules vendor"
@@ -382,6 +392,8 @@ ELSEWHERE = {
     "renamed": f"{PLAN}; git branch -m mine",
     "detached": f"git checkout -q --detach; {PLAN}",
     "deleted": f'old="$(git symbolic-ref --short HEAD)"; git checkout -q -b feature; {PLAN}; git branch -q -D "$old"',
+    "a tag": f"git checkout -q --detach; {PLAN}; git tag -m words v1; git checkout -q -",
+    "nowhere": f"git checkout -q --detach; {PLAN}; git checkout -q -",
     "two in a line": f"git checkout -q -b one; {PLAN}; git checkout -q -b two; {OURS}; git checkout -q --detach HEAD~2",
 }
 
@@ -405,6 +417,16 @@ def test_commits_that_do_not_follow_are_named(sandbox_type: str, tmp_path: Path)
     assert order.status == "completed"
     assert "branch other 1 commit (" in details(order, "commits_elsewhere")
     assert kept_files(tmp_path / "data", "README.md")
+
+
+def test_what_was_tried_and_left_without_a_branch_is_named_beside_good_commits(tmp_path: Path) -> None:
+    tried = (
+        "git checkout -q --detach; echo t > tried; git add tried; git commit -q -m tried; git checkout -q -"
+    )
+    order = run_to_end(order_with(tmp_path, f"{tried}; {PLAN}; git tag here HEAD"))
+    assert order.status == "completed"
+    assert files(tmp_path, order) == ["README.md", "specs/plan.md"]
+    assert details(order, "commits_elsewhere").startswith("no branch 1 commit (")
 
 
 # --- where it is said ---

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.caches import cache_of, neighbours
+from sandboxes.caches import cache_of, names_beside, neighbours
 from sandboxes.conflict_markers import conflict_markers
 from sandboxes.git import TrustedGit
 from sandboxes.outgoing import read_objects
@@ -126,7 +126,7 @@ class SweepGate:
     ) -> Iterable[tuple[RawChange, LeftOut]]:
         new = [change for change in changes if change.is_new]
         present = {change.path for change in new}
-        if any("target" in change.path.split("/")[:-1] for change in new):
+        if any(names_beside().intersection(change.path.split("/")[:-1]) for change in new):
             listed = self._git.run("ls-tree", "-r", "-z", "--name-only", head, git_dir=self._git_dir).stdout
             names = listed.decode("utf-8", "surrogateescape").split("\0")
             present |= {name for name in names if name.rpartition("/")[2] in neighbours()}
