@@ -18,11 +18,12 @@ _OWNER = r"(?P<owner>[A-Za-z0-9][A-Za-z0-9_-]{0,38})"  # accounts of an enterpri
 _NAME = r"(?P<name>[A-Za-z0-9._][A-Za-z0-9._-]{0,99}?)(?:\.git)?"
 _HOST = r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252})"
 # What GitHub shows of a repository under its address: an issue, a pull request, or a page that says no more.
-_ITEM = r"(?:issues/(?P<issue>[0-9]{1,40})|pull/(?P<pull>[0-9]{1,40}))"
+# A mark of the sentence that a link was copied out of is no part of it.
+_ITEM = r"(?:issues/(?P<issue>[0-9]{1,40})|pull/(?P<pull>[0-9]{1,40}))[).,;:!>\]'\"*]*"
 _PAGES = (
-    "actions|activity|blame|blob|branches|commit|commits|compare|contributors|deployments|discussions|edit|find|forks|"
-    "graphs|issues|labels|milestone|milestones|network|packages|projects|pull|pulls|pulse|raw|releases|security|"
-    "settings|stargazers|tags|tree|watchers|wiki"
+    "actions|activity|agents|archive|attestations|blame|blob|branches|codespaces|commit|commits|community|compare|"
+    "contributors|deployments|discussions|edit|find|forks|graphs|issues|labels|milestone|milestones|models|network|"
+    "packages|projects|pull|pulls|pulse|raw|releases|rules|security|settings|stargazers|tags|tree|watchers|wiki"
 )
 # Behind a page's address anything may follow; behind the repository's own only what its page puts there itself.
 _REST = (

@@ -30,9 +30,13 @@ def exclusive_lock(path: Path, *, timeout_seconds: float = LOCK_SECONDS) -> Iter
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise LockTimeout(f"{path.name} was held for over {timeout_seconds:.0f} s.") from None
+                    raise LockTimeout(
+                        f"Another step held the lock {path.name} for over {timeout_seconds:.0f} s."
+                    ) from None
                 if step_is_stopped():
-                    raise LockWaitStopped(f"The step was stopped while {path.name} was held.") from None
+                    raise LockWaitStopped(
+                        f"The step was stopped while another one held the lock {path.name}."
+                    ) from None
                 time.sleep(_POLL_SECONDS)
         yield
     finally:

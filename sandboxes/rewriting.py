@@ -91,6 +91,17 @@ def on_top(
     return _write_commit(git, git_dir, "".join(f"{line}\n" for line in (*lines, *by.trailers)).encode())
 
 
+def reworded(
+    git: TrustedGit, git_dir: Path, *, head: str, message: str, without_parents: Sequence[str] = ()
+) -> str:
+    """`head` with another message, and without some of its parents; all else of it as it was."""
+    text = git.run("cat-file", "commit", head, git_dir=git_dir).stdout
+    headers = text.partition(b"\n\n")[0].split(b"\n")
+    gone = {f"parent {sha}".encode() for sha in without_parents}
+    kept = b"\n".join(line for line in headers if line not in gone)
+    return _write_commit(git, git_dir, kept + b"\n\n" + message.rstrip("\n").encode() + b"\n")
+
+
 def _tree_with(git: TrustedGit, git_dir: Path, head: str, undo: Sequence[RawChange]) -> str:
     entries = b"".join(
         f"{change.old_mode} {change.old_blob}\t".encode() + os.fsencode(change.path) + b"\0"

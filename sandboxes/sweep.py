@@ -17,7 +17,8 @@ from sandboxes.private_files import below, git_folders, is_secret_file
 from sandboxes.sweep_survey import Entry, Survey
 
 LEFTOVERS_SUBJECT = "chore: keep changes the agent left uncommitted"
-GITLINKS_SUBJECT = "chore: take out links to repositories that nobody else can reach"
+GITLINKS = "gitlinks"  # as the trailer names it
+GITLINKS_SUBJECT = "chore: take out links to unreachable repositories"
 FILE_LIMIT_BYTES = 10 * 1024 * 1024
 MOST_NEW_FILES = 500  # more than that is a program's own, not somebody's work
 MOST_FINDINGS = 40

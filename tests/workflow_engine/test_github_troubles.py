@@ -79,6 +79,16 @@ def test_one_odd_answer_to_a_look_costs_nothing(world: World, path: str, fault: 
     world.law(world.finish(world.order(), steps=6))
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("path", [REPO, PULLS, COMMENTS], ids=["repository", "pull request", "comment"])
+def test_one_redirect_of_what_has_not_moved_costs_nothing(world: World, path: str, status: int) -> None:
+    method = "GET" if path == REPO else "POST"
+    world.github.fail(method, path, status=status, body="", execute=status == 302 and path != REPO)
+    order = world.finish(world.order(), steps=6)
+    world.law(order)
+    assert not order.phase_runs.filter(status="failed").exists(), "no attempt was counted"
+
+
 def test_an_outage_is_a_visible_wait_and_no_attempt(world: World) -> None:
     order = world.order()
     troubles: list[dict[str, Any]] = [

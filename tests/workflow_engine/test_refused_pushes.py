@@ -10,7 +10,7 @@ from tests.workflow_engine.engine import finished, local_order, running_engine, 
 from workorders import services
 from workorders.models import AgentWorkOrder
 from workorders.states import EffectKind
-from workorders.workflow_definitions import AgentWorkflowType
+from workorders.workflow_definitions import AgentWorkflowType, steps_of
 from workorders.workflow_engine import agent_step, prompts, salvage
 
 pytestmark = [
@@ -287,6 +287,50 @@ def test_evidence_that_is_only_in_the_leftovers_is_done_again(tmp_path: Path) ->
     assert order.status == "completed", order.error_message
     assert runs(order) == [("failed", "push_content_refused"), ("succeeded", "")]
     assert "feat: nothing" not in subjects(tmp_path, order)
+
+
+# --- the server's own commits that cannot be left out ---
+
+EACH = 'for c in $(git rev-list "$new" --not --all); do git log -1 --format=%B $c | '
+SIGNED = f"""{EACH} grep -q '^Signed-off-by:' || {{ echo "$c lacks Signed-off-by" >&2; exit 1; }}; done"""
+TICKET = f"""{EACH} head -1 | grep -q 'ABC-[0-9]' || {{ echo "$c names no ticket" >&2; exit 1; }}; done"""
+SHORT = (
+    f"""{EACH} grep -q '^.\\{{73,\\}}' && {{ echo "$c has lines over 72 characters" >&2; exit 1; }}; done"""
+)
+BRIEF = f"""{EACH} head -1 | grep -q '^.\\{{51,\\}}' && {{ echo "$c has a subject over 50" >&2; exit 1; }}; done"""
+LINEAR = """[ -z "$(git rev-list --merges "$new" --not --all)" ] || { echo "Merge commits are refused" >&2; exit 1; }"""
+IN_RULE = "git commit -qm 'ABC-1 good' -m 'Signed-off-by: A <a@example.com>'"
+AMEND = (
+    "agent[planning]: run mkdir -p specs; echo x > specs/p.md; git add -A; {commit}\n"
+    "agent[implementing]: run echo q > q.txt; git add -A; {commit} --amend\nagent: nothing"
+)
+LINK = (
+    "agent: run mkdir -p specs; echo x > specs/p.md; git init -q sub; "
+    "git -C sub -c user.name=a -c user.email=a@b commit -q --allow-empty -m x; git add -A 2>/dev/null; {commit}\n"
+    "agent: nothing"
+)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "rule"),
+    [(AMEND, SIGNED), (AMEND, SHORT), (AMEND, LINEAR), (LINK, TICKET), (LINK, BRIEF)],
+    ids=["amended, signed off", "amended, short", "amended, linear", "a link, ticket", "a link, brief"],
+)
+def test_the_servers_own_commit_keeps_the_rule_that_the_agents_keep(
+    request_text: str, rule: str, tmp_path: Path
+) -> None:
+    workflow = AgentWorkflowType.PLAN_BUILD if request_text == AMEND else AgentWorkflowType.PLAN
+    order = local_order(tmp_path, request_text.format(commit=IN_RULE), workflow_type=workflow)
+    refuse(remote_of(tmp_path), rule)
+    with running_engine():
+        finished(order)
+    assert order.status == "completed", order.error_message
+    assert starts(tmp_path) == [step.phase for step in steps_of(workflow)], "no run was for nothing"
+    listed = git("ls-tree", "--name-only", order.git_branch_name, folder=remote_of(tmp_path)).splitlines()
+    assert ("q.txt" in listed) is (request_text == AMEND)
+    assert "sub" not in listed
+    assert order.head_sha == branches(remote_of(tmp_path))[order.git_branch_name]
+    assert order.git_commit_count == len(subjects(tmp_path, order))
 
 
 # --- the gate ---

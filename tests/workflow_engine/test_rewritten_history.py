@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.usefixtures("engine_settings"),
     pytest.mark.once,
 ]
-SUBJECT = "chore: keep the rewritten history on top of what was pushed"
+SUBJECT = "chore: keep the history that was pushed before"
 REWRITES = {
     "amended": "echo more >> specs/a.md; git commit -qa --amend -m Amended",
     "squashed": "git reset -q --soft HEAD~1; echo more >> specs/a.md; git add -A; git commit -qm Squashed",

@@ -71,7 +71,10 @@ class RepositoryIdentity:
             self._keep(found)
 
     def follow(self, error: ExpectedError) -> None:
-        """After a failure: raises `StepPutBack` where the repository has another name, or `RepositoryReplaced`."""
+        """After a failure: raises `StepPutBack` where the repository has another name, or `RepositoryReplaced`.
+
+        Raises `GitHubAnswerInvalid` in place of a redirect where GitHub then says that nothing has moved.
+        """
         if self._row.is_local or not isinstance(error, _MAYBE_MOVED):
             return
         try:
@@ -80,6 +83,11 @@ class RepositoryIdentity:
             raise
         except ExpectedError as trouble:  # the failure itself is what a person is told
             self._step.log.warning("github_repository_unverified", error=str(trouble))
+            return
+        if isinstance(error, GitHubMoved):
+            raise GitHubAnswerInvalid(
+                f"{error} Asked again, it says that {self._row.full_name} is where it was."
+            )
 
     def _look(self) -> GitHubRepository:
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from github_app.errors import RepositoryReplaced
+from github_app.errors import GitHubAnswerInvalid, RepositoryReplaced
 from sandboxes.concurrency import after_start, both
 from sandboxes.disk import says_disk_full
 from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
@@ -137,8 +137,8 @@ class Orchestrator:
         except StepPutBack as moved:
             self._put_back(moved)
             return
-        except RepositoryReplaced as replaced:
-            error = replaced
+        except (RepositoryReplaced, GitHubAnswerInvalid) as known_better:
+            error = known_better
         decision = decide(error, attempt=self._step.plan.tries, waited=self._step.plan.waited)
         if isinstance(decision, Wait):
             self._waits(decision)

@@ -15,7 +15,7 @@ PHASE_TRAILER = "Work-Order-Phase"
 SESSION_TRAILER = "Agent-Session"
 OUTCOME_TRAILER = "Work-Order-Outcome"
 NO_CHANGE_NEEDED = "no_change_needed"
-REWRITTEN_SUBJECT = "chore: keep the rewritten history on top of what was pushed"
+REWRITTEN_SUBJECT = "chore: keep the history that was pushed before"
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def rewritten_message(agent_work_order_id: str, phase: str, agent_session_id: st
     lines = [
         REWRITTEN_SUBJECT,
         "",
-        "Commits that were on the branch already were amended or dropped. The files are as",
-        "the agent left them; the commits before are kept.",
+        "Commits that were on the branch already were amended or dropped.",
+        "The files are as the agent left them; the commits before are kept.",
         "",
         f"{ORDER_TRAILER}: {agent_work_order_id}",
         *([f"{PHASE_TRAILER}: {phase}"] if phase else []),

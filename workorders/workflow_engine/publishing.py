@@ -1,5 +1,6 @@
 """The one way out: commits of a step reach the order's branch on the remote here, after the gate, or not at all."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
@@ -10,6 +11,7 @@ from sandboxes.errors import ExpectedError, PushContentRefused, PushRejected
 from sandboxes.lfs_client import LfsUnavailable
 from sandboxes.lfs_pointers import LfsPointer
 from sandboxes.push_words import as_another_matter, names_one_of
+from sandboxes.rewriting import reworded
 from sandboxes.sweep import merged
 from workorders import redaction
 from workorders.errors import EvidenceMissing
@@ -20,19 +22,20 @@ from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.control import StepPutBack, StepWaits
 from workorders.workflow_engine.extras import SubmoduleCommitMissing
 from workorders.workflow_engine.inspection import Inspection, Inspector
-from workorders.workflow_engine.leftover_commit import DroppedLeftovers, leftovers_in
+from workorders.workflow_engine.leftover_commit import (
+    DroppedLeftovers,
+    hint_of,
+    in_agents_words,
+    leftovers_in,
+)
 from workorders.workflow_engine.lfs_upload import LfsContentMissing, LfsUploader
-from workorders.workflow_engine.phase_tracker import REWRITTEN_SUBJECT, GitProgress
+from workorders.workflow_engine.phase_tracker import GitProgress
 from workorders.workflow_engine.push_gate import REFUSED_CONTENT, ProtectedChange, PushGate
 from workorders.workflow_engine.salvage import salvaged_ref
 from workorders.workflow_engine.workplace import Place, Workplace
 
 _NAMED_PATHS = 5
-_OURS = (
-    "(The newest commit is the server's own: it keeps what was pushed and then amended or dropped. "
-    "Leave pushed commits "
-    "as they are, and add new ones.)"
-)
+_NO_MERGES = re.compile(r"\bmerges?\b|\blinear\b", re.IGNORECASE)
 FORGOTTEN = (*REFUSED_CONTENT, LfsContentMissing, SubmoduleCommitMissing)
 """What is wrong with the commits themselves: an attempt that started from them would fail for the same."""
 type Accepted = tuple[Inspection, tuple[ProtectedChange, ...]]
@@ -84,7 +87,8 @@ class Publisher:
         """The inspected commit, and no other, to the order's branch; noted before, so that it can be adopted.
 
         Where a person must approve it first, this raises `StepWaits`. `beside` is done while it is pushed. Returns what
-        was pushed: the same, or the same without the leftovers that the remote refuses.
+        was pushed: the same, or the same without the leftovers that the remote refuses, or with another message of the
+        server's own commit.
         """
         found, changes = accepted
         try:
@@ -92,15 +96,20 @@ class Publisher:
         except PushContentRefused as error:
             self._step.log.error("git_push_refused", git_commit_sha=found.head_sha, error=str(error))
             place.mirror.keep(salvaged_ref(f"{self._step.plan.order}-{uuid4().hex[:8]}"), found.head_sha)
-            without = self._without_leftovers(place, inspector, found.head_sha, found.progress, error)
-            if without is None:
+            another = self._without_leftovers(place, inspector, found.head_sha, found.progress, error)
+            another = another or self._reworded(place, inspector, found, error)
+            if another is None:
                 if _may_be_another_matter(error, place, found.progress):
                     raise as_another_matter(error) from error
-                if (last := found.progress.latest) and last.subject == REWRITTEN_SUBJECT:
-                    error.args = (f"{error} {_OURS}",)
                 raise
-        changes = self.examine(place, without.head_sha, without.progress)
-        return self._push_noted(place, inspector.with_patches(without), changes, lambda: None)
+        changes = self.examine(place, another.head_sha, another.progress)
+        try:
+            return self._push_noted(place, inspector.with_patches(another), changes, lambda: None)
+        except PushContentRefused as error:
+            if _may_be_another_matter(error, place, another.progress):
+                raise as_another_matter(error) from error
+            error.args = (f"{error} {hint_of(found.progress)}".strip(),)
+            raise
 
     def _push_noted(
         self,
@@ -254,6 +263,23 @@ class Publisher:
         )
         self._workplace.note_left_out(merged(place.sandbox.left_out, left.findings()))
         return replace(found, dropped=left)
+
+    def _reworded(
+        self, place: Place, inspector: Inspector, found: Inspection, error: PushContentRefused
+    ) -> Inspection | None:
+        """The same with the server's own newest commit in the agent's words; None where the newest is the agent's.
+
+        Where merges are refused it is none: the agent's files follow on what was pushed, in one commit.
+        """
+        last, message = found.progress.latest, in_agents_words(found.progress, found.head_sha)
+        if last is None or not message:
+            return None
+        is_join = place.start_sha in last.parents and _NO_MERGES.search(str(error)) is not None
+        joined = [sha for sha in last.parents if sha != place.start_sha] if is_join else []
+        git, path = self._step.parts.git, place.mirror.path
+        sha = reworded(git, path, head=found.head_sha, message=message, without_parents=joined)
+        self._workplace.forget_unpushed(place, keep_sha=sha)
+        return replace(found, head_sha=sha, progress=inspector.progress(sha))
 
     def _ask(self, head: str, changes: tuple[ProtectedChange, ...], found: Inspection) -> None:
         paths = [{"path": change.path, "commit_sha": change.commit_sha} for change in changes]

@@ -126,6 +126,6 @@ class Upstream:
             delivered=plan.delivered,
             has_news=plan.has_news,
             is_settled=plan.is_settled,
-            merge_message=f"chore: go on from {order.base_branch or 'the base branch'}, which has the work so far\n\n"
-            f"{ORDER_TRAILER}: {order.agent_work_order_id}",
+            merge_message=f"chore: go on from {order.base_branch[:30] or 'the base branch'}\n\n"
+            f"It has the work so far.\n\n{ORDER_TRAILER}: {order.agent_work_order_id}",
         )

@@ -21,7 +21,7 @@ from sandboxes.mirror import RepositoryMirror, StartingPoint
 from sandboxes.process import finishing_within
 from sandboxes.registry import create_sandbox
 from sandboxes.rewriting import Signature
-from sandboxes.sweep import SWEEP_TRAILER, LeftOut, in_one_line, merged, work_in
+from sandboxes.sweep import GITLINKS, SWEEP_TRAILER, LeftOut, in_one_line, merged, work_in
 from workorders.model_gateway.access import AgentCredential
 from workorders.models import AgentWorkOrder
 from workorders.models.written_text import keep_issue, shown
@@ -430,7 +430,7 @@ class Workplace:
         by = Signature(
             SandboxSpec.committer_name,
             SandboxSpec.committer_email,
-            (*trailers, f"{SWEEP_TRAILER}: gitlinks"),
+            (*trailers, f"{SWEEP_TRAILER}: {GITLINKS}"),
         )
         judged = sweep_gate(self._step.parts, place.mirror).without_gitlinks(head, base=base_sha, by=by)
         if judged.head != head:
