@@ -109,13 +109,13 @@ def test_what_a_person_marked_as_ready_stays_ready_and_is_said_not_to_be(life: L
     assert not life.pull_request(order).is_draft
     assert "1 test fails" in text_of(life, order)
     assert "Convert it to a draft" in text_of(life, order)
-    line = progress_of(order, is_asked=False).lines[-1]
+    line = progress_of(order, is_asked=False, tests=None).lines[-1]
     assert "marked as ready for review, but is not ready to merge (1 test fails)" in line.warning
     prompt(order, FIX)
     run(order)
     assert "Convert it" not in text_of(life, order)
     assert "Mark this draft" not in text_of(life, order)
-    assert not progress_of(order, is_asked=False).lines[-1].warning
+    assert not progress_of(order, is_asked=False, tests=None).lines[-1].warning
 
 
 def test_passing_tests_of_another_commit_do_not_end_a_draft(life: Life) -> None:

@@ -130,7 +130,7 @@ def _case(item: object) -> object:
     if case.get("status") is None:
         _take_answer(case)
     if case.get("message") is None:
-        phases = [case[phase] for phase in _PHASES if isinstance(case.get(phase), dict)]
+        phases = [found for phase in _PHASES if isinstance(found := case.get(phase), dict)]
         case["message"] = next((phase["longrepr"] for phase in phases if phase.get("longrepr")), None)
     said = case.get("status")
     case["status"] = _status(said)
