@@ -197,6 +197,19 @@ def test_settings_left_in_git_do_not_rule_the_next_step(yard: Yard, spoil: str) 
 
 
 @LOCALLY
+def test_attributes_left_in_home_do_not_rule_a_checkout(yard: Yard) -> None:
+    sandbox = yard.ready()
+    head = commit(sandbox)
+    said(sandbox, "mkdir -p ~/.config/git && echo '* text eol=crlf' > ~/.config/git/attributes")
+    assert yard.take(sandbox) == head
+    again = yard.make(start=head)
+    again.setup()
+    shown = said(again, "cat ~/.config/git/attributes; od -c src/app.py")
+    assert "crlf" in shown
+    assert "\\r" not in shown
+
+
+@LOCALLY
 def test_a_place_whose_head_is_elsewhere_is_not_gone_on_in(yard: Yard) -> None:
     sandbox = yard.ready()
     head = commit(sandbox)

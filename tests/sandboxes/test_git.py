@@ -705,6 +705,14 @@ class TestReadFile:
         assert "link" not in trusted.list_files(history.path, sha, "link")
         assert trusted.list_files(history.path, sha, "absent/") == ()
 
+    def test_names_that_look_like_patterns(self, history: History, trusted: TrustedGit) -> None:
+        names = (":(top)a", ":!a", ":/a", "*", "[ab]", "?")
+        history.commit("base", files={"a": "other\n", **dict.fromkeys(names, "x\n")})
+        sha = history.write()["base"]
+        for name in names:
+            assert trusted.read_file(history.path, sha, name) == b"x\n"
+            assert trusted.list_files(history.path, sha, name) == (name,)
+
     def test_names_that_no_file_system_would_take(self, history: History, trusted: TrustedGit) -> None:
         blob = git("hash-object", "-w", "--stdin", folder=history.path, stdin=b"x")
         tree = raw_tree(history.path, [(b"100644", b"..", blob), (b"100644", b".git", blob)])
