@@ -187,7 +187,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
             is_stale=tests is not None and not tests.view.is_current,
         ),
         commits=tuple(commit_line(row.repository, commit) for commit in commits),
-        tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),
+        tree=file_tree(files_of(row).defer("patch", "coloured").order_by("path")[:SHOWN_FILES]),
         plan=plan_of(row),
         tests=tests,
         prompts=prompts,
