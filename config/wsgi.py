@@ -5,7 +5,8 @@ from django.core.wsgi import get_wsgi_application
 from config import env
 from config.request_body import whole_body
 from sandboxes.hardening import make_undumpable
+from workorders import lanes
 
 env.point_django_at_settings()
 make_undumpable()
-application = whole_body(get_wsgi_application())
+application = lanes.in_its_lane(whole_body(get_wsgi_application()))

@@ -88,6 +88,11 @@ class Inspector:
         walked = self._run(
             "rev-list", "--objects", "--no-object-names", "--boundary", head, f"^{descends_from}"
         )
+        if walked.exit_code < 0:  # git walks folders by recursion
+            raise PushTooLarge(
+                f"git broke off over the new commits (signal {-walked.exit_code}), as it does where folders are nested "
+                "many thousands deep."
+            )
         if walked.exit_code != 0:
             raise BundleRejected(
                 f"{NOT_TAKEN}: something they need is missing ({_said(walked.stderr_text)})."

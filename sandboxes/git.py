@@ -49,10 +49,19 @@ NETWORK_SECONDS = 600.0
 OUTPUT_BYTES = 32 * 1024 * 1024
 PATCHES_BYTES = 8 * 1024 * 1024
 ERROR_BYTES = 64 * 1024
-MEMORY_BYTES = 512 * 1024 * 1024
+MEMORY_BYTES = 352 * 1024 * 1024  # of data; with what is mapped of packs, a git stays under 512 MiB
 PUSH_ERROR_BYTES = 1024 * 1024  # the remote's sentence stands before lists that may be long
 _STREAMED_FROM = "core.bigFileThreshold=32m"  # larger objects never come whole into git's memory
-_CACHED = "core.deltaBaseCacheLimit=32m"
+# What git maps and caches of packs, and what it compares when it makes one for a push.
+_CACHED = (
+    "core.deltaBaseCacheLimit=32m",
+    "core.packedGitWindowSize=16m",
+    "core.packedGitLimit=128m",
+    "pack.windowMemory=64m",
+    "pack.deltaCacheSize=16m",
+    "pack.threads=2",
+)
+_FIRST_READ = "GIT_CONFIG_GLOBAL"  # before any object, and so until its memory is bounded from outside
 _SHA = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 MOST_COMMITS = 2000
 _MOST_DESCENTS = 1000
@@ -199,8 +208,7 @@ class TrustedGit:
             "core.fsmonitor=false",
             "-c",
             _STREAMED_FROM,
-            "-c",
-            _CACHED,
+            *(part for setting in _CACHED for part in ("-c", setting)),
         ]
         argv += ["-c", "maintenance.auto=false", "-c", "protocol.allow=user", "-c", "credential.helper="]
         argv += ["-c", "fetch.fsckObjects=false"]
@@ -219,19 +227,21 @@ class TrustedGit:
             environment["GIT_OBJECT_DIRECTORY"] = str(quarantine)
             environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{git_dir}/objects"
         memory_bytes = None if arguments[0] in _UNBOUNDED else memory_bytes
+        limits = ProcessLimits(
+            total_seconds=timeout_seconds,
+            output_bytes=output_bytes,
+            error_bytes=error_bytes,
+            memory_bytes=memory_bytes,
+            ends_full=True,
+        )
         result = process.run(
             [*argv, *arguments],
             env=environment,
             cwd=git_dir or Path("/"),
             stdin=stdin,
-            limits=ProcessLimits(
-                total_seconds=timeout_seconds,
-                output_bytes=output_bytes,
-                error_bytes=error_bytes,
-                memory_bytes=memory_bytes,
-                ends_full=True,
-            ),
+            limits=limits,
             on_stdout=on_stdout,
+            waits_at=_FIRST_READ if memory_bytes is not None else "",
         )
         if result.reason is ExitReason.OVERFULL:  # what it said so far is whole
             result = replace(result, reason=ExitReason.EXITED, exit_code=0)
@@ -245,7 +255,7 @@ class TrustedGit:
         if result.exit_code != 0 and memory_bytes is not None and _OUT_OF_MEMORY.search(result.stderr_text):
             raise PushTooLarge(
                 "The order's commits or files are more than git can read within "
-                f"{memory_bytes >> 20} MiB: too many paths, or a very large tree."
+                f"{memory_bytes >> 20} MiB: too many paths, or a very large tree or file."
             )
         if check and result.exit_code != 0:
             raise _typed_error(arguments[0], result, credential)

@@ -211,6 +211,7 @@ def run(
     on_stdout: Callable[[bytes], None] | None = None,
     stdout_path: Path | None = None,
     hand_over: Sequence[int] = (),
+    waits_at: str = "",
     nice: int = 0,
     sweep: bool = False,
     tag_prefix: str = "",
@@ -220,7 +221,9 @@ def run(
     The environment is exactly `env` (plus a tag by which strays are found). A file as `stdin` is read by the
     child from its descriptor's offset on, so open it unbuffered. `on_stdout` receives raw chunks
     in this thread; `stdout_path` receives them instead of memory. Descriptors to `hand_over` are the child's alone
-    once it runs: they are closed here. `tag_prefix` says whose the process is, for those who look for strays.
+    once it runs: they are closed here. `waits_at` names a variable for the address of an empty file that ends only when
+    the child's memory is bounded, for programs that read one before anything else. `tag_prefix` says whose the process
+    is, for those who look for strays.
     `sweep` also ends descendants that left the process group; leave it off for programs that are trusted or that
     run in a pid namespace of their own.
     Raises `ProgramMissing` when the program cannot be started and `SandboxError` for other start failures and
@@ -239,9 +242,10 @@ def run(
         stdout_path, hand_over
     ) as file:  # before the start: where it cannot be made, nothing runs
         out = _Sink(limits.output_bytes, callback=on_stdout, file=file)
-        child = _start(argv, {**env, TAG_VARIABLE: tag}, cwd, hand_over, source)
-        if limits.memory_bytes is not None:
-            _bound_memory(child.pid, limits.memory_bytes)
+        with _held_at(waits_at) as (more, gate):
+            child = _start(argv, {**env, **more, TAG_VARIABLE: tag}, cwd, (*hand_over, *gate), source)
+            if limits.memory_bytes is not None:
+                _bound_memory(child.pid, limits.memory_bytes)
         if nice:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
@@ -346,6 +350,19 @@ def _open(
         raise ProgramMissing(f"Cannot start {argv[0]}: {error.strerror}.") from error
     except (OSError, ValueError) as error:
         raise SandboxError(f"Cannot start {argv[0]}: {error}.") from error
+
+
+@contextmanager
+def _held_at(variable: str) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """A pipe whose reading end is the child's, by that variable, and which ends with this block."""
+    if not variable:
+        yield {}, ()
+        return
+    reading, writing = os.pipe()
+    try:
+        yield {variable: f"/proc/self/fd/{reading}"}, (reading,)
+    finally:
+        os.close(writing)
 
 
 def _bound_memory(pid: int, most_bytes: int) -> None:

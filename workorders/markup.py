@@ -5,14 +5,17 @@ of it is bounded, and nothing comes out but a short list of tags and own classes
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+from itertools import islice
 
 import nh3
 from markdown_it import MarkdownIt
 
 MARKDOWN_CHARACTERS = 40_000
+MARKDOWN_LINES = 2000
 DIFF_LINES = 4000
 _SHOWN_LINE = 2000
 
@@ -48,6 +51,7 @@ _TAGS = {
 # Far more than people write. Each bracket may begin a link, and a row of a table gets all the cells that its head has.
 _MOST_BRACKETS = 2000
 _MOST_BARS_IN_A_LINE = 100
+_MOST_BARS = 4000
 
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,\d+)? \+(\d{1,9})(?:,\d+)? @@(.*)", re.DOTALL)
 
@@ -74,14 +78,20 @@ def _parser_for(text: str) -> MarkdownIt:
     """A parser that leaves as text what this text has only to make it slow."""
     return _markdown(
         links=text.count("[") <= _MOST_BRACKETS,
-        tables=all(line.count("|") <= _MOST_BARS_IN_A_LINE for line in text.split("\n")),
+        tables=text.count("|") <= _MOST_BARS
+        and all(line.count("|") <= _MOST_BARS_IN_A_LINE for line in text.split("\n")),
     )
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def render_markdown(text: str) -> str:
-    """Sanitised HTML: no images, no raw HTML, links only to https; headings start at the third level."""
-    cut = plain(text)[:MARKDOWN_CHARACTERS]
+    """Sanitised HTML: no images, no raw HTML, links only to https; headings start at the third level.
+
+    A page waits for it, so that only as much is read as people read: characters, and lines, each of which is a block.
+    """
+    shown = plain(text[: 4 * MARKDOWN_CHARACTERS])[:MARKDOWN_CHARACTERS]
+    lines = shown.removesuffix("\n").split("\n", MARKDOWN_LINES)
+    cut = "\n".join(lines[:MARKDOWN_LINES])
     parser = _parser_for(cut)
     tokens = parser.parse(cut)
     for token in tokens:
@@ -96,7 +106,8 @@ def render_markdown(text: str) -> str:
         link_rel="nofollow noopener noreferrer",
         attribute_filter=_only_https,
     )
-    return html if len(text) <= MARKDOWN_CHARACTERS else f"{html}<p>… [cut]</p>"
+    is_whole = len(text) <= MARKDOWN_CHARACTERS and len(lines) <= MARKDOWN_LINES
+    return html if is_whole else f"{html}<p>… [cut]</p>"
 
 
 def _only_https(_tag: str, attribute: str, value: str) -> str | None:
@@ -119,39 +130,50 @@ def render_diff(patch: str, coloured: str = "") -> str:
     `coloured`: what `colouring` made of the same patch, the HTML of a line on each line, empty ones for plain text.
     No work is done here that grows faster than the text.
     """
-    lines, colours = read_patch(patch), coloured.split("\n")
+    colours = coloured.split("\n")
     shown = [
         _render_line(line, colours[number] if number < len(colours) else "")
-        for number, line in enumerate(lines[:DIFF_LINES])
+        for number, line in enumerate(islice(_lines_of(patch), DIFF_LINES))
     ]
-    if len(lines) > DIFF_LINES:
-        shown.append(f'<span class="dh">… {len(lines) - DIFF_LINES:,} more lines are not shown here</span>')
+    if more := _lines_after(patch, DIFF_LINES) if len(shown) == DIFF_LINES else 0:
+        shown.append(f'<span class="dh">… {more:,} more lines are not shown here</span>')
     return f'<pre class="wo-diff">{"".join(shown)}</pre>'
 
 
 def read_patch(patch: str) -> list[DiffLine]:
     """The lines from the first hunk on; a patch without one (a changed mode) is shown as it is."""
-    found: list[DiffLine] = []
+    return list(_lines_of(patch))
+
+
+def _lines_after(patch: str, number: int) -> int:
+    """How many there are from the first hunk on beyond so many, without a look at each."""
+    hunks = patch[patch.find("\n@@ ") + 1 :]
+    return max(0, hunks.removesuffix("\n").count("\n") + 1 - number)
+
+
+def _lines_of(patch: str) -> Iterator[DiffLine]:
+    is_without_hunk = True
     old = new = 0
     for raw in patch.removesuffix("\n").split("\n"):
         text = raw.removesuffix("\r")
         if hunk := _HUNK.fullmatch(text):
-            old, new = int(hunk[1]), int(hunk[2])
-            found.append(DiffLine("@", hunk[3].strip()))
+            old, new, is_without_hunk = int(hunk[1]), int(hunk[2]), False
+            yield DiffLine("@", hunk[3].strip())
         elif not old and not new:
             continue
         elif text.startswith("+"):
-            found.append(DiffLine("+", text[1:], new=new))
+            yield DiffLine("+", text[1:], new=new)
             new += 1
         elif text.startswith("-"):
-            found.append(DiffLine("-", text[1:], old=old))
+            yield DiffLine("-", text[1:], old=old)
             old += 1
         elif text.startswith("\\"):
-            found.append(DiffLine("\\", text[1:].strip()))
+            yield DiffLine("\\", text[1:].strip())
         else:
-            found.append(DiffLine(" ", text[1:], old, new))
+            yield DiffLine(" ", text[1:], old, new)
             old, new = old + 1, new + 1
-    return found or [DiffLine("\\", text) for text in patch.split("\n")[1:] if text]
+    if is_without_hunk:
+        yield from (DiffLine("\\", text) for text in patch.split("\n")[1:] if text)
 
 
 def _render_line(line: DiffLine, coloured: str) -> str:

@@ -23,6 +23,7 @@ NAMES = (
     "enqueue",
     "gateway",
     "overload",
+    "worst_pages",
 )
 PRINTERS: dict[str, Callable[[Row], str]] = {"text": as_text, "markdown": as_markdown, "json": as_json}
 

@@ -1,16 +1,21 @@
 """120 rehearsal orders at once beside a spinner on each core: with 8 workers (the floor), and with 100.
 
-All must complete, no worker be replaced, none lost, and many workers must not take 1.3 times as long as few. Then the
-same orders with 16 workers and nothing beside: the mean time to completion, whose floor is the same of another checkout
-where WORKORDERS_BENCH_AGAINST names one (an earlier release), else half of the time until the last was complete.
+All must complete, no worker be replaced, none lost, and many workers must not take 1.3 times as long as few; nor may
+they with a lease of 6 seconds. A supervisor that is stopped beside the spinners is replaced, and its order completes;
+an order whose supervisor is stopped each time ends. Then the same orders with 16 workers and nothing beside: the mean
+time to completion, whose floor is the same of another checkout where WORKORDERS_BENCH_AGAINST names one (an earlier
+release), else half of the time until the last was complete; with another checkout its 100 workers are compared, too.
+
+WORKORDERS_BENCH_PARTS names some of `beside`, `lease`, `stopped`, `mean`, `many`.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,10 +23,12 @@ from pathlib import Path
 
 from tests.benchmarks.measure import Limit, Row
 from tests.benchmarks.repositories import make_remote
+from tests.benchmarks.servers import MeasuredServer
 from tests.e2e import harness
-from tests.e2e.harness import FINISHED, LiveServer, wait_for
+from tests.e2e.harness import FINISHED, LiveServer, processes_with, wait_for
 
 ORDERS, FEW, SOME, MANY = 120, 8, 16, 100
+SHORT_LEASE = 6
 _SPINNER = "import os\nwhile os.getppid() == int(os.environ['PARENT']): sum(range(10000))"
 
 
@@ -38,28 +45,126 @@ class Outcome:
 
 def run(folder: Path, *, tiny: bool = False) -> list[Row]:
     orders = 2 if tiny else ORDERS
-    with spinners(0 if tiny else os.cpu_count() or 1):  # a test suite beside it is load enough
+    against = os.environ.get("WORKORDERS_BENCH_AGAINST", "")
+    parts: dict[str, Callable[[], Row]] = {
+        "beside": lambda: _beside(folder / "beside", orders, tiny=tiny),
+        "lease": lambda: _short_lease(folder / "lease", orders, tiny=tiny),
+        "stopped": lambda: _stopped(folder / "stopped", tiny=tiny),
+        "mean": lambda: _mean_completion(folder / "mean", 2 if tiny else SOME, orders, against),
+    }
+    if against:
+        parts["many"] = lambda: _no_slower(folder / "many", orders, against)
+    wanted = os.environ.get("WORKORDERS_BENCH_PARTS", "").split() or parts
+    return [parts[name]() for name in wanted]
+
+
+def _beside(folder: Path, orders: int, *, tiny: bool) -> Row:
+    with spinners(0 if tiny else os.cpu_count() or 1):
         few = drive(folder / "few", workers=1 if tiny else FEW, orders=orders)
         many = drive(folder / "many", workers=2 if tiny else MANY, orders=orders)
-    beside = Row(
+    return Row(
         what=f"overload: {orders} orders with {MANY} workers beside a spinner on each core",
         values=[many.wall],
         floor_values=[few.wall],
         floor_is=f"the same with {FEW} workers, of which {few.unfinished} did not complete",
         unit="s",
-        limits=(
-            Limit("not completed = 0", many.unfinished, 0),
-            Limit("workers replaced = 0", many.replaced, 0),
-            Limit("steps that lost their worker = 0", many.lost, 0),
-            Limit("at most 1.3 times as long", many.wall / few.wall, 1.3),
-        ),
+        limits=(*_unharmed(many), Limit("at most 1.3 times as long", many.wall / few.wall, 1.3)),
     )
-    return [beside, _mean_completion(folder, 2 if tiny else SOME, orders)]
 
 
-def _mean_completion(folder: Path, workers: int, orders: int) -> Row:
+def _short_lease(folder: Path, orders: int, *, tiny: bool) -> Row:
+    with spinners(0 if tiny else os.cpu_count() or 1):
+        found = drive(folder, workers=2 if tiny else MANY, orders=orders, lease=SHORT_LEASE)
+    return Row(
+        what=f"overload: {orders} orders with {MANY} workers beside spinners, a lease of {SHORT_LEASE} s",
+        values=[found.wall],
+        floor_values=[found.wall / 2],
+        floor_is="half of it",
+        unit="s",
+        limits=_unharmed(found),
+    )
+
+
+def _unharmed(found: Outcome) -> tuple[Limit, ...]:
+    return (
+        Limit("not completed = 0", found.unfinished, 0),
+        Limit("workers replaced = 0", found.replaced, 0),
+        Limit("steps that lost their worker = 0", found.lost, 0),
+    )
+
+
+def _no_slower(folder: Path, orders: int, against: str) -> Row:
+    theirs = drive(folder / "theirs", workers=MANY, orders=orders, checkout=Path(against))
+    ours = drive(folder / "ours", workers=MANY, orders=orders)
+    return Row(
+        what=f"overload: {orders} orders with {MANY} workers on a quiet machine",
+        values=[ours.wall],
+        floor_values=[theirs.wall],
+        floor_is=f"that of {against}",
+        unit="s",
+        limits=(*_unharmed(ours), Limit("no slower", ours.wall / theirs.wall, 1.05)),
+    )
+
+
+def _stopped(folder: Path, *, tiny: bool) -> Row:
+    """One order's supervisor is stopped once; then another's each time that an agent of it runs."""
+    remote = make_remote(folder / "remote.git")
+    with (
+        spinners(0 if tiny else os.cpu_count() or 1),
+        MeasuredServer(folder / "server", lease=SHORT_LEASE) as server,
+    ):
+        mended, status = _stop_supervisors(server, remote, times=1)
+        deaths = 1 if tiny else 20
+        ended, bad = _stop_supervisors(server, remote, times=deaths)
+    return Row(
+        what="overload: an order whose supervisor is stopped beside spinners",
+        values=[mended],
+        floor_values=[SHORT_LEASE],
+        floor_is="a lease",
+        unit="s",
+        limits=(
+            Limit("stopped once, not completed = 0", status != "completed", 0),
+            Limit("stopped each time, not ended = 0", bad not in FINISHED, 0),
+        ),
+        notes=(f"stopped each time, it was {bad} after {ended:.0f} s",),
+    )
+
+
+def _stop_supervisors(server: MeasuredServer, remote: Path, *, times: int) -> tuple[float, str]:
+    """Seconds until the order has ended, and how, where its first `times` supervisors are stopped."""
+    started = time.monotonic()
+    fields = {"initial_prompt": "bench-sleep: 5", "workflow_type": "agent_workflow_plan"}
+    order_id = str(server.create(repository_url=str(remote), **fields)["agent_work_order_id"])
+    stopped: set[int] = set()
+
+    def look() -> str | None:
+        time.sleep(0.2)
+        if len(stopped) < times:
+            for pid in _supervisors_of(order_id) - stopped:
+                os.kill(pid, signal.SIGSTOP)
+                stopped.add(pid)
+                break
+        status = str(server.order(order_id)["status"])
+        return status if status in FINISHED else None
+
+    status = wait_for(look, 900, f"the end of {order_id}")
+    return time.monotonic() - started, status
+
+
+def _supervisors_of(order_id: str) -> set[int]:
+    """The parents of the order's sandbox, where they are workers."""
+    found = set()
+    for pid in processes_with(order_id):
+        with suppress(OSError, ValueError):
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            is_worker = b"qcluster" in Path(f"/proc/{parent}/cmdline").read_bytes()
+            if is_worker and Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap":
+                found.add(parent)
+    return found
+
+
+def _mean_completion(folder: Path, workers: int, orders: int, against: str) -> Row:
     ours = drive(folder / "ours", workers=workers, orders=orders)
-    against = os.environ.get("WORKORDERS_BENCH_AGAINST", "")
     theirs = (
         drive(folder / "theirs", workers=workers, orders=orders, checkout=Path(against)) if against else ours
     )

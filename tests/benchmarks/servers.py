@@ -57,9 +57,11 @@ class MeasuredServer(LiveServer):
         *,
         agent: str = shlex.join(AGENT_ARGV),
         workers: int = 4,
+        lease: int = 30,
         database_url: str = "",
     ) -> None:
         environment = {
+            "WORKORDERS_LEASE_SECONDS": str(lease),
             "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
             "WORKORDERS_AGENT_COMMAND": agent,
             "WORKORDERS_WORKERS": str(workers),

@@ -3,7 +3,9 @@
 import gzip
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tests.factories import make_order
@@ -146,3 +148,22 @@ def test_the_largest_page_is_small_and_bounded(client: Client) -> None:
     assert page.count("<") / 2 < 45_000
     detail = client.get(reverse("work-order", args=[str(order)])).content
     assert len(gzip.compress(detail)) < 60_000
+
+
+def test_only_so_many_lines_are_shown_at_once() -> None:
+    order = make_order()
+    patch = "diff --git a/x b/x\n@@ -0,0 +1,9 @@\n" + "+\n" * 1500
+    add_files(order, *(f"{number}.txt" for number in range(5)), patch=patch)
+    WorkOrderFile.objects.filter(agent_work_order=order).update(lines_added=1500, lines_removed=0)
+    views = [file.view for file in changes(order.agent_work_order_id).diffs]
+    assert views == ["diff", "diff", "on_request", "on_request", "on_request"]
+
+
+def test_an_orders_page_reads_no_diff(client: Client) -> None:
+    order = make_order()
+    add_files(order, "a.py", "b.py")
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(reverse("work-order", args=[str(order)])).status_code == 200
+    columns = [str(query["sql"]).partition(" FROM ")[0] for query in asked.captured_queries]
+    assert any('"path"' in names for names in columns)
+    assert not [names for names in columns if '"patch"' in names or '"coloured"' in names]

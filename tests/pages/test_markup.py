@@ -114,8 +114,38 @@ def test_what_hides_in_code_is_made_visible() -> None:
 def test_a_diff_is_bounded() -> None:
     html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1,9 @@\n" + "+x\n" * 9000)
     assert html.count("<span") == markup.DIFF_LINES + 1
+    assert "… 5,001 more lines are not shown here" in html
+    exact = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1,9 @@\n" + "+x\n" * (markup.DIFF_LINES - 1))
+    assert "more lines" not in exact
     html = markup.render_diff("diff --git a/x b/x\n@@ -0,0 +1 @@\n+" + "x" * 100_000 + "\n")
     assert len(html) < 5000
+
+
+def test_a_diff_costs_what_is_shown_of_it() -> None:
+    head = "diff --git a/x b/x\n@@ -0,0 +1,9 @@\n"
+
+    def spent(patch: str) -> float:
+        started = time.process_time()
+        markup.render_diff(patch)
+        return time.process_time() - started
+
+    shown, long = head + "+\n" * markup.DIFF_LINES, head + "+\n" * 100_000
+    assert min(spent(long) for _ in range(5)) < 4 * min(spent(shown) for _ in range(5))
+
+
+@pytest.mark.parametrize("text", ["a\n\n" * 13_000, "- x\n" * 10_000, "> x\n\n" * 7000])
+def test_as_many_lines_of_markdown_are_read_as_people_read(text: str) -> None:
+    html = markup.render_markdown(text)
+    assert html.endswith("<p>… [cut]</p>")
+    assert html.count("\n") < 3 * markup.MARKDOWN_LINES
+    assert "[cut]" not in markup.render_markdown("a\n" * markup.MARKDOWN_LINES)
+
+
+def test_tables_of_thousands_of_cells_stay_text() -> None:
+    row = "|" + "a|" * 90 + "\n"
+    head = row + "|" + "-|" * 90 + "\n"
+    assert "<table" in markup.render_markdown(head + row * 20)
+    assert "<table" not in markup.render_markdown(head + row * 200)
 
 
 def test_a_patch_without_lines_shows_its_headers() -> None:

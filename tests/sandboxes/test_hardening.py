@@ -94,7 +94,7 @@ django.core.management.execute_from_command_line = said
         argv, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "closed\n", done.stderr
-    assert f"--config={ROOT / 'config' / 'gunicorn.py'}" in web_server_argv(3)
+    assert f"--config={ROOT / 'config' / 'gunicorn.py'}" in web_server_argv(3, 4)
 
 
 def test_it_can_be_dumpable_for_a_moment() -> None:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from tests.factories import SHA, make_order, make_run
 from workorders import services
 from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun
-from workorders.models.phase_run import WORKER_LOST
+from workorders.models.phase_run import WORKER_LOST, WORKER_REPLACED
 from workorders.states import AgentWorkOrderStatus, PhaseRunStatus, PromptStatus
 from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.workflow_engine.step_plan import StepPlan, plan_step
@@ -161,6 +161,16 @@ def test_failures_and_lost_workers_count_interruptions_do_not() -> None:
     assert (planned(order).attempt, planned(order).workers_lost) == (3, 1)
     make_run(order, PLANNING, Run.RUNNING)  # still open: its worker is gone as well
     assert (planned(order).attempt, planned(order).workers_lost) == (4, 2)
+
+
+def test_an_order_that_hangs_its_workers_ends_on_a_machine_that_is_always_busy() -> None:
+    order = make_order()
+    counted = []
+    for _ in range(6):
+        make_run(order, PLANNING, Run.INTERRUPTED, error_category=WORKER_REPLACED, excused=True)
+        counted.append(planned(order).workers_lost)
+        assert planned(order).tries == 1, "it is no failure of the step"
+    assert counted == [0, 1, 1, 2, 2, 3]
 
 
 def test_another_phases_attempts_do_not_count() -> None:

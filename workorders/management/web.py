@@ -1,9 +1,14 @@
-"""How the web server is started: its socket, the static files, then gunicorn's threads, which measured best."""
+"""How the web server is started: its sockets, the static files, then gunicorn's threads, which measured best."""
 
 import errno
+import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 
 import structlog
 from django.conf import settings
@@ -13,10 +18,12 @@ from django.core.management.base import CommandError
 from sandboxes.errors import LockTimeout
 from sandboxes.host_lock import exclusive_lock
 from sandboxes.ownership import other_owner, this_account
+from workorders.lanes import CONNECTION_THREADS, QUICK_PROCESSES, SLOW_PROCESSES
 
 logger = structlog.get_logger("workorders")
 
 _BACKLOG = 2048
+_FOLDER, _SOCKET, _LONGEST_FOLDER = "web-", "pages", 80
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
@@ -49,19 +56,47 @@ def web_address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
 
 
-def web_server_argv(descriptor: int) -> list[str]:
-    """On a listening socket that is handed to it."""
+@contextmanager
+def slow_lane_socket() -> Iterator[socket.socket]:
+    """Where the web server's quick processes reach the slow ones: a socket in a folder of this account alone.
+
+    In the data folder, unless that has a longer address than sockets may have.
+    """
+    data = Path(settings.WORKORDERS_DATA_DIR)
+    parent = data if len(os.fsencode(data)) <= _LONGEST_FOLDER else None
+    _remove_dead_sockets(data)
+    with TemporaryDirectory(prefix=_FOLDER, dir=parent) as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(Path(folder) / _SOCKET))
+        listener.listen(_BACKLOG)
+        yield listener
+
+
+def _remove_dead_sockets(data: Path) -> None:
+    """Of servers that were killed."""
+    for path in data.glob(f"{_FOLDER}*/{_SOCKET}"):
+        with socket.socket(socket.AF_UNIX) as asking:
+            try:
+                asking.connect(str(path))
+            except ConnectionRefusedError:
+                rmtree(path.parent, ignore_errors=True)
+            except OSError:  # too busy, or another account's
+                continue
+
+
+def web_server_argv(port: int, slow_lane: int) -> list[str]:
+    """On two listening sockets that are handed to it. What the processes do is in `workorders.lanes`."""
     return [
         sys.executable,
         "-m",
         "gunicorn",
         "config.wsgi:application",
         f"--config={settings.BASE_DIR / 'config' / 'gunicorn.py'}",
-        f"--bind=fd://{descriptor}",
+        f"--bind=fd://{port}",
+        f"--bind=fd://{slow_lane}",
         f"--pythonpath={settings.BASE_DIR}",
         "--worker-class=gthread",
-        "--workers=2",
-        "--threads=4",
+        f"--workers={QUICK_PROCESSES + SLOW_PROCESSES}",
+        f"--threads={CONNECTION_THREADS}",
         "--timeout=60",
         "--graceful-timeout=5",
         "--keep-alive=30",

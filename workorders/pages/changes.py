@@ -20,6 +20,7 @@ INLINE_FILES = 20
 LISTED_DIFFS = 100
 INLINE_CHARACTERS = 80_000
 INLINE_FILE_CHARACTERS = 20_000
+INLINE_LINES = 3000
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,16 @@ def changed_file(agent_work_order_id: str, position: int) -> ChangedFile:
 
 def _inline(files: Iterable[WorkOrderFile]) -> Iterator[int]:
     """Positions of the files whose diff the page shows at once."""
-    room, places = INLINE_CHARACTERS, INLINE_FILES
+    room, lines_left, places = INLINE_CHARACTERS, INLINE_LINES, INLINE_FILES
     for file in files:
         length: int = getattr(file, "patch_length", 0) or 0
+        lines = (file.lines_added or 0) + (file.lines_removed or 0)
         if file.patch_state != PatchState.STORED or length > min(room, INLINE_FILE_CHARACTERS):
             continue
+        if lines > lines_left:
+            continue
         yield file.position
-        room, places = room - length, places - 1
+        room, lines_left, places = room - length, lines_left - lines, places - 1
         if not places:
             return
 

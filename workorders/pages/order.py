@@ -190,7 +190,7 @@ def order_state(agent_work_order_id: str) -> OrderState:
             tests=tests.view if tests else None,
         ),
         commits=tuple(commit_line(row.repository, commit) for commit in commits),
-        tree=file_tree(files_of(row).defer("patch").order_by("path")[:SHOWN_FILES]),
+        tree=file_tree(files_of(row).defer("patch", "coloured").order_by("path")[:SHOWN_FILES]),
         plan=plan_of(row),
         tests=tests,
         prompts=prompts,

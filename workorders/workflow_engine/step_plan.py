@@ -135,6 +135,10 @@ class StepPlan:
         return self.attempt - self.workers_lost
 
 
+# A machine may be busy for ever, and an order that hangs its worker must still end.
+EXCUSED_FOR_ONE = 2
+
+
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order, with all that a worker must know of it."""
     runs = tuple(order.phase_runs.order_by("sequence"))
@@ -151,7 +155,7 @@ def plan_step(order: AgentWorkOrder) -> StepPlan:
         last_asked = max(run.sequence for run in runs if run.kind == StepKind.FOLLOW_UP)
         same = [run for run in same if run.sequence > last_asked]
     recent = [run for run in same if run.sequence > order.attempts_from]
-    lost = sum(run.lost_its_worker for run in recent)
+    lost = sum(run.lost_its_worker for run in recent) + sum(run.excused for run in recent) // EXCUSED_FOR_ONE
     failures = sum(run.status == PhaseRunStatus.FAILED for run in recent)
     goes_on = (
         prompt is not None or found.tests_again

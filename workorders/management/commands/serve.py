@@ -16,7 +16,14 @@ from sandboxes.process import Service
 from workorders import queue
 from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
-from workorders.management.web import LOOPBACK, collect_static, listen, web_address, web_server_argv
+from workorders.management.web import (
+    LOOPBACK,
+    collect_static,
+    listen,
+    slow_lane_socket,
+    web_address,
+    web_server_argv,
+)
 
 logger = structlog.get_logger("workorders")
 
@@ -39,27 +46,29 @@ class Command(DatabaseCommand):
                 "Set WORKORDERS_AUTH=required and make an account with `manage.py createsuperuser`."
             )
         workers = ["--workers", str(options["workers"])] if options["workers"] else []
-        with listen(host, port) as listener:  # before anything is started: the port may be taken
+        with listen(host, port) as listener, slow_lane_socket() as slow_lane:  # first: the port may be taken
             connections.close_all()  # it was asked for the check of migrations only
             collect_static()
             self.signals = 0
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
+            sockets = [listener.fileno(), slow_lane.fileno()]
             services = {
                 "workers": Service([sys.executable, sys.argv[0], "qcluster", *workers]),
-                "web": Service(web_server_argv(listener.fileno()), pass_fds=[listener.fileno()]),
+                "web": Service(web_server_argv(*sockets), pass_fds=sockets),
             }
-        logger.info(
-            "server_started",
-            address=f"{web_address(host, port)}/",
-            database=settings.WORKORDERS_DATABASE_WORDS,
-            data_folder=str(settings.WORKORDERS_DATA_DIR),
-            pid_by_service=_pids(services),
-        )
-        try:
-            failed = self._watch(services)
-        finally:
-            self._stop(services)
+            listener.close()  # the web server has it, and the port is free once that ends
+            logger.info(
+                "server_started",
+                address=f"{web_address(host, port)}/",
+                database=settings.WORKORDERS_DATABASE_WORDS,
+                data_folder=str(settings.WORKORDERS_DATA_DIR),
+                pid_by_service=_pids(services),
+            )
+            try:
+                failed = self._watch(services)
+            finally:
+                self._stop(services)
         if failed:
             raise CommandError(f"The {failed} process ended by itself; its last lines are above.")
 
