@@ -121,6 +121,7 @@ _HOST_TROUBLE = re.compile(
     r"temporarily|temporary (?:failure|error|problem|outage)|timed out|"
     r"time-?out (?:after|while|waiting|exceeded|expired)|"
     r"(?:hook|request|gateway|connection|operation)[^.]{0,30}time-?out|"
+    r"cannot connect to|could not connect|connection (?:refused|reset|closed)|"
     r"no space left|disk (?:is )?full|"
     r"disk quota|out of (?:memory|disk)|cannot lock ref|unable to lock|failed to (?:lock|update ref|"
     r"write)|failed to lock|"

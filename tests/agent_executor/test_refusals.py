@@ -23,6 +23,16 @@ PAYER = [
     "This API method requires billing to be enabled. Please enable billing on project #1",
     "INVALID_PAYMENT_INSTRUMENT: A valid payment instrument must be provided.",
     "You're out of usage credits",
+    "Your balance is insufficient to complete this request.",
+    "Insufficient account balance",
+    "API Error: 400 You have run out of prepaid credits, top up your account.",
+    "Your free trial credits have expired",
+    "403 Forbidden: Your trial has ended",
+    "Your card was declined",
+    "Budget has been exceeded! Current cost: 10.0, Max budget: 10.0",
+    "This request requires more credits, or fewer max_tokens.",
+    "Key limit exceeded (total limit)",
+    "billing hard limit has been reached",
 ]
 OWNER = [
     "This organization has been disabled.",

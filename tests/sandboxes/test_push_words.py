@@ -429,6 +429,7 @@ TABLE = [
         "",
         "failed to update ref",
     ),
+    Said("a policy daemon that is down", ["Error: cannot connect to policy server"], Host, "cannot connect"),
     Said("maintenance", ["GitHub Enterprise is in maintenance mode"], Host, "GitHub Enterprise"),
 ]
 
