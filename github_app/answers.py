@@ -26,7 +26,8 @@ _CODES = {
 # Words with which GitHub asks to come back later, whatever the status.
 _SLOW_DOWN = re.compile(
     r"rate limit|abuse detection|submitted too quickly|too many requests|temporarily blocked"
-    r"|(?:try|retry)\b[^.]{0,40}\bagain later|wait a few minutes|please slow down",
+    r"|(?:try|retry)\b[^.]{0,40}\b(?:again|request) later|wait a few minutes|please slow down|\bthrottled\b"
+    r"|too many [^.]{0,60}\bin a short|quota (?:is |has been |was )?(?:exhausted|exceeded)",
     re.IGNORECASE,
 )
 

@@ -137,6 +137,10 @@ SLOW_DOWN: list[tuple[int, str]] = [
     (422, "You have exceeded a secondary rate limit"),
     (409, "Too many requests at once; please try again later."),
     (400, "Too many requests"),
+    (403, "Content creation is temporarily disabled for your account, please retry your request later."),
+    (403, "You are being throttled"),
+    (403, "Request quota exhausted for request"),
+    (422, "Too many pull requests created in a short time"),
     (429, ""),
     (429, "Slow down"),
 ]
