@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -33,12 +35,13 @@ def _mode(path: Path) -> int:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    made = tmp_path / "ho me [x]"
-    made.mkdir()
-    return made
+def home() -> Iterator[Path]:
+    """Where another account gets, whoever may enter pytest's own folders."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        made = Path(folder) / "ho me [x]"
+        made.mkdir()
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -63,8 +66,8 @@ def test_folders_in_closed_folders_are_open_again(home: Path) -> None:
     assert [_mode(folder) for folder in (inner.parent.parent, inner.parent, inner)] == [0o700] * 3
 
 
-def test_links_files_and_what_lies_deep_stay_as_they_are(home: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
+def test_links_files_and_what_lies_deep_stay_as_they_are(home: Path) -> None:
+    outside = home.parent / "outside"
     outside.mkdir()
     outside.chmod(0o500)
     (home / "link").symlink_to(outside)
