@@ -88,7 +88,10 @@ _LOOK = f"""
     loose=
     for name in "$common"/refs/tags/*; do [ ! -e "$name" ] || loose=1; done
     if [ -f "$git_dir/logs/HEAD" ]; then
-      while IFS= read -r line; do
+      lines=0
+      while [ -z "$loose" ] && IFS= read -r line; do
+        lines=$((lines + 1))
+        [ "$lines" -lt 1000 ] || loose=1 # a shell reads byte by byte
         case "$line" in *"	checkout: moving from "{"?" * 40}*" to "*) loose=1 ;; esac
       done < "$git_dir/logs/HEAD"
     fi
