@@ -54,7 +54,7 @@ def placed(
 ) -> str:
     """Have the step stand in a place; its token for the model."""
     grant = ModelGrant(kind, budget_usd, lifetime_seconds)
-    return journal.record_place(start_sha=HEAD, session_id="s", start_seconds=0.1, access=grant)
+    return journal.record_place(start_sha=HEAD, session_id="s", start_seconds=0.1, access=grant).token
 
 
 def again(order: AgentWorkOrder, owner: str = OWNER) -> tuple[StepJournal, StepPlan]:

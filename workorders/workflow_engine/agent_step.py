@@ -26,7 +26,6 @@ from workorders.command_loader import (
 )
 from workorders.errors import EvidenceMissing, LeaseLost, WorkOrderError
 from workorders.model_gateway.access import CredentialKind
-from workorders.models.written_text import written_request
 from workorders.workflow_engine.claimed_step import ClaimedStep
 from workorders.workflow_engine.guidance import Guidance, compose, names_of, near_places, with_references
 from workorders.workflow_engine.guidance_files import (
@@ -266,9 +265,7 @@ class AgentStep:
                     place.mirror.path, base=place.base_sha, head=place.start_sha
                 )
                 so_far = tuple(f"{commit.sha[:12]} {commit.subject[:200]}" for commit in commits[-50:])
-        follow_up = self._step.plan.follow_up
-        prompt_pk = follow_up.pk if follow_up else None
-        written = self._step.journal.fenced(lambda row: written_request(row.pk, prompt_pk=prompt_pk))
+        written = place.written
         return RequestTexts(
             initial_prompt=written.initial_prompt,
             issue_number=order.github_issue_number or "",

@@ -6,7 +6,7 @@ Runs on the process's database connection (`recorder.Database`); every method is
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +31,7 @@ from workorders.models.logs import LogEvent, append_log_events, record_order_eve
 from workorders.models.model_access import new_step_token
 from workorders.models.phase_run import WORKER_LOST, WORKER_REPLACED
 from workorders.models.prompt_moves import drop_prompts, finish_prompt
+from workorders.models.written_text import WrittenRequest, written_request
 from workorders.repository_rows import record_repository, retire
 from workorders.states import (
     AgentWorkOrderOutcome,
@@ -92,6 +93,14 @@ class FollowingClaim:
 
     claim: Claim
     asked_at: float
+
+
+@dataclass(frozen=True)
+class PlaceRecord:
+    """What a step's agent gets: a token for the model, '' where its access is not the gateway's, and the request."""
+
+    token: str = field(repr=False)
+    written: WrittenRequest = field(repr=False)
 
 
 class StepJournal:
@@ -240,15 +249,16 @@ class StepJournal:
         session_id: str,
         start_seconds: float,
         access: ModelGrant,
+        prompt_pk: int | None = None,
         **changes: Any,
-    ) -> str:
+    ) -> PlaceRecord:
         """Where the step works, from which commit, in which agent session; before the agent starts.
 
-        The step's token for the model, '' where its access is not the gateway's.
+        `prompt_pk`: of the follow-up that is carried out.
         """
         token = new_step_token() if access.kind is CredentialKind.GATEWAY_TOKEN else ""
 
-        def write() -> None:
+        def write() -> WrittenRequest:
             self.claim.write(**changes)
             self._run_rows().update(
                 start_sha=start_sha,
@@ -258,9 +268,9 @@ class StepJournal:
             )
             if token:
                 grant_access(self.claim, self._run_pk, access, token)
+            return written_request(self.claim.pk, prompt_pk=prompt_pk)
 
-        self._transaction(write)
-        return token
+        return PlaceRecord(token, self._transaction(write))
 
     def update_repository(self, pk: int, **changes: Any) -> None:
         def write() -> None:

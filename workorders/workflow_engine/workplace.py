@@ -24,7 +24,7 @@ from sandboxes.rewriting import Signature
 from sandboxes.sweep import GITLINKS, SWEEP_TRAILER, LeftOut, in_one_line, merged, work_in
 from workorders.model_gateway.access import AgentCredential
 from workorders.models import AgentWorkOrder
-from workorders.models.written_text import keep_issue, shown
+from workorders.models.written_text import WrittenRequest, keep_issue, shown
 from workorders.redaction import current
 from workorders.workflow_engine import phase_tracker
 from workorders.workflow_engine.branch_line import FOLLOWED, FOUND_EVENTS, NOTES, BranchLine, Met, Start
@@ -70,6 +70,7 @@ class Place:
     remote: RemoteRepository
     session: AgentSession
     credential: AgentCredential
+    written: WrittenRequest
     base_branch: str
     upstream_sha: str
     base_sha: str
@@ -200,7 +201,9 @@ class Workplace:
         self._opened = sandbox
         start_seconds = time.monotonic() - started
         self._step.crash_point("sandbox_opened")
-        token = self._step.journal.record_place(
+        follow_up = self._step.plan.follow_up
+        record = self._step.journal.record_place(
+            prompt_pk=follow_up.pk if follow_up else None,
             base_branch=point.base_branch,
             **self._line_columns(start, point),
             sandbox_identifier=sandbox.sandbox_identifier,
@@ -230,7 +233,10 @@ class Workplace:
             mirror=self.mirror,
             remote=self.remote,
             session=session,
-            credential=self._step.parts.settings.model_access.credential_for(self._sandbox_type, token),
+            credential=self._step.parts.settings.model_access.credential_for(
+                self._sandbox_type, record.token
+            ),
+            written=record.written,
             base_branch=point.base_branch,
             upstream_sha=point.base_sha,
             base_sha=base_sha,
