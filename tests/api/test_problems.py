@@ -2,15 +2,17 @@
 
 import json
 from io import BytesIO
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from django.db import OperationalError
 from django.test import Client
+from pydantic import TypeAdapter, ValidationError
 
 from tests.api.conftest import BODY, Api, problem
 from tests.factories import make_order
 from workorders import progress
+from workorders.incoming import Storable
 from workorders.models import AgentWorkOrder
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +90,15 @@ def test_hostile_bodies(api: Api, body: bytes, kind: str, accepted: set[int]) ->
         problem(response, response.status_code)
         assert len(response.content) < 20_000
     assert AgentWorkOrder.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a\ud800", "must not contain lone surrogates"), ("a\x00", "must not contain NUL")]
+)
+def test_no_text_is_taken_that_no_database_stores(text: str, words: str) -> None:
+    """Also where no bound of length stands before, with which pydantic sees surrogates itself."""
+    with pytest.raises(ValidationError, match=words):
+        TypeAdapter(Annotated[str, Storable]).validate_python(text)
 
 
 @pytest.mark.parametrize(
