@@ -55,7 +55,6 @@ def answers(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         (f"{ORDER}/", "kind=problems"),
         ("/", "status=completed&q=x"),
         ("/api/agent-work-orders", "q=x"),
-        ("/api/agent-work-orders/wo-abcdefgh/logs", "limit=1000"),
     ],
 )
 def test_what_is_slow_by_its_address(path: str, query: str) -> None:
@@ -71,6 +70,7 @@ def test_what_is_slow_by_its_address(path: str, query: str) -> None:
         (f"{ORDER}/state/", "v=1-2"),
         (f"{ORDER}/feed/", "after=3"),
         ("/api/agent-work-orders/wo-abcdefgh", ""),
+        ("/api/agent-work-orders/wo-abcdefgh/logs", "limit=1000"),
         ("/api/agent-work-orders", "limit=200"),
         ("/healthz", "q=x"),
     ],

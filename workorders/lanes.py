@@ -38,7 +38,7 @@ _FIRST_KEYS = ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "wsgi
 _FIRST_VARIABLE = "HTTP_X_WORK_ORDERS_FIRST_SEEN"
 _SECONDS = "X-Work-Orders-Seconds"  # of the processor, in a slow process's answer
 _ORDER = r"/work-orders/[^/]{1,40}"
-_SLOW_PATHS = re.compile(rf"{_ORDER}/changes/.*|/api/agent-work-orders/[^/]{{1,40}}/(?:logs|git-progress)/?")
+_SLOW_PATHS = re.compile(rf"{_ORDER}/changes/.*")
 _SLOW_QUERIES = (
     (re.compile(r"/|/api/agent-work-orders/?"), frozenset({"q"})),
     (re.compile(rf"{_ORDER}/(?:feed/)?"), frozenset({"before", "kind"})),

@@ -6,7 +6,9 @@ an order whose supervisor is stopped each time ends. Then the same orders with 1
 time to completion, whose floor is the same of another checkout where WORKORDERS_BENCH_AGAINST names one (an earlier
 release), else half of the time until the last was complete; with another checkout its 100 workers are compared, too.
 
-WORKORDERS_BENCH_PARTS names some of `beside`, `lease`, `stopped`, `mean`, `many`.
+WORKORDERS_BENCH_PARTS names some of `beside`, `lease`, `stopped`, `mean`, `many`; WORKORDERS_BENCH_ORDERS is another
+number of orders. Workers and agents have a niceness and spinners have none, so that 120 orders beside them take ten
+minutes and more.
 """
 
 import os
@@ -44,7 +46,7 @@ class Outcome:
 
 
 def run(folder: Path, *, tiny: bool = False) -> list[Row]:
-    orders = 2 if tiny else ORDERS
+    orders = 2 if tiny else int(os.environ.get("WORKORDERS_BENCH_ORDERS", ORDERS))
     against = os.environ.get("WORKORDERS_BENCH_AGAINST", "")
     parts: dict[str, Callable[[], Row]] = {
         "beside": lambda: _beside(folder / "beside", orders, tiny=tiny),
@@ -59,7 +61,7 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
 
 
 def _beside(folder: Path, orders: int, *, tiny: bool) -> Row:
-    with spinners(0 if tiny else os.cpu_count() or 1):
+    with spinners(0 if tiny else os.cpu_count() or 1):  # a test suite beside it is load enough
         few = drive(folder / "few", workers=1 if tiny else FEW, orders=orders)
         many = drive(folder / "many", workers=2 if tiny else MANY, orders=orders)
     return Row(
@@ -73,7 +75,7 @@ def _beside(folder: Path, orders: int, *, tiny: bool) -> Row:
 
 
 def _short_lease(folder: Path, orders: int, *, tiny: bool) -> Row:
-    with spinners(0 if tiny else os.cpu_count() or 1):
+    with spinners(0 if tiny else os.cpu_count() or 1):  # a test suite beside it is load enough
         found = drive(folder, workers=2 if tiny else MANY, orders=orders, lease=SHORT_LEASE)
     return Row(
         what=f"overload: {orders} orders with {MANY} workers beside spinners, a lease of {SHORT_LEASE} s",

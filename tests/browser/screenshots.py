@@ -1,7 +1,8 @@
 """`uv run python -m tests.browser.screenshots`: the pages as pictures for the documentation, in docs/screenshots.
 
 The real server with an agent of its own for the pictures: orders that are finished, failed, running, waiting for the
-model and waiting for an approval; and an account.
+model and waiting for an approval; and an account. The agent is called what it is called elsewhere, for its command line
+names a folder of this machine.
 """
 
 import sys
@@ -99,6 +100,7 @@ def main() -> None:
         place.shell(
             f"from django.contrib.auth.models import User; User.objects.create_user({PERSON!r}, password={PERSON!r})"
         )
+        place.sql("UPDATE work_order_logs SET fields = replace(fields, ?, 'claude')", AGENT)
         with Visit(browser, place) as visit:
             fetch_issues(visit)
         for scheme in ("light", "dark"):
