@@ -17,7 +17,7 @@ from django.db import OperationalError
 from django.db.models import Q
 from django.utils import timezone
 
-from workorders import markup
+from workorders.diff_lines import plain
 from workorders.errors import InvalidInput, WorkOrderError
 from workorders.models import ApiKey
 from workorders.states import ApiKeyScope
@@ -57,7 +57,7 @@ def create_api_key(
     *, user: AbstractBaseUser, name: str, scope: str, lifetime_days: int | None, by: str
 ) -> NewApiKey:
     """`lifetime_days` is None for a key that does not expire. Raises `InvalidInput`."""
-    name = " ".join(markup.plain(name).split())
+    name = " ".join(plain(name).split())
     if not 0 < len(name) <= 80:
         raise InvalidInput("name", "Give the key a name of up to 80 characters that says what it is for.")
     if scope not in set(ApiKeyScope):

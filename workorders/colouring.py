@@ -22,7 +22,11 @@ from pygments.util import ClassNotFound
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from workorders.markup import DiffLine, read_patch, visible  # as a program it must find this package first
+from workorders.diff_lines import (  # as a program it must find this package first
+    DiffLine,
+    read_patch,
+    visible,
+)
 
 FILE_SECONDS = 0.3  # an honest file of the greatest size takes less than half of it
 _ASKED_AGAIN_SECONDS = 0.05  # where a lexer has swallowed the first signal

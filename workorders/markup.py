@@ -4,9 +4,6 @@ Pure: text in, HTML text out. Everything that goes in was written by an agent or
 of it is bounded, and nothing comes out but a short list of tags and own classes. Must not know rows or pages.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from itertools import islice
@@ -14,18 +11,12 @@ from itertools import islice
 import nh3
 from markdown_it import MarkdownIt
 
+from workorders.diff_lines import DiffLine, lines_of, plain, visible
+
 MARKDOWN_CHARACTERS = 40_000
 MARKDOWN_LINES = 2000
 DIFF_LINES = 4000
 _SHOWN_LINE = 2000
-
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_UNPRINTABLE = (
-    r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
-)
-_HIDDEN = re.compile(f"[{_UNPRINTABLE}{_BIDI}]")
-_INVISIBLE = re.compile(f"[{_UNPRINTABLE}{_BIDI}\u200b-\u200d\u2060\ufeff]")
 
 _TAGS = {
     *(
@@ -52,18 +43,6 @@ _TAGS = {
 _MOST_BRACKETS = 2000
 _MOST_BARS_IN_A_LINE = 100
 _MOST_BARS = 4000
-
-_HUNK = re.compile(r"@@ -(\d{1,9})(?:,\d+)? \+(\d{1,9})(?:,\d+)? @@(.*)", re.DOTALL)
-
-
-def plain(text: str) -> str:
-    """The text without terminal sequences, control, private-use and bidirectional characters. Not escaped."""
-    return _HIDDEN.sub("", _ANSI.sub("", text))
-
-
-def visible(text: str) -> str:
-    """The text with every character that hides or reorders others spelled out: what reviewers of code need."""
-    return _INVISIBLE.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", text)
 
 
 @lru_cache(maxsize=4)
@@ -114,16 +93,6 @@ def _only_https(_tag: str, attribute: str, value: str) -> str | None:
     return None if attribute == "href" and not value.lower().startswith("https://") else value
 
 
-@dataclass(frozen=True)
-class DiffLine:
-    """`kind`: `+`, `-`, a space, `@` for a hunk's heading, `\\` for git's remarks. Numbers are 0 where absent."""
-
-    kind: str
-    text: str
-    old: int = 0
-    new: int = 0
-
-
 def render_diff(patch: str, coloured: str = "") -> str:
     """A block of lines; both line numbers are in `data-n`, so that copying leaves them out.
 
@@ -133,47 +102,17 @@ def render_diff(patch: str, coloured: str = "") -> str:
     colours = coloured.split("\n")
     shown = [
         _render_line(line, colours[number] if number < len(colours) else "")
-        for number, line in enumerate(islice(_lines_of(patch), DIFF_LINES))
+        for number, line in enumerate(islice(lines_of(patch), DIFF_LINES))
     ]
     if more := _lines_after(patch, DIFF_LINES) if len(shown) == DIFF_LINES else 0:
         shown.append(f'<span class="dh">… {more:,} more lines are not shown here</span>')
     return f'<pre class="wo-diff">{"".join(shown)}</pre>'
 
 
-def read_patch(patch: str) -> list[DiffLine]:
-    """The lines from the first hunk on; a patch without one (a changed mode) is shown as it is."""
-    return list(_lines_of(patch))
-
-
 def _lines_after(patch: str, number: int) -> int:
     """How many there are from the first hunk on beyond so many, without a look at each."""
     hunks = patch[patch.find("\n@@ ") + 1 :]
     return max(0, hunks.removesuffix("\n").count("\n") + 1 - number)
-
-
-def _lines_of(patch: str) -> Iterator[DiffLine]:
-    is_without_hunk = True
-    old = new = 0
-    for raw in patch.removesuffix("\n").split("\n"):
-        text = raw.removesuffix("\r")
-        if hunk := _HUNK.fullmatch(text):
-            old, new, is_without_hunk = int(hunk[1]), int(hunk[2]), False
-            yield DiffLine("@", hunk[3].strip())
-        elif not old and not new:
-            continue
-        elif text.startswith("+"):
-            yield DiffLine("+", text[1:], new=new)
-            new += 1
-        elif text.startswith("-"):
-            yield DiffLine("-", text[1:], old=old)
-            old += 1
-        elif text.startswith("\\"):
-            yield DiffLine("\\", text[1:].strip())
-        else:
-            yield DiffLine(" ", text[1:], old, new)
-            old, new = old + 1, new + 1
-    if is_without_hunk:
-        yield from (DiffLine("\\", text) for text in patch.split("\n")[1:] if text)
 
 
 def _render_line(line: DiffLine, coloured: str) -> str:

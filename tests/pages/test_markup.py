@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workorders import markup
+from workorders import diff_lines, markup
 from workorders.colouring import colours_of
 
 HOSTILE = st.sampled_from(
@@ -154,7 +154,7 @@ def test_a_patch_without_lines_shows_its_headers() -> None:
 
 
 def test_plain_keeps_lines_and_tabs() -> None:
-    assert markup.plain("a\n\tb\x1b[31m\x07\u2066c\ue000") == "a\n\tbc"
+    assert diff_lines.plain("a\n\tb\x1b[31m\x07\u2066c\ue000") == "a\n\tbc"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from workorders import markup
+from workorders import diff_lines, markup
 from workorders.states import WAITING_WORDS, WaitingReason
 from workorders.tested import TestsView
 
@@ -72,7 +72,7 @@ def waiting_words(reason: str) -> str:
 @register.filter
 def display(text: object) -> str:
     """Text of strangers, safe to look at: no ANSI, no control or bidirectional characters. Still escaped."""
-    return markup.plain(str(text or ""))
+    return diff_lines.plain(str(text or ""))
 
 
 @register.filter
