@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from config import env
 from sandboxes.errors import ExpectedError
@@ -31,7 +32,10 @@ CHANGING = frozenset(
         *("axes_reset", "axes_reset_ip", "axes_reset_username", "axes_reset_ip_username", "axes_reset_logs"),
     }
 )
+# These go on after Ctrl-C, or take their time to end.
+TALKING = frozenset({"quickstart", "shell", "dbshell", "runserver", "testserver"})
 INTERRUPTED = 130  # as a shell says it
+_GOODBYE_SECONDS = 10
 _NO_OUTPUT = 1
 _USAGE = 2
 
@@ -62,6 +66,18 @@ def main(argv: Sequence[str]) -> int:
     return _flushed(code)
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Raises `KeyboardInterrupt`, which Python ignores in a callback: then the command ends some seconds later."""
+    signal.signal(signal.SIGALRM, _end_interrupted)
+    signal.alarm(_GOODBYE_SECONDS)
+    raise KeyboardInterrupt
+
+
+def _end_interrupted(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"Interrupted.\n")
+    os._exit(INTERRUPTED)
+
+
 def _run(command: str, argv: Sequence[str]) -> int:
     if any(_is_no_text(argument) for argument in argv):
         raise CommandRefused("An argument is not text in UTF-8; type it again.")
@@ -77,7 +93,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
     if command in CHANGING and not {"-h", "--help"} & set(argv):
         _say(f"Database: {environment.database_words}. Data folder: {environment.data_dir}.")
     if command not in {"serve", "qcluster"} and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # manage.py had its own until here
+        signal.signal(signal.SIGINT, _interrupt if command not in TALKING else signal.default_int_handler)
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(list(argv))

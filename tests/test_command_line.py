@@ -318,6 +318,32 @@ def test_ctrl_c_at_any_moment(migrated: Path, arguments: tuple[str, ...], second
     assert process.returncode in {0, 1, 2, 130}
 
 
+def test_ctrl_c_that_is_swallowed_ends_a_command_all_the_same() -> None:
+    """Python ignores what is raised in a callback, such as one of a weak reference."""
+    program = (
+        "import signal, time\n"
+        "from config import command_line\n"
+        "command_line._GOODBYE_SECONDS = 1\n"
+        "signal.signal(signal.SIGINT, command_line._interrupt)\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+        "time.sleep(30)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+
+
 def test_an_argument_that_is_no_text(migrated: Path) -> None:
     ended = subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), "show_work_order", b"wo-\xff"],
