@@ -157,7 +157,7 @@ def slice_of(cell: BranchCell) -> Any:
     return pytest.param(cell, id=f"{cell.pull_request}-{cell.branch}", marks=marks)
 
 
-@pytest.mark.parametrize("cell", map(slice_of, BRANCH_CELLS))
+@pytest.mark.parametrize("cell", [slice_of(cell) for cell in BRANCH_CELLS])
 def test_a_question_and_then_a_follow_up(life: Life, cell: BranchCell) -> None:
     seen = scene(life, cell)
     order = seen.order
