@@ -1,7 +1,7 @@
 """`python -m tests.defences [words …]`: takes each line of defence out, in a copy, and sees its test fail.
 
 With words, only those whose description or file holds one of them. Exits 1 where a test passes without its defence.
-About ten minutes for all. What a missing defence lets through must not reach other processes, so each run has a name
+About half an hour for all. What a missing defence lets through must not reach other processes, so each run has a name
 space of its own (`unshare`, as root or where the kernel lets everybody).
 """
 
