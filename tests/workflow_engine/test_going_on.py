@@ -1,9 +1,12 @@
 """A process goes on with an order it has begun: it claims the next step as the one before it ends, if it may."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import transaction
 from django_q.models import OrmQ
 
 from tests.factories import make_order
@@ -110,3 +113,23 @@ def test_all_steps_of_an_order_run_in_one_thread(tmp_path: Path, monkeypatch: py
     with running_engine():
         finished(order)
     assert (order.status, order.claim_epoch, len(threads), len(set(threads))) == ("completed", 3, 3, 1)
+
+
+def test_a_claim_that_was_rolled_back_is_none() -> None:
+    """The database was away at the commit, and somebody cancelled before it was tried again."""
+    order = make_order(workflow_type=AgentWorkflowType.PLAN_BUILD)
+
+    class AwayOnce(InlineDatabase):
+        def call(self, function: Callable[[], Any], **_more: Any) -> Any:
+            with transaction.atomic():
+                function()
+                transaction.set_rollback(True)
+            services.cancel_agent_work_order(agent_work_order_id=order.agent_work_order_id, by="ann")
+            return function()
+
+    journal = StepJournal(claim(order), InlineDatabase(), keep_seconds=lambda: 30.0)
+    plan = journal.begin()
+    journal._database = AwayOnce()
+    journal.finish_step(plan, PhaseRunStatus.SUCCEEDED, head_sha=HEAD)
+    order.refresh_from_db()
+    assert (order.status, journal.following) == ("cancelled", None)

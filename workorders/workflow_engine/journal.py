@@ -620,6 +620,7 @@ class StepJournal:
 
         An order that a person wants cancelled is let go. So is a suspect, of which no process runs two.
         """
+        self.following = None  # a transaction is tried again where the database was away
         seconds = 0.0 if self.claim.is_suspect else self._keep_seconds()
         if order.cancel_requested_at is not None or not seconds:
             self._release(order, **changes)
