@@ -65,6 +65,23 @@ def _compiled_limit(category: int) -> int:
     return int(found[1]) if found else 999
 
 
+@lru_cache(maxsize=1000)
+def _with_question_marks(query: str) -> str:
+    return str(base.FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%"))
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """Rewrites the places of parameters once for each text of a query, where Django does it for each run."""
+
+    def convert_query(self, query: str, *, param_names: Any = None) -> str:
+        if param_names is None:
+            return _with_question_marks(query)
+        return str(super().convert_query(query, param_names=param_names))
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         return super().get_new_connection({"factory": Connection, **conn_params})
+
+    def create_cursor(self, name: str | None = None) -> Any:  # noqa: ARG002  # for databases with named cursors
+        return self.connection.cursor(factory=Cursor)

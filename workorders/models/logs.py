@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
+from workorders.models import statements
 from workorders.models.fields import RedactedJSONField
 
 if TYPE_CHECKING:
@@ -89,33 +90,33 @@ def append_log_events(
     """
     if not events:
         return
-    orders = WorkOrderLog._meta.get_field("agent_work_order").related_model._default_manager
+    orders = WorkOrderLog._meta.get_field("agent_work_order").related_model
     with transaction.atomic(savepoint=False):
         if last is None:
             last = _locked_sequence(orders, order_pk, claim_epoch)
-        WorkOrderLog.objects.bulk_create(
-            WorkOrderLog(
-                agent_work_order_id=order_pk,
-                sequence=last + number,
-                timestamp=event.timestamp,
-                level=event.level,
-                event=storable(event.event)[:100],
-                fields=storable(event.fields),
-            )
+        rows = [
+            {
+                "agent_work_order": order_pk,
+                "sequence": last + number,
+                "timestamp": event.timestamp,
+                "level": event.level,
+                "event": storable(event.event)[:100],
+                "fields": storable(event.fields),
+            }
             for number, event in enumerate(events, start=1)
-        )
-        orders.filter(pk=order_pk).update(log_sequence=last + len(events))
+        ]
+        statements.insert_all(WorkOrderLog, rows)
+        statements.update(orders, {"log_sequence": last + len(events)}, {"pk": order_pk})
 
 
-def _locked_sequence(orders: models.Manager[Any], order_pk: int, claim_epoch: int | None) -> int:
-    rows = orders.select_for_update().filter(pk=order_pk)
-    if claim_epoch is not None:
-        rows = rows.filter(claim_epoch=claim_epoch)
-    last: int | None = rows.values_list("log_sequence", flat=True).first()
-    if last is None and claim_epoch is None:
+def _locked_sequence(orders: type[models.Model], order_pk: int, claim_epoch: int | None) -> int:
+    fence = {} if claim_epoch is None else {"claim_epoch": claim_epoch}
+    found = statements.values(orders, {"pk": order_pk, **fence}, "log_sequence", lock=True)
+    if not found and claim_epoch is None:
         raise ObjectDoesNotExist(f"order {order_pk}")
-    if last is None:
+    if not found:
         raise LeaseLost(f"order {order_pk} epoch {claim_epoch}")
+    last: int = found[0][0]
     return last
 
 

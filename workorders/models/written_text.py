@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import Q
 
+from workorders.models import statements
 from workorders.models.agent_work_order import AgentWorkOrder
 from workorders.models.prompt import AgentPrompt
 from workorders.redaction import current, redact
@@ -103,16 +104,16 @@ class WrittenRequest:
 
 def written_request(order_pk: int, *, prompt_pk: int | None) -> WrittenRequest:
     """`prompt_pk` is the follow-up's that is carried out. Only for what the agent is told."""
-    orders = AgentWorkOrder.objects.filter(pk=order_pk)
     columns = (TextPart.INITIAL_PROMPT, TextPart.ISSUE_TITLE, TextPart.ISSUE_BODY)
-    texts: dict[str, Any] = {**orders.values(*columns).get(), TextPart.PROMPT_TEXT: ""}
+    order = statements.values(AgentWorkOrder, {"pk": order_pk}, *columns)[0]
+    texts: dict[str, Any] = {**dict(zip(columns, order, strict=True)), TextPart.PROMPT_TEXT: ""}
     if prompt_pk is not None:
         texts[TextPart.PROMPT_TEXT] = AgentPrompt.objects.values_list("prompt_text", flat=True).get(
             pk=prompt_pk
         )
-    of_step = Q(agent_prompt__isnull=True) | Q(agent_prompt=prompt_pk)
-    originals = WrittenText.objects.filter(of_step, agent_work_order=order_pk)
-    texts.update(originals.values_list("part", "text"))
+    for of_prompt in {None, prompt_pk}:
+        which = {"agent_work_order": order_pk, "agent_prompt": of_prompt}
+        texts.update(dict(statements.values(WrittenText, which, "part", "text")))
     own = current()
     return WrittenRequest(
         initial_prompt=own.without_known(texts[TextPart.INITIAL_PROMPT]),

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from github_app.models import Repository
@@ -23,7 +22,7 @@ from workorders import queue
 from workorders.agent_executor.base import AgentRunResult
 from workorders.agent_executor.test_results import AgentTestResults
 from workorders.model_gateway.access import CredentialKind
-from workorders.models import AgentPrompt, AgentWorkOrder, OutsideEffect, PhaseRun
+from workorders.models import AgentPrompt, AgentWorkOrder, OutsideEffect, PhaseRun, statements
 from workorders.models.agent_work_order import NOT_WAITING, NOTHING_TO_APPROVE, RELEASED
 from workorders.models.clock import database_now
 from workorders.models.effect import open_pull_requests
@@ -31,6 +30,7 @@ from workorders.models.logs import LogEvent, append_log_events, record_order_eve
 from workorders.models.model_access import new_step_token
 from workorders.models.phase_run import WORKER_LOST, WORKER_REPLACED
 from workorders.models.prompt_moves import drop_prompts, finish_prompt
+from workorders.models.statements import Grown
 from workorders.models.written_text import WrittenRequest, written_request
 from workorders.repository_rows import record_repository, retire
 from workorders.states import (
@@ -159,7 +159,7 @@ class StepJournal:
             order = self.claim.lock()
             plan = plan_step(order)
             if plan.cancel_requested:
-                self.claim.write(cancel_claims=F("cancel_claims") + 1)
+                self.claim.write(cancel_claims=Grown(1))
                 return plan, None
             return plan, self._open_run(order, plan)
 
@@ -180,17 +180,18 @@ class StepJournal:
         if any(run.status == PhaseRunStatus.RUNNING for run in plan.runs):
             close_lost_runs(order)
         now = timezone.now()
-        run = PhaseRun.objects.create(
-            agent_work_order=order,
-            sequence=plan.runs[-1].sequence + 1 if plan.runs else 1,
-            kind=plan.kind,
-            phase=plan.phase,
-            attempt=plan.attempt,
-            claim_epoch=self.claim.epoch,
-            worker=self.claim.owner,
-            started_at=now,
-            prompt_id=plan.follow_up.pk if plan.follow_up else None,
-        )
+        opened = {
+            "agent_work_order": order.pk,
+            "sequence": plan.runs[-1].sequence + 1 if plan.runs else 1,
+            "kind": plan.kind,
+            "phase": plan.phase,
+            "attempt": plan.attempt,
+            "claim_epoch": self.claim.epoch,
+            "worker": self.claim.owner,
+            "started_at": now,
+            "prompt": plan.follow_up.pk if plan.follow_up else None,
+        }
+        run_pk = statements.insert(PhaseRun, opened)
         if plan.follow_up:
             AgentPrompt.objects.filter(pk=plan.follow_up.pk).update(status=PromptStatus.RUNNING)
         changes: dict[str, Any] = {**NOT_WAITING, "execution_started_at": order.execution_started_at or now}
@@ -201,12 +202,12 @@ class StepJournal:
             order.move(running, by=owner, fence=self.claim.fence, refresh=False, **changes)
         else:
             self.claim.write(**changes)
-        return run.pk
+        return run_pk
 
     def update_run(self, **changes: Any) -> None:
         def write() -> None:
             self.claim.hold()
-            self._run_rows().update(**changes)
+            self._write_run(**changes)
 
         self._transaction(write)
 
@@ -218,13 +219,13 @@ class StepJournal:
 
         def write() -> None:
             self.claim.hold()
-            self._run_rows().update(planned_sha=head_sha)
+            self._write_run(planned_sha=head_sha)
             if not pushes:
                 return
-            which = {"agent_work_order_id": self.claim.pk, "kind": EffectKind.PUSH, "key": head_sha}
+            which = {"agent_work_order": self.claim.pk, "kind": EffectKind.PUSH, "key": head_sha}
             sent = {"state": EffectState.SENT, "sent_at": database_now()}
-            if not OutsideEffect.objects.filter(**which).update(**sent, requests=F("requests") + 1):
-                OutsideEffect.objects.create(**which, **sent, requests=1)
+            if not statements.update(OutsideEffect, {**sent, "requests": Grown(1)}, which):
+                statements.insert(OutsideEffect, {**which, **sent, "requests": 1})
 
         self._transaction(write)
 
@@ -260,7 +261,7 @@ class StepJournal:
 
         def write() -> WrittenRequest:
             self.claim.write(**changes)
-            self._run_rows().update(
+            self._write_run(
                 start_sha=start_sha,
                 agent_session_id=session_id,
                 sandbox_start_seconds=round(start_seconds, 3),
@@ -316,7 +317,7 @@ class StepJournal:
 
         def write() -> None:
             self.claim.write(**_statistics(progress))
-            self._run_rows().update(commits=progress.commits_in_step(phase))
+            self._write_run(commits=progress.commits_in_step(phase))
             store_git_cache(self.claim.pk, progress, patches)
 
         self._transaction(write)
@@ -344,7 +345,7 @@ class StepJournal:
 
         def write() -> RunUsage:
             self.claim.hold()
-            return record_run(self.claim, self._run_rows(), result)
+            return record_run(self.claim, self._run_columns, result)
 
         return self._transaction(write)
 
@@ -353,12 +354,17 @@ class StepJournal:
 
         def write() -> None:
             self.claim.hold()
-            self._run_rows().update(error_message=storable(message)[:4000], error_category=category)
+            self._write_run(error_message=storable(message)[:4000], error_category=category)
 
         self._transaction(write)
 
-    def _run_rows(self) -> QuerySet[PhaseRun]:
-        return PhaseRun.objects.filter(pk=self._run_pk or 0, claim_epoch=self.claim.epoch)
+    @property
+    def _run_columns(self) -> dict[str, int]:
+        """What tells this claim's run from all others."""
+        return {"pk": self._run_pk or 0, "claim_epoch": self.claim.epoch}
+
+    def _write_run(self, **changes: Any) -> None:
+        statements.update(PhaseRun, changes, self._run_columns)
 
     # --- the step's end: each releases the claim ---
 
@@ -379,7 +385,7 @@ class StepJournal:
         """
 
         def write(order: AgentWorkOrder) -> None:
-            self._run_rows().update(
+            self._write_run(
                 status=status,
                 completed_at=timezone.now(),
                 end_sha=head_sha,
@@ -389,9 +395,9 @@ class StepJournal:
             )
             if plan.follow_up:
                 finish_prompt(order, plan.follow_up.pk)
-            order.effects.filter(kind=EffectKind.PUSH, key=head_sha).update(
-                state=EffectState.CONFIRMED, confirmed_at=database_now()
-            )
+            which = {"agent_work_order": order.pk, "kind": EffectKind.PUSH, "key": head_sha}
+            confirmed = {"state": EffectState.CONFIRMED, "confirmed_at": database_now()}
+            statements.update(OutsideEffect, confirmed, which)
             pushed: dict[str, Any] = NOTHING_TO_APPROVE if order.approval_sha else {}
             if order.kept_sha:
                 pushed = {**pushed, "kept_sha": "", "preferred_host": ""}
@@ -543,7 +549,7 @@ class StepJournal:
                 preferred_host=host_of(self.claim.owner),
                 **_statistics(progress),
             )
-            self._run_rows().update(planned_sha=sha)
+            self._write_run(planned_sha=sha)
             store_git_cache(order.pk, progress, patches)
             queue.ask_for_colours(order.pk)
             return order.prompts.filter(status=PromptStatus.QUEUED).exists()
@@ -613,7 +619,7 @@ class StepJournal:
 
     def _close_run(self, status: PhaseRunStatus, **changes: Any) -> None:
         if self._run_pk is not None:
-            self._run_rows().update(status=status, completed_at=timezone.now(), **changes)
+            self._write_run(status=status, completed_at=timezone.now(), **changes)
 
     def _hand_on(self, order: AgentWorkOrder, **changes: Any) -> None:
         """Claim the next step for this process where it wants that, so that begun orders end first; else let go.

@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from workorders.errors import LeaseLost
-from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess
+from workorders.models import AgentWorkOrder, PhaseRun, WorkerProcess, statements
 from workorders.models.clock import database_now
 from workorders.models.phase_run import LOST_ITS_WORKER
+from workorders.models.statements import Grown
 from workorders.states import ACTIVE
 
 SUSPECT_AFTER = 2
@@ -41,10 +42,15 @@ class Claim:
     def fence(self) -> Q:
         return Q(pk=self.pk, claim_epoch=self.epoch, claim_owner=self.owner)
 
+    @property
+    def _columns(self) -> dict[str, Any]:
+        """The fence, for a statement that is composed once."""
+        return {"pk": self.pk, "claim_epoch": self.epoch, "claim_owner": self.owner}
+
     def write(self, **changes: Any) -> None:
         """Update the order if the claim still holds. Raises `LeaseLost`."""
-        values = {"updated_at": timezone.now(), "version": F("version") + 1, **changes}
-        if not AgentWorkOrder.objects.filter(self.fence).update(**values):
+        values = {"updated_at": timezone.now(), "version": Grown(1), **changes}
+        if not statements.update(AgentWorkOrder, values, self._columns):
             raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
 
     def look(self) -> None:
@@ -54,7 +60,7 @@ class Claim:
 
     def hold(self) -> None:
         """Lock the order's row, unread, if the claim still holds. Inside a transaction. Raises `LeaseLost`."""
-        if not AgentWorkOrder.objects.select_for_update().filter(self.fence).values_list("pk"):
+        if not statements.values(AgentWorkOrder, self._columns, "pk", lock=True):
             raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
 
     def lock(self, *columns: str) -> AgentWorkOrder:
@@ -62,11 +68,12 @@ class Claim:
 
         All of it with its repository, or only the `columns` named, which takes a third of the time.
         """
-        orders = AgentWorkOrder.objects.select_for_update(of=("self",)).filter(self.fence)
-        order = next(iter(orders.only(*columns) if columns else orders.select_related("repository")), None)
-        if order is None:
+        related = "" if columns else "repository"
+        read = ("pk", *columns) if columns else ()
+        found = statements.objects(AgentWorkOrder, self._columns, *read, related=related, lock=True)
+        if not found:
             raise LeaseLost(f"{self.agent_work_order_id} epoch {self.epoch}")
-        return order
+        return found[0]
 
 
 def this_host() -> str:

@@ -3,18 +3,18 @@
 Each function is called inside a transaction of the step's journal, which holds the claim.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import F, QuerySet
-
 from workorders.agent_executor.base import AgentRunResult
 from workorders.model_gateway.access import CredentialKind
-from workorders.models import ModelAccess, PhaseRun
+from workorders.models import ModelAccess, PhaseRun, statements
 from workorders.models.clock import database_now
 from workorders.models.model_access import token_hash
+from workorders.models.statements import Grown
 from workorders.states import UsageSource
 from workorders.workflow_engine.lease import Claim
 from workorders.workflow_engine.retries import RULES
@@ -52,58 +52,53 @@ class ModelError:
 
 
 def grant_access(claim: Claim, run_pk: int | None, access: ModelGrant, token: str) -> None:
+    if statements.values(ModelAccess, {"phase_run": run_pk}, "pk"):
+        return  # a commit whose acknowledgement was lost is asked for again
     now = database_now()
-    ModelAccess.objects.get_or_create(  # a commit whose acknowledgement was lost is asked for again
-        phase_run_id=run_pk,
-        defaults={
-            "agent_work_order_id": claim.pk,
-            "token_hash": token_hash(token),
-            "claim_epoch": claim.epoch,
-            "budget_usd": access.budget_usd,
-            "created_at": now,
-            "expires_at": now + timedelta(seconds=access.lifetime_seconds),
-        },
-    )
+    granted = {
+        "phase_run": run_pk,
+        "agent_work_order": claim.pk,
+        "token_hash": token_hash(token),
+        "claim_epoch": claim.epoch,
+        "budget_usd": access.budget_usd,
+        "created_at": now,
+        "expires_at": now + timedelta(seconds=access.lifetime_seconds),
+    }
+    statements.insert(ModelAccess, granted)
 
 
 def is_refused(run_pk: int | None) -> bool:
     """Whether the gateway has refused the run's agent for its budget."""
-    return _access(run_pk).filter(budget_refused_at__isnull=False).exists()
+    found = statements.values(ModelAccess, {"phase_run": run_pk}, "budget_refused_at")
+    return bool(found) and found[0][0] is not None
 
 
 def last_error(run_pk: int | None) -> ModelError | None:
-    access = _access(run_pk).first()
+    access = ModelAccess.objects.filter(phase_run=run_pk).first()
     if access is None or access.last_error_status is None:
         return None
     until = access.limit_resets_at
     return ModelError(access.last_error_status, (until - database_now()).total_seconds() if until else None)
 
 
-def record_run(claim: Claim, rows: QuerySet[PhaseRun], result: AgentRunResult) -> RunUsage:
+def record_run(claim: Claim, which: Mapping[str, int], result: AgentRunResult) -> RunUsage:
     """Close the access and the agent's run, once; the figures are the gateway's where it has them.
 
-    `rows`: the step's run, if it still is this claim's. A run that the model's side did not serve is no attempt.
+    `which`: the columns that choose the step's run, if it still is this claim's. A run that the model's side did not
+    serve is no attempt.
     """
-    run = rows.only("agent_ran", *_USAGE_COLUMNS).first()
+    run = next(iter(statements.objects(PhaseRun, which, "pk", "agent_ran", *_USAGE_COLUMNS)), None)
     if run is None:
         return RunUsage()
-    access = _access(run.pk)
-    access.update(revoked_at=database_now())
+    statements.update(ModelAccess, {"revoked_at": database_now()}, {"phase_run": run.pk})
     if not run.agent_ran:  # a commit whose acknowledgement was lost is asked for again
         served = result.failure is None or RULES[result.failure.category].waits is None
         is_metered = run.usage_source == UsageSource.GATEWAY
         of_run, of_order = ({}, {}) if is_metered else _as_the_agent_says(result)
-        rows.update(
-            agent_ran=True,
-            agent_session_id=result.session_id,
-            result_text=result.result_text[:20_000],
-            **of_run,
-        )
-        claim.write(
-            agent_session_id=result.session_id,
-            attempts=F("attempts") + (1 if served else 0),
-            **of_order,
-        )
+        ended = {"agent_ran": True, "agent_session_id": result.session_id}
+        statements.update(PhaseRun, {**ended, "result_text": result.result_text[:20_000], **of_run}, which)
+        tried = {"attempts": Grown(1)} if served else {}
+        claim.write(agent_session_id=result.session_id, **tried, **of_order)
         for column, value in of_run.items():
             setattr(run, column, value)
     return RunUsage(
@@ -116,17 +111,13 @@ def record_run(claim: Claim, rows: QuerySet[PhaseRun], result: AgentRunResult) -
     )
 
 
-def _access(run_pk: int | None) -> QuerySet[ModelAccess]:
-    return ModelAccess.objects.filter(phase_run_id=run_pk)
-
-
 def _as_the_agent_says(result: AgentRunResult) -> tuple[dict[str, Any], dict[str, Any]]:
     """Usage for the run and for the order: it spoke to no gateway, so nobody else knows."""
     cost = result.cost_usd or Decimal(0)
     tokens = {"input_tokens": result.input_tokens, "output_tokens": result.output_tokens}
-    added = {column: F(column) + value for column, value in tokens.items()}
+    added = {column: Grown(value) for column, value in tokens.items()}
     reported = {"usage_is_reported": True} if cost or any(tokens.values()) else {}
     return (
         {**tokens, "cost_usd": cost, "usage_source": UsageSource.AGENT},
-        {**reported, **added, "cost_usd": F("cost_usd") + cost},
+        {**reported, **added, **({"cost_usd": Grown(cost)} if cost else {})},
     )

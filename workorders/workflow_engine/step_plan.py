@@ -7,7 +7,14 @@ from typing import Any
 from github_app.models import Repository
 from sandboxes.sweep import LeftOut, from_json
 from workorders.left_out import counts
-from workorders.models import AgentPrompt, AgentWorkOrder, PhaseRun, WorkOrderCommit
+from workorders.models import (
+    AgentPrompt,
+    AgentWorkOrder,
+    OutsideEffect,
+    PhaseRun,
+    WorkOrderCommit,
+    statements,
+)
 from workorders.models.logs import order_context
 from workorders.next_step import next_step
 from workorders.states import (
@@ -141,7 +148,7 @@ EXCUSED_FOR_ONE = 2
 
 def plan_step(order: AgentWorkOrder) -> StepPlan:
     """The next thing to do for an order, with all that a worker must know of it."""
-    runs = tuple(order.phase_runs.order_by("sequence"))
+    runs = tuple(statements.objects(PhaseRun, {"agent_work_order": order.pk}, order="sequence"))
     asked = _prompts_to_do(order)
     found = next_step(order, runs, is_asked=bool(asked))
     kind, phase, tested = found.kind, found.phase, found.tested
@@ -212,25 +219,29 @@ def _told(failed: PhaseRun | None, asked: Sequence[AgentPrompt]) -> str:
 
 def _prompts_to_do(order: AgentWorkOrder) -> list[AgentPrompt]:
     """The oldest first; one that was asked for while a commit waits goes before those."""
-    to_do = list(order.prompts.filter(status__in=PROMPT_TO_DO).order_by("pk"))
+    to_do = [
+        prompt
+        for status in PROMPT_TO_DO
+        for prompt in statements.objects(AgentPrompt, {"agent_work_order": order.pk, "status": status})
+    ]
+    to_do.sort(key=lambda prompt: prompt.pk)
     if order.approval_sha and order.approval_sha != order.approved_sha:
         to_do.sort(key=lambda prompt: (prompt.status != PromptStatus.QUEUED, prompt.pk))
     return to_do
 
 
 def _pushes(order: AgentWorkOrder) -> tuple[tuple[str, str, bool], ...]:
-    rows = order.effects.filter(kind=EffectKind.PUSH)
-    return tuple(rows.values_list("key", "state", "settled"))
+    which = {"agent_work_order": order.pk, "kind": EffectKind.PUSH}
+    found = statements.values(OutsideEffect, which, "key", "state", "settled", order="pk")
+    return tuple((key, state, settled) for key, state, settled in found)
 
 
 def _so_far(order: AgentWorkOrder) -> tuple[str, ...]:
     """The newest commits, oldest first, a line each."""
-    newest = WorkOrderCommit.objects.filter(agent_work_order=order).order_by("-position")
-    lines = (
-        f"{sha[:12]} {message.splitlines()[0][:200] if message else ''}"
-        for sha, message in newest.values_list("sha", "message")[:50]
-    )
-    return tuple(reversed(list(lines)))
+    which = {"agent_work_order": order.pk}
+    newest = statements.values(WorkOrderCommit, which, "sha", "message", order="-position", limit=50)
+    lines = [f"{sha[:12]} {message.splitlines()[0][:200] if message else ''}" for sha, message in newest]
+    return tuple(reversed(lines))
 
 
 def spans_of(runs: tuple[PhaseRun, ...]) -> tuple[StepSpan, ...]:
