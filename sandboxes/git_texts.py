@@ -19,11 +19,16 @@ while IFS= read -r line; do set -- "$@" --trailer "$line"; done < "$file"
 exec git interpret-trailers --in-place --no-divider --if-exists addIfDifferent "$@" "$message"
 """
 HOOK_NAME = "prepare-commit-msg"
+# A place does not live long enough for git to tidy it up, which would be one more process for each commit.
 _CONFIG = """[core]
 \trepositoryformatversion = 0
 \tfilemode = true
 \tbare = {bare}
 \tlogAllRefUpdates = true
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
 """
 # For the server's own commands in a place: what a HOME, a planted history or a replaced object says does not count.
 OWN_COMMANDS = {

@@ -287,3 +287,18 @@ def test_no_line_of_a_log_keeps_a_secret(known_key: str, settings: Any) -> None:
     logged = line.read_text()
     assert logged.count("[redacted: MODEL_KEY]") == 4
     assert known_key not in logged
+
+
+def test_a_clean_text_is_looked_at_once_and_never_for_a_later_secret() -> None:
+    text = "a name of thirty letters and no secret"
+    redactor = Redactor({})
+    assert redactor.redact(text) is text
+    looks: list[str] = []
+    redactor._redacted = looks.append  # type: ignore[method-assign,assignment]
+    assert redactor.redact(text) is text
+    assert not looks
+    remembering = Redactor({})
+    for number in range(5000):
+        remembering.redact(f"clean text {number}")
+    assert len(remembering._clean) <= 2000
+    assert Redactor({text: "login"}).redact(text) == "[redacted: login]"

@@ -98,6 +98,9 @@ def mark(name: str) -> str:
     return f"[redacted: {name}]"
 
 
+_REMEMBERED, _REMEMBERED_LENGTH = 2000, 200
+
+
 class Redactor:
     """Masks and finds the secrets it was made with. Immutable, safe to share between threads."""
 
@@ -114,11 +117,20 @@ class Redactor:
         self._reach = max((len(needle.text) for needle in self._dense), default=0)
         self._starts = frozenset(needle.text[:SHORTEST_PART] for needle in self._dense)
         self._ends = frozenset(needle.text[-SHORTEST_PART:] for needle in self._dense)
+        self._clean: set[str] = set()  # texts found without any: most come again and again
 
     def redact(self, text: str) -> str:
         """The text with a mark for each secret in it, also one that the text's border or a line's end cuts."""
-        if len(text) < SHORTEST_PART:
+        if len(text) < SHORTEST_PART or text in self._clean:
             return text
+        redacted = self._redacted(text)
+        if redacted == text and len(text) <= _REMEMBERED_LENGTH:
+            if len(self._clean) >= _REMEMBERED:
+                self._clean = set()
+            self._clean.add(text)
+        return redacted
+
+    def _redacted(self, text: str) -> str:
         text = self.without_known(text)
         for shape in ALL_SHAPES:
             if shape.anchor in text:
