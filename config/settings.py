@@ -181,9 +181,10 @@ SECURE_CSP = {
 Q_CLUSTER = {
     "name": "workorders",
     "orm": "default",
+    "broker_class": "workorders.broker.TicketBroker",
+    "poll": 0,  # the broker waits for its doorbell instead
     "timeout": 300,
     "retry": 360,
-    "poll": 0.05,
     "ack_failures": True,
     "max_attempts": 1,
     "save_limit": 250,

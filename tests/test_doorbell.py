@@ -1,5 +1,6 @@
 """The doorbell: heard across processes of a host, harmless where nobody listens."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,8 +8,11 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from workorders.doorbell import Doorbell, ring_all
+import pytest
+
+from workorders.doorbell import Doorbell, Listener, ring_all
 
 SECONDS = 5.0
 
@@ -43,6 +47,31 @@ def test_one_that_nobody_hears_any_more_is_taken_away(tmp_path: Path) -> None:
     ring_all(tmp_path)
     assert list(tmp_path.iterdir()) == []
     ring_all(tmp_path / "missing")
+
+
+def test_one_is_kept_that_the_ringer_could_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_descriptors(*_arguments: Any) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    doorbell = Doorbell(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", out_of_descriptors)
+        ring_all(tmp_path)
+    ring_all(tmp_path)
+    assert doorbell.wait(0)
+    doorbell.close()
+
+
+def test_each_kind_of_listener_hears_its_own(tmp_path: Path) -> None:
+    doorbells = {listener: Doorbell(tmp_path, listener) for listener in Listener}
+    for listener in Listener:
+        ring_all(tmp_path, listener)
+        assert [other for other, doorbell in doorbells.items() if doorbell.wait(0)] == [listener]
+    for doorbell in doorbells.values():
+        doorbell.ring_others()
+        assert not any(other.wait(0) for other in doorbells.values())
+    for doorbell in doorbells.values():
+        doorbell.close()
 
 
 def test_a_full_one_does_not_block(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ PLANTS = [
         "import workorders.models",
     ),
     ("GitHub borrows only the process runner", "github_app/gh.py", "import sandboxes.git"),
-    ("Only the queue module talks to django-q2", "workorders/services.py", "import django_q.tasks"),
+    ("Only the queue and its broker talk to django-q2", "workorders/services.py", "import django_q.tasks"),
     ("Only the process module starts processes", "github_app/gh.py", "import subprocess"),
 ]
 
@@ -119,6 +119,7 @@ def test_contract_catches_a_planted_violation(copy: Path, contract: str, file: s
         ("sandboxes/process.py", "import subprocess", True),
         ("workorders/services.py", "from django_q.tasks import async_task", False),
         ("workorders/queue.py", "from django_q.tasks import async_task", True),
+        ("workorders/broker.py", "from django_q.brokers.orm import ORM", True),
         ("workorders/wiring.py", "import os\n\nprint(os.environ)", False),
         ("workorders/wiring.py", "import os\n\nprint(os.getenv('HOME'))", False),
         ("config/env.py", "import os\n\nprint(os.environ)", True),

@@ -1,28 +1,36 @@
-"""Wakes the supervisors of this host when there is something to do, so that they need not look all the time.
+"""Wakes the processes of this host that wait for something to do, so that they need not look all the time.
 
-A doorbell is a named pipe that a supervisor listens to; whoever commits work writes a byte to each. It promises
-nothing: a ring may be lost or come for nothing, and supervisors of other hosts hear none. They look now and then.
+A doorbell is a named pipe that one process listens to; whoever commits work writes a byte to each. It promises
+nothing: a ring may be lost or come for nothing, and processes of other hosts hear none. They look now and then.
 """
 
+import errno
 import os
 import select
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
-_PREFIX = "doorbell-"
+
+class Listener(StrEnum):
+    """Who listens: its doorbells' names begin with the value, and no value begins with another."""
+
+    SUPERVISOR = "doorbell-"  # rung when a step may have become claimable
+    BROKER = "ticketbell-"  # rung when a message was queued
 
 
-def ring_all(folder: Path, *, but: Path | None = None) -> None:
-    """Ring every doorbell in `folder` but one; one that nobody listens to any more is taken away."""
-    for path in folder.glob(f"{_PREFIX}*"):
+def ring_all(folder: Path, listener: Listener = Listener.SUPERVISOR, *, but: Path | None = None) -> None:
+    """Ring every such doorbell in `folder` but one; one that nobody listens to any more is taken away."""
+    for path in folder.glob(f"{listener}*"):
         if path == but:
             continue
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # its owner has died, or closes it this moment
-            with suppress(OSError):
-                path.unlink()
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # its owner has died; else the fault is ours: it may still be heard
+                with suppress(OSError):
+                    path.unlink()
             continue
         try:
             _write(descriptor)
@@ -38,9 +46,10 @@ def _write(descriptor: int) -> None:
 class Doorbell:
     """Listens. Where the folder takes no pipes, it hears nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, listener: Listener = Listener.SUPERVISOR) -> None:
         self._folder = folder
-        self._path: Path | None = folder / f"{_PREFIX}{os.getpid()}-{uuid4().hex[:8]}"
+        self._listener = listener
+        self._path: Path | None = folder / f"{listener}{os.getpid()}-{uuid4().hex[:8]}"
         try:
             self._listen(self._path)
         except OSError:
@@ -62,7 +71,7 @@ class Doorbell:
             raise
 
     def ring_others(self) -> None:
-        ring_all(self._folder, but=self._path)
+        ring_all(self._folder, self._listener, but=self._path)
 
     def wait(self, seconds: float) -> bool:
         """Whether it rang within that time; all rings until now count as one."""

@@ -1,4 +1,6 @@
-"""The only module that talks to django-q2: tickets, short tasks, schedules and the cluster around them.
+"""What the rest knows of django-q2: tickets, short tasks, schedules and the cluster around them.
+
+Only this module and `broker`, which is where the messages are kept, talk to django-q2.
 
 A ticket says "come and claim" and carries nothing, so a lost, doubled or prefetched one is harmless. What
 django-q2 does when processes die is in docs/adr/0003; `WorkCluster` keeps that away from the orders.
@@ -11,7 +13,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from multiprocessing.context import ForkContext, ForkProcess
@@ -31,7 +33,7 @@ from django_q.tasks import async_task
 from django_q.worker import worker
 
 from sandboxes.hardening import dumpable
-from workorders import doorbell
+from workorders import broker, doorbell
 from workorders.liveness import Tick, Ticks
 from workorders.ticket_pipe import Flag, TicketPipe, Timer
 
@@ -161,6 +163,11 @@ def _start_worker(**_signal: Any) -> None:
 post_spawn.connect(_start_worker, dispatch_uid="workorders.queue")
 
 
+def _push(tickets: TicketPipe, ending: Flag, messages: broker.TicketBroker) -> None:
+    with closing(messages):
+        pusher(tickets, ending, messages)
+
+
 def _run_with_sentinel(function: Callable[..., None], *arguments: Any) -> None:
     """An orphaned pusher would go on taking tickets that nobody gets."""
     _die_with_sentinel()
@@ -190,11 +197,16 @@ class _WorkSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
 
     def spawn_pusher(self) -> Any:
-        target = partial(_run_with_sentinel, pusher)
+        target = partial(_run_with_sentinel, _push)
         return self.spawn_process(target, self.task_queue, self.event_out, self.broker)
 
     def spawn_monitor(self) -> Any:
         return self.spawn_process(partial(_run_with_sentinel, monitor), self.result_queue, self.broker)
+
+    def stop(self) -> None:
+        self.event_out.set()
+        broker.ring()  # the pusher looks at the flag after each look at the database
+        super().stop()
 
 
 def _run_sentinel(parent: int, stop: Flag, start: Flag, cluster_id: uuid.UUID) -> None:
