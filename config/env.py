@@ -401,7 +401,7 @@ def use_embedded_defaults() -> None:
         "WORKORDERS_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
         "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
         "WORKORDERS_LOG_FORMAT": "console",
-        "WORKORDERS_AGENT_COMMAND": shlex.join([sys.executable, str(REHEARSAL_AGENT)]),
+        "WORKORDERS_AGENT_COMMAND": shlex.join([sys.executable, "-I", "-S", str(REHEARSAL_AGENT)]),
         "WORKORDERS_AGENT_ISOLATION": "bubblewrap" if shutil.which("bwrap") else "none",
     }
     for name, value in defaults.items():

@@ -126,7 +126,7 @@ class TestIsolation:
 class TestAgent:
     def test_the_rehearsal_agent_starts_in_and_outside_isolation(self) -> None:
         require_program("bwrap")
-        argv = (sys.executable, str(REHEARSAL_AGENT))
+        argv = (sys.executable, "-I", "-S", str(REHEARSAL_AGENT))
         isolation = IsolationSettings("bubblewrap", search_path=SYSTEM_PATH)
         assert sandbox_checks.check_agent_program(argv, SYSTEM_PATH).mark is Mark.OK
         assert sandbox_checks.check_agent_in_isolation(argv, isolation).mark is Mark.OK

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -309,7 +310,7 @@ class TestEmbeddedDefaults:
         found = fresh.current()
         assert (found.auth, found.allow_local_repositories) == ("none", True)
         assert set(found.hosts) <= values.LOOPBACK_HOSTS
-        assert str(env.REHEARSAL_AGENT) in found.agent_command
+        assert shlex.split(found.agent_command)[1:] == ["-I", "-S", str(env.REHEARSAL_AGENT)]
         assert found.data_dir == tmp_path / "data"
 
     def test_keep_their_key_to_themselves(self, fresh: ModuleType, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.support import require_program
 from workorders.agent_executor.base import AgentEvent, AgentEventKind, AgentRequest, AgentRunResult
 from workorders.agent_executor.base import AgentFailureCategory as Category
 from workorders.agent_executor.executor import execute_agent_command
+from workorders.agent_executor.rehearsal_agent import _asked_of, _json
 from workorders.agent_executor.test_results import AgentTestStatus, parse_test_results
 from workorders.command_loader import load_commands, render
 
@@ -70,7 +72,7 @@ def rehearse(
     result = execute_agent_command(
         LocalSandbox(repository),
         AgentRequest(
-            argv=(sys.executable, str(REHEARSAL_AGENT)),
+            argv=(sys.executable, "-I", "-S", str(REHEARSAL_AGENT)),
             model="sonnet",
             session_id=SESSION,
             prompt=f"{text}\n\n<request>\n{request}\n</request>\n",
@@ -229,3 +231,109 @@ def test_it_stands_alone_and_starts_fast(repository: Path) -> None:
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["type"], last["is_error"], last["session_id"]) == ("result", False, SESSION)
     assert git(repository, "ls-files").split() == ["specs/plan-rehearsal.md"]
+
+
+def test_it_imports_nothing_that_python_has_not_loaded_anyway() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        f"exec(compile(open({os.fspath(REHEARSAL_AGENT)!r}).read(), 'agent', 'exec'), {{'__name__': 'agent'}})\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "".join(map(chr, range(0x180))),
+        "\u2028 \ud7ff \ue000 \uffff \U00010000 \U0001f600 \U0010ffff",
+        b"not UTF-8: \xff\xfe".decode("utf-8", "surrogateescape"),
+        "\udc80 \ud83d",
+        "",
+        [True, False, None, 0, -1, 2**70, 0.0, -1.5, 1e300, 1e-7],
+        [1, True, 0, False, 1.0],
+        {},
+        [],
+        {"a": {"b": [{"c": [], "d": {}}, [1, [2, "x\ny"]]]}, 'quote"d\n': "\\"},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_its_json_is_that_of_the_json_module(value: object) -> None:
+    assert _json(value) == json.dumps(value)
+    assert _json(value, "\n") == json.dumps(value, indent=2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("rehearsal: tests fail", ["tests fail"]),
+        ("REHEARSAL:No Change", ["no change"]),
+        ("a\n \t Rehearsal:\t fail   Build \r\nb", ["fail   build"]),
+        ("rehearsal: no change\nrehearsal: tests fail", ["no change", "tests fail"]),
+        ("please: rehearsal: no change", []),
+        ("rehearsal no change", []),
+        ("rehearsals: no change", []),
+    ],
+)
+def test_lines_that_steer_it(prompt: str, asked: list[str]) -> None:
+    assert _asked_of(prompt) == asked
+
+
+@pytest.mark.parametrize("line", ["rehearsal: fail", "rehearsal: fail planning now", "fail planning"])
+def test_lines_that_only_look_like_it_steer_nothing(repository: Path, line: str) -> None:
+    assert rehearse(repository, "planning", f"A greeting\n{line}")[0].succeeded
+
+
+def test_what_git_says_is_told_from_both_its_outputs(repository: Path) -> None:
+    hook = repository / ".git" / "hooks" / "pre-commit"
+    hook.write_text("#!/bin/sh\necho to one\necho to the other >&2\nread line || echo nobody types\nexit 1\n")
+    hook.chmod(0o755)
+    result, _ = rehearse(repository, "planning")
+    assert result.failure is not None
+    for words in ("ended with 1:", "to one", "to the other", "nobody types"):
+        assert words in result.failure.message
+
+
+def test_git_does_not_inherit_the_signals_that_python_ignores(repository: Path) -> None:
+    hook = repository / ".git" / "hooks" / "pre-commit"
+    hook.write_text("#!/bin/sh\ngrep SigIgn /proc/$$/status >&2\nexit 1\n")
+    hook.chmod(0o755)
+    result, _ = rehearse(repository, "planning")
+    assert result.failure is not None
+    ignored = int(result.failure.message.rpartition("SigIgn:")[2].split()[0].rstrip(")"), 16)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        assert not ignored & (1 << (number - 1))
+
+
+def test_a_missing_git_is_an_error_result(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", os.fspath(REHEARSAL_AGENT)],
+        env={"PATH": os.fspath(repository / "nothing"), "WORKORDERS_PHASE": "planning"},
+        cwd=repository,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, last["is_error"]) == (1, True)
+    assert "No such file" in last["result"]
+
+
+def test_names_that_are_no_text_are_still_json(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", os.fspath(REHEARSAL_AGENT), b"--model=a\xff"],
+        env={"PATH": "/usr/bin:/bin", "WORKORDERS_PHASE": "planning"},
+        cwd=repository,
+        input="Do.\n<request>\nSchöne Grüße 😀\n</request>".encode(),
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["type"] for line in lines} == {"system", "assistant", "user", "result"}
+    assert lines[0]["model"] == "a\udcff"
+    assert subjects(repository) == ["rehearsal: plan Schöne Grüße 😀"]
