@@ -431,7 +431,6 @@ class StepJournal:
                 cancel_requested_at=None,
                 **RELEASED,
             )
-            queue.ask_for_colours(order.pk)
             record_order_event(
                 order,
                 "agent_work_order_completed",
@@ -489,7 +488,6 @@ class StepJournal:
                 execution_completed_at=timezone.now(),
                 **RELEASED,
             )
-            queue.ask_for_colours(order.pk)
             record_order_event(
                 order,
                 "agent_work_order_failed",
@@ -545,7 +543,6 @@ class StepJournal:
             )
             self._run_rows().update(planned_sha=sha)
             store_git_cache(order.pk, progress, patches)
-            queue.ask_for_colours(order.pk)
             return order.prompts.filter(status=PromptStatus.QUEUED).exists()
 
         return self._transaction(write)
