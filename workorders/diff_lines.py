@@ -1,6 +1,6 @@
 """Text of strangers read line by line: what a unified diff's lines are, and characters that hide others.
 
-The program that colours diffs needs no more than this, and starts for each order: imports are few on purpose.
+The program that colours diffs needs no more than this, and starts often: imports are few on purpose.
 """
 
 import re

@@ -28,7 +28,9 @@ def ring_all(folder: Path, listener: Listener = Listener.SUPERVISOR, *, but: Pat
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # its owner has died; else the fault is ours: it may still be heard
+            if (
+                error.errno == errno.ENXIO
+            ):  # its owner has died; else the fault is ours: it may still be heard
                 with suppress(OSError):
                     path.unlink()
             continue

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
@@ -25,6 +25,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 from django_q.cluster import Sentinel
+from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule, Task
 from django_q.monitor import monitor
 from django_q.pusher import pusher
@@ -41,7 +42,7 @@ logger = structlog.get_logger(__name__)
 
 WORK_TASK = "workorders.tasks.work"
 RECOVERY_TASK = "workorders.tasks.recover"
-COLOUR_TASK = "workorders.tasks.colour_changes"
+_MESSAGES_READ = 500  # whoever overlooks one queues a second
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 10
 _TURN_SECONDS = 0.6  # the sentinel waits half a second, and looks twenty times a second meanwhile
@@ -73,9 +74,12 @@ def run_short_task(function: str, *arguments: int | str) -> None:
     async_task(function, *arguments, save=False)
 
 
-def ask_for_colours(order_pk: int) -> None:
-    """For the diffs that were stored for the order; part of the caller's transaction."""
-    run_short_task(COLOUR_TASK, order_pk)
+def is_outstanding(function: str, *, lost_after: timedelta) -> bool:
+    """Whether a message for the short task waits, or was taken so lately that a worker should still be at it."""
+    now = timezone.now()
+    taken = now + timedelta(seconds=Conf.RETRY)  # until when a message taken now is locked
+    newest = OrmQ.objects.order_by("-pk")[:_MESSAGES_READ]
+    return any(row.func() == function for row in newest if row.lock <= now or row.lock > taken - lost_after)
 
 
 def ask_for_recovery() -> None:

@@ -133,9 +133,9 @@ def verify_repository(repository_pk: int) -> None:
         services.record_lost_repository(repository_pk=row.pk, found=found, error_message=error_message)
 
 
-def colour_changes(order_pk: int) -> None:
-    """The diffs that were stored for an order get their syntax colours."""
-    colours.colour_changes(order_pk)
+def colour_changes(_order_pk: int | None = None) -> None:
+    """Stored diffs get their syntax colours. Messages of earlier releases name an order."""
+    colours.colour_changes()
 
 
 def refresh_issues(repository_pk: int) -> None:

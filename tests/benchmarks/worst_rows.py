@@ -50,6 +50,8 @@ def make(files: int, log_rows: int, others: int) -> dict[str, str]:
 
 def _diffs(name: str, files: int, line: str) -> "AgentWorkOrder":
     """The first file at its own address has the longest patch; those after it are the most that is shown at once."""
+    from django.utils import timezone
+
     from tests.pages.order_rows import add_commits
     from workorders.models import AgentWorkOrder, WorkOrderFile
     from workorders.models.git_cache import PatchState
@@ -71,6 +73,7 @@ def _diffs(name: str, files: int, line: str) -> "AgentWorkOrder":
                 coloured="\n".join(['<span class="k">x</span>'] * (_HTML // 25))
                 if name == "lines" and position < 60
                 else "",
+                coloured_at=timezone.now(),
             )
             for position in range(files)
         ),

@@ -76,9 +76,9 @@ def test_deep_paths_do_not_break_the_tree(client: Client) -> None:
 
 
 def test_diffs_are_coloured_and_link_from_the_tree(client: Client) -> None:
-    order = make_order()
+    order = make_order(status="completed")
     add_files(order, "src/x.py")
-    colour_changes(order.pk)
+    colour_changes()
     page = page_of(client, order)
     key = changes(str(order)).diffs[0].key
     assert f'href="#f-{key}"' in page

@@ -1,4 +1,4 @@
-"""What a cluster's main process does beside watching its children: beats, tickets, and sweeping this host.
+"""What a cluster's main process does beside watching its children: beats, tickets, tasks, and sweeping this host.
 
 In a thread, because a database or a disk that hangs must not keep the main process from hearing a signal. Sweeping has
 one of its own: bringing a dead worker's work into git may take minutes, and the beats cannot wait.
@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from sandboxes.errors import ExpectedError
 from sandboxes.process import ProcessControl, controlled_by
 from sandboxes.providers import ProviderSettings
-from workorders import queue, wiring
+from workorders import colours, queue, wiring
 from workorders.management.gateway import STARTING, GatewayKeeper
 from workorders.models.clock import database_now
 from workorders.workflow_engine import recovery, withdrawals, workers
@@ -28,6 +28,7 @@ logger = structlog.get_logger("workorders")
 BEAT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
 STUCK_SECONDS = 90.0
+COLOUR_SECONDS = 10.0  # between two tasks: orders that end one after another share a child
 _DEATH_LOOK_SECONDS = 0.25
 _START_SECONDS = 0.3  # between beats while the gateway starts: orders wait for it, and /readyz says so
 _PAUSE_SECONDS = 10.0
@@ -46,6 +47,7 @@ class Housekeeper:
         self._sweep_control = ProcessControl()
         self._ended = threading.Event()
         self._next_sweep = 0.0
+        self._next_colours = 0.0
         self._waiting: tuple[int, float] | None = None
         self._started_at: datetime | None = None
         self._gateway_starts = True
@@ -117,6 +119,8 @@ class Housekeeper:
         recovery.end_leases_of_the_dead(settings.WORKORDERS_DATA_DIR)
         recovery.issue_missing_ticket()  # a worker may have died with the ticket, or with a step
         withdrawals.issue_missing_task()
+        if time.monotonic() >= self._next_colours and colours.issue_missing_task():
+            self._next_colours = time.monotonic() + COLOUR_SECONDS
         oldest = queue.oldest_waiting_ticket()
         if oldest is None:
             self._waiting = None

@@ -1,12 +1,14 @@
 """What git says of an order, kept for the pages: commits, changed files and their patches. Rebuilt from git."""
 
 from django.db import models
+from django.db.models import Q
 
 from workorders.models.fields import RedactedCharField, RedactedTextField
 from workorders.workflow_definitions import AgentWorkflowPhase
 
 MAX_COMMITS = 500
 MAX_FILES = 2000
+MOST_COLOURED = 300  # files of an order; whoever looks at the three hundred and first sees it plain
 
 
 class PatchState(models.TextChoices):
@@ -16,6 +18,10 @@ class PatchState(models.TextChoices):
     BINARY = "binary"
     TOO_LARGE = "too_large"
     PENDING = "pending"
+
+
+# The condition of an index, which serves queries that ask for it in these words.
+WAITS_FOR_COLOURS = Q(coloured_at__isnull=True, patch_state="stored", position__lt=MOST_COLOURED)
 
 
 class WorkOrderCommit(models.Model):
@@ -70,6 +76,13 @@ class WorkOrderFile(models.Model):
 
     class Meta:
         ordering = ["position"]
+        indexes = [
+            models.Index(
+                fields=["-agent_work_order", "position"],
+                name="file_waits_for_colours",
+                condition=WAITS_FOR_COLOURS,
+            )
+        ]
         constraints = [models.UniqueConstraint(fields=["agent_work_order", "position"], name="file_position")]
 
     def __str__(self) -> str:

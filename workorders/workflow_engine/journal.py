@@ -437,7 +437,6 @@ class StepJournal:
                 cancel_requested_at=None,
                 **RELEASED,
             )
-            queue.ask_for_colours(order.pk)
             record_order_event(
                 order,
                 "agent_work_order_completed",
@@ -495,7 +494,6 @@ class StepJournal:
                 execution_completed_at=timezone.now(),
                 **RELEASED,
             )
-            queue.ask_for_colours(order.pk)
             record_order_event(
                 order,
                 "agent_work_order_failed",
@@ -551,7 +549,6 @@ class StepJournal:
             )
             self._write_run(planned_sha=sha)
             store_git_cache(order.pk, progress, patches)
-            queue.ask_for_colours(order.pk)
             return order.prompts.filter(status=PromptStatus.QUEUED).exists()
 
         return self._transaction(write)
