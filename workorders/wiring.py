@@ -17,7 +17,7 @@ from github_app.repositories import GitHubRepositoryClient, require_push
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.errors import ExpectedError
 from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
-from sandboxes.host_places import HostPlaces
+from sandboxes.host_places import HostPlaces, ProcessorRoom
 from sandboxes.isolation import IsolationSettings
 from sandboxes.lfs_client import LfsSettings
 from workorders import redaction
@@ -185,6 +185,7 @@ def engine_parts(*, share: int | None = None, database: Database | None = None) 
         starts=HostPlaces(
             settings.WORKORDERS_DATA_DIR / "locks" / "starts", settings.WORKORDERS_STARTS_AT_ONCE
         ),
+        room=ProcessorRoom(settings.WORKORDERS_DATA_DIR / "run" / "last-begun"),
     )
 
 

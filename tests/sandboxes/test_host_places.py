@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.host_places import HostPlaces
+from sandboxes.host_places import HostPlaces, ProcessorRoom
 
 
 class Stopped(Exception):
@@ -69,3 +69,45 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
 
 def _stop() -> None:
     raise Stopped
+
+
+@pytest.mark.parametrize(
+    ("load", "is_there"),
+    [
+        ("0.1 0.2 0.3 1/300 4242\n", True),
+        ("0.1 0.2 0.3 {some}/300 4242\n", True),
+        ("0.1 0.2 0.3 {many}/300 4242\n", False),
+        ("odd", True),
+        (None, True),
+    ],
+)
+def test_new_work_waits_while_more_threads_run_than_the_processors_can_serve(
+    tmp_path: Path, load: str | None, is_there: bool
+) -> None:
+    room = room_with(tmp_path, load, patience_seconds=60)
+    assert room.is_there(), "the first finds nobody to wait for"
+    room.take()
+    assert room.is_there() is is_there
+
+
+def test_some_new_work_begins_however_busy_the_machine_is(tmp_path: Path) -> None:
+    room, other = (room_with(tmp_path, "9 9 9 {many}/300 1\n", patience_seconds=0.2) for _ in range(2))
+    room.take()
+    assert not other.is_there(), "processes share what is left"
+    time.sleep(0.25)
+    assert other.is_there()
+
+
+def test_a_clock_that_was_set_back_holds_nobody_up(tmp_path: Path) -> None:
+    room = room_with(tmp_path, "9 9 9 {many}/300 1\n", patience_seconds=60)
+    room.take()
+    os.utime(tmp_path / "run" / "last-begun", (time.time() + 3600, time.time() + 3600))
+    assert room.is_there()
+
+
+def room_with(folder: Path, load: str | None, *, patience_seconds: float) -> ProcessorRoom:
+    """`some` are threads enough for the processors, `many` are too many; the reader itself is one of them."""
+    processors, file = len(os.sched_getaffinity(0)), folder / "loadavg"
+    if load is not None:
+        file.write_text(load.format(some=3 * processors, many=3 * processors + 1))
+    return ProcessorRoom(folder / "run" / "last-begun", patience_seconds=patience_seconds, load=file)

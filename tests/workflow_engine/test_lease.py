@@ -82,6 +82,21 @@ def test_orders_that_were_begun_come_before_new_ones() -> None:
     assert [item.pk for item in claim_steps(owner="host:1:1", lease_seconds=30, limit=1)] == [new[1].pk]
 
 
+@pytest.mark.parametrize("look_first", [True, False])
+def test_without_room_only_orders_that_were_begun_are_claimed(look_first: bool) -> None:
+    now = database_now()
+    new = make_order(claimable_at=now - timedelta(minutes=9))
+    begun = make_order(claimable_at=now, execution_started_at=now)
+
+    def claimed(*, new: bool) -> list[tuple[int, bool]]:
+        found = claim_steps(owner="host:1:1", lease_seconds=30, limit=4, new=new, look_first=look_first)
+        return [(item.pk, item.is_new) for item in found]
+
+    assert claimed(new=False) == [(begun.pk, False)]
+    assert claimed(new=False) == []
+    assert claimed(new=True) == [(new.pk, True)]
+
+
 def test_a_live_lease_is_left_alone_and_an_expired_one_taken() -> None:
     order = make_order()
     first = claim(order, lease_seconds=30)

@@ -24,6 +24,7 @@ from workorders.models.statements import Grown
 from workorders.states import ACTIVE
 
 SUSPECT_AFTER = 2
+_BEGUN = Q(execution_started_at__isnull=False)
 _HOST_PATIENCE = timedelta(minutes=10)
 _TOO_FAR = timedelta(hours=2)  # the longest lease is one hour
 
@@ -37,6 +38,7 @@ class Claim:
     epoch: int
     owner: str
     is_suspect: bool = field(default=False, compare=False)
+    is_new: bool = field(default=False, compare=False)  # its order was not begun before
 
     @property
     def fence(self) -> Q:
@@ -125,22 +127,30 @@ def has_claimable_steps(host: str = "", *, more_than: int = 0) -> bool:
 
 
 def claim_steps(
-    *, owner: str, lease_seconds: float, limit: int, suspect: bool = True, look_first: bool = True
+    *,
+    owner: str,
+    lease_seconds: float,
+    limit: int,
+    suspect: bool = True,
+    new: bool = True,
+    look_first: bool = True,
 ) -> list[Claim]:
     """Claim up to `limit` steps: of orders that were begun before those of new ones, longest waiting first.
 
     So everybody finishes what was begun. Two processes never get the same step.
 
-    At most one is a suspect's, and none where `suspect` says that the process runs one already. `look_first`: with a
-    plain read, for looking in vain must not take the write lock; False for who knows that there is something.
+    At most one is a suspect's, and none where `suspect` says that the process runs one already. `new` False: only those
+    that were begun. `look_first`: with a plain read, for looking in vain must not take the write lock; False for who
+    knows that there is something.
     """
     host = host_of(owner)
-    wanted = Q() if suspect else ~_suspect()
+    wanted = (Q() if suspect else ~_suspect()) & (Q() if new else _BEGUN)
     if limit <= 0 or (look_first and not _claimable(database_now(), host).filter(wanted).exists()):
         return []
     with transaction.atomic():
         now = database_now()
-        rows = _claimable(now, host).only("pk", "agent_work_order_id", "claim_epoch")
+        rows = _claimable(now, host).filter(Q() if new else _BEGUN)
+        rows = rows.only("pk", "agent_work_order_id", "claim_epoch", "execution_started_at")
         rows = rows.order_by("claimable_at", "pk")
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
@@ -157,13 +167,22 @@ def claim_steps(
                 lease_expires_at=now + timedelta(seconds=lease_seconds),
             )
             epoch = order.claim_epoch + 1
-            claims.append(Claim(order.pk, order.agent_work_order_id, epoch, owner, order.pk in suspects))
+            claims.append(
+                Claim(
+                    order.pk,
+                    order.agent_work_order_id,
+                    epoch,
+                    owner,
+                    is_suspect=order.pk in suspects,
+                    is_new=order.execution_started_at is None,
+                )
+            )
     return claims
 
 
 def _begun_first(rows: QuerySet[AgentWorkOrder], limit: int) -> list[AgentWorkOrder]:
     """Two reads, each by an index of its own: one that sorts all that waits would be slower the more waits."""
-    begun = list(rows.filter(execution_started_at__isnull=False)[:limit])
+    begun = list(rows.filter(_BEGUN)[:limit])
     return [*begun, *rows.filter(execution_started_at__isnull=True)[: limit - len(begun)]]
 
 

@@ -10,7 +10,7 @@ from github_app.pull_requests import GitHubPullRequestClient
 from github_app.references import RepositoryReference
 from github_app.repositories import GitHubRepositoryClient
 from sandboxes.git import RemoteRepository, TrustedGit
-from sandboxes.host_places import HostPlaces
+from sandboxes.host_places import HostPlaces, ProcessorRoom
 from sandboxes.isolation import IsolationSettings
 from sandboxes.lfs_client import LfsSettings
 from sandboxes.providers import ProviderSettings
@@ -54,7 +54,8 @@ class EngineSettings:
 class EngineParts:
     """`parse_reference` and `remote_for` turn a stored URL into where git and GitHub find it.
 
-    `starts` bounds how many places are made and agents started at once on this host, which is work for the processor.
+    `starts` bounds how many places are made and agents started at once on this host, which is work for the processor;
+    `room` tells whether a new order may begin beside those that were begun.
     `crash_point` is called at the places named in `crash_points.POINTS`.
     """
 
@@ -68,3 +69,4 @@ class EngineParts:
     crash_point: CrashPoints
     look_ahead: LookAhead
     starts: HostPlaces
+    room: ProcessorRoom

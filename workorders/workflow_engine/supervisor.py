@@ -152,6 +152,7 @@ class Supervisor:
 
     def _claim_up_to(self, free: int, look_first: bool) -> list[Claim]:
         has_suspect = any(step.claim.is_suspect for step in self._running())
+        has_room = free > 0 and self._parts.room.is_there()
 
         def claim_steps() -> tuple[float, list[Claim]]:
             asked_at = time.monotonic()  # here: the call may have waited for the database before
@@ -161,6 +162,7 @@ class Supervisor:
                 lease_seconds=seconds,
                 limit=free,
                 suspect=not has_suspect,
+                new=has_room,
                 look_first=look_first,
             )
 
@@ -170,6 +172,8 @@ class Supervisor:
             logger.warning("claim_failed", error=str(error)[:300])
             time.sleep(1)
             return []
+        if any(claim.is_new for claim in claims):
+            self._parts.room.take()
         for claim in claims:
             step = RunningStep(claim, asked_at)
             self._trust(step, asked_at)
