@@ -87,14 +87,9 @@ _LOOK = f"""
     # Commits that no branch has may still hold on a tag, or be where a HEAD without a branch was left from.
     loose=
     for name in "$common"/refs/tags/*; do [ ! -e "$name" ] || loose=1; done
-    if [ -f "$git_dir/logs/HEAD" ]; then
-      lines=0
-      while [ -z "$loose" ] && IFS= read -r line; do
-        lines=$((lines + 1))
-        [ "$lines" -lt 1000 ] || loose=1 # a shell reads byte by byte
-        case "$line" in *"	checkout: moving from "{"?" * 40}*" to "*) loose=1 ;; esac
-      done < "$git_dir/logs/HEAD"
-    fi
+    # One line of it may be as long as a commit's subject, and a shell reads byte by byte.
+    if [ -z "$loose" ] && [ -f "$git_dir/logs/HEAD" ] &&
+      grep -q '	checkout: moving from {_FULL_SHA} to ' "$git_dir/logs/HEAD"; then loose=1; fi
     [ ! -e "$common/refs/stash" ] || stash=1
     for name in {_OPERATIONS}; do [ ! -e "$git_dir/$name" ] || operations="$operations $name"; done
     for file in "$common"/worktrees/*/gitdir; do
