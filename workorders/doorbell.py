@@ -28,7 +28,9 @@ def ring_all(folder: Path, listener: Listener = Listener.SUPERVISOR, *, but: Pat
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # its owner has died; else the fault is ours: it may still be heard
+            if (
+                error.errno == errno.ENXIO
+            ):  # its owner has died; else the fault is ours: it may still be heard
                 with suppress(OSError):
                     path.unlink()
             continue
@@ -36,6 +38,11 @@ def ring_all(folder: Path, listener: Listener = Listener.SUPERVISOR, *, but: Pat
             _write(descriptor)
         finally:
             os.close(descriptor)
+
+
+def is_heard(folder: Path, listener: Listener) -> bool:
+    """Whether there is such a doorbell; its owner may have died since somebody rang."""
+    return any(folder.glob(f"{listener}*"))
 
 
 def _write(descriptor: int) -> None:
