@@ -83,6 +83,21 @@ def test_a_message_ends_the_wait(messages: TicketBroker) -> None:
 
 
 @pytest.mark.django_db
+def test_supervisors_of_this_host_go_first(
+    messages: TicketBroker, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "COURTESY_SECONDS", 0.3)
+    assert seconds_of_a_vain_look(messages) >= broker.LOOK_SECONDS  # it listens from now on
+    supervisor = Doorbell(run_folder)
+    broker.ring()
+    assert 0.3 <= seconds_of_a_vain_look(messages) < SECONDS
+    supervisor.close()
+    monkeypatch.setattr(broker, "COURTESY_SECONDS", 60.0)
+    broker.ring()
+    assert seconds_of_a_vain_look(messages) < SECONDS, "an idle host's first order does not wait"
+
+
+@pytest.mark.django_db
 def test_without_a_ring_it_looks_again_after_a_while(
     messages: TicketBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

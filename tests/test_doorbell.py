@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from workorders.doorbell import Doorbell, Listener, ring_all
+from workorders.doorbell import Doorbell, Listener, is_heard, ring_all
 
 SECONDS = 5.0
 
@@ -63,7 +63,11 @@ def test_one_is_kept_that_the_ringer_could_not_open(tmp_path: Path, monkeypatch:
 
 
 def test_each_kind_of_listener_hears_its_own(tmp_path: Path) -> None:
-    doorbells = {listener: Doorbell(tmp_path, listener) for listener in Listener}
+    doorbells = {}
+    for listener in Listener:
+        assert not is_heard(tmp_path, listener)
+        doorbells[listener] = Doorbell(tmp_path, listener)
+        assert is_heard(tmp_path, listener)
     for listener in Listener:
         ring_all(tmp_path, listener)
         assert [other for other, doorbell in doorbells.items() if doorbell.wait(0)] == [listener]

@@ -3,14 +3,16 @@
 Named by `Q_CLUSTER["broker_class"]`. Beside `queue` the only module that talks to django-q2; it knows no order.
 """
 
+import time
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
 from django_q.brokers.orm import ORM
 
-from workorders.doorbell import Doorbell, Listener, ring_all
+from workorders.doorbell import Doorbell, Listener, is_heard, ring_all
 
+COURTESY_SECONDS = 0.05
 LOOK_SECONDS = 1.0  # for what another host queued, and for a ring that was lost
 
 
@@ -31,12 +33,15 @@ class TicketBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
         return key
 
     def dequeue(self) -> list[tuple[int, str]] | None:
-        """None after a wait: nothing was there. Asked by one process only, which has the doorbell to itself."""
+        """None after a wait: nothing was there. Asked by one process only, which has the doorbell to itself.
+
+        What was queued may be work that a supervisor of this host is claiming: another one is called only after that.
+        """
         if self._bell is None:  # before the look, so that no ring after it is lost
             self._bell = Doorbell(_folder(), Listener.BROKER)
         found: list[tuple[int, str]] | None = super().dequeue()
-        if found is None:
-            self._bell.wait(LOOK_SECONDS)
+        if found is None and self._bell.wait(LOOK_SECONDS) and is_heard(_folder(), Listener.SUPERVISOR):
+            time.sleep(COURTESY_SECONDS)
         return found
 
     def close(self) -> None:

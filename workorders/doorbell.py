@@ -40,6 +40,11 @@ def ring_all(folder: Path, listener: Listener = Listener.SUPERVISOR, *, but: Pat
             os.close(descriptor)
 
 
+def is_heard(folder: Path, listener: Listener) -> bool:
+    """Whether there is such a doorbell; its owner may have died since somebody rang."""
+    return any(folder.glob(f"{listener}*"))
+
+
 def _write(descriptor: int) -> None:
     with suppress(OSError):  # full: it has been rung often enough
         os.write(descriptor, b"!")
