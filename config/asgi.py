@@ -3,7 +3,7 @@
 from django.core.asgi import get_asgi_application
 
 from config import env
-from sandboxes.hardening import make_undumpable
+from sandboxes.processes.hardening import make_undumpable
 
 env.point_django_at_settings()
 make_undumpable()

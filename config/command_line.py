@@ -15,8 +15,8 @@ from types import FrameType
 
 from config import env
 from sandboxes.errors import ExpectedError
-from sandboxes.hardening import close_folder, make_undumpable
-from sandboxes.ownership import other_owner, this_account
+from sandboxes.files.ownership import other_owner, this_account
+from sandboxes.processes.hardening import close_folder, make_undumpable
 
 SERVING = frozenset({"serve", "qcluster", "quickstart"})
 # These write into the code's folder, for every account to read, and nothing into the data folder.
@@ -202,7 +202,7 @@ def _fail(words: str, code: int) -> int:
 
 
 def _say(words: str) -> None:
-    from workorders.redaction import redact
+    from workorders.text.redaction import redact
 
     with suppress(OSError, ValueError):
         print(redact(words), file=sys.stderr, flush=True)

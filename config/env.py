@@ -34,7 +34,7 @@ GITHUB_LFS_HOSTS = "github-cloud.githubusercontent.com,github-cloud.s3.amazonaws
 SETTINGS_MODULE = "config.settings"
 SQLITE_FILE = "workorders.sqlite3"
 _PRELOAD_SECONDS = 31_536_000
-REHEARSAL_AGENT = BASE_DIR / "workorders" / "agent_executor" / "rehearsal_agent.py"
+REHEARSAL_AGENT = BASE_DIR / "workorders" / "agents" / "rehearsal.py"
 
 
 class EnvironmentInvalid(Exception):

@@ -23,14 +23,14 @@ logger_class = _OnStandardOutput
 
 def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn calls it by this signature
     """Before the workers are forked; they inherit it."""
-    from sandboxes.hardening import make_undumpable  # its folder is on the path only by now
+    from sandboxes.processes.hardening import make_undumpable  # its folder is on the path only by now
 
     make_undumpable()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Quick ones first, and again where one has died."""
-    from workorders import lanes
+    from workorders.serving import lanes
 
     quick = sum(not getattr(other, "is_slow", False) for other in server.WORKERS.values())
     worker.is_slow = quick >= lanes.QUICK_PROCESSES
@@ -38,7 +38,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(_server: Any, worker: Any) -> None:
     """A slow process listens to the quick ones alone, and yields to everything else."""
-    from workorders import lanes
+    from workorders.serving import lanes
 
     behind = [listener for listener in worker.sockets if listener.sock.family == AF_UNIX]
     if not behind:

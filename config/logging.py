@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import Processor, WrappedLogger
 
-from workorders.redaction import redact_value
+from workorders.text.redaction import redact_value
 
 SERVERS = frozenset({"serve", "qcluster", "model_gateway"})
 _ORDER_ID = re.compile(r"^wo-[a-z0-9]{8}$")

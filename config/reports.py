@@ -3,7 +3,7 @@
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
-from workorders.redaction import redact
+from workorders.text.redaction import redact
 
 
 class MaskedReporter(ExceptionReporter):

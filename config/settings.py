@@ -41,8 +41,8 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",  # outside what may fail, for error pages too
-    "workorders.middleware.HealthForAnyHost",  # before anything that asks for the Host header
-    "workorders.middleware.OpenOnLoopbackOnly",
+    "workorders.serving.middleware.HealthForAnyHost",  # before anything that asks for the Host header
+    "workorders.serving.middleware.OpenOnLoopbackOnly",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -122,8 +122,8 @@ SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())
 # are not counted: behind a proxy all are one, and a client of this machine can name any in X-Forwarded-For.
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_LOCKOUT_PARAMETERS = "workorders.views.sign_in.counted_by"
-AXES_LOCKOUT_CALLABLE = "workorders.views.sign_in.locked"
+AXES_LOCKOUT_PARAMETERS = "workorders.accounts.sign_in.counted_by"
+AXES_LOCKOUT_CALLABLE = "workorders.accounts.sign_in.locked"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else whoever goes on guessing locks it for ever
 AXES_SENSITIVE_PARAMETERS = ["username", "password", "csrfmiddlewaretoken"]
@@ -181,7 +181,7 @@ SECURE_CSP = {
 Q_CLUSTER = {
     "name": "workorders",
     "orm": "default",
-    "broker_class": "workorders.broker.TicketBroker",
+    "broker_class": "workorders.queueing.broker.TicketBroker",
     "poll": 0,  # the broker waits for its doorbell instead
     "timeout": 300,
     "retry": 360,

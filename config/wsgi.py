@@ -4,8 +4,8 @@ from django.core.wsgi import get_wsgi_application
 
 from config import env
 from config.request_body import whole_body
-from sandboxes.hardening import make_undumpable
-from workorders import lanes
+from sandboxes.processes.hardening import make_undumpable
+from workorders.serving import lanes
 
 env.point_django_at_settings()
 make_undumpable()

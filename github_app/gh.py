@@ -34,7 +34,7 @@ from github_app.errors import (
     GitHubUnavailable,
 )
 from sandboxes.errors import ProgramMissing
-from sandboxes.process import ExitReason, ProcessLimits, ProcessResult, run
+from sandboxes.processes.run import ExitReason, ProcessLimits, ProcessResult, run
 
 PER_PAGE = 100
 MAX_PAGES = 10

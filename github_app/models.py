@@ -35,7 +35,7 @@ class Repository(models.Model):
     """One repository, on GitHub (`host`, `owner`, `name`) or a local folder (both `host` and `owner` empty).
 
     `repository_url` is `RepositoryReference.repository_url`. A blank default means the server's own. What it *is* on
-    GitHub is `github_id`; owner and name are labels, which follow a rename or transfer (`workorders.repository_rows`).
+    GitHub is `github_id`; owner and name are labels: they follow a rename or transfer (`workorders.repositories.rows`).
     """
 
     host = models.CharField(max_length=253, blank=True)

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from sandboxes.extras import Extras
-from sandboxes.isolation import IsolationSettings
-from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.extras.placed import Extras
+from sandboxes.processes.isolation import IsolationSettings
+from sandboxes.processes.run import ExitReason, ProcessControl
 from sandboxes.providers import ProviderSettings
-from sandboxes.sweep import FILE_LIMIT_BYTES, Exported, LeftOut
+from sandboxes.sweep.rules import FILE_LIMIT_BYTES, Exported, LeftOut
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ class AgentSandbox(Protocol):
         """Put a bundle of the branch's commits after `start_sha` at `destination`; False when there are none.
 
         With `leftovers_message`, what is uncommitted in the workspace is committed first under that message as far as
-        the sweep's rules allow (`sandboxes.sweep`), and commits that follow from the branch but were made beside it
-        are brought to it. The bundle's one ref is `refs/heads/<git_branch_name>`. Nothing in it is trusted yet. What
+        the sweep's rules allow (`sandboxes.sweep.rules`), and commits that follow from the branch but were made beside
+        it are brought to it. The bundle's one ref is `refs/heads/<git_branch_name>`. Nothing in it is trusted yet. What
         was left out is told by `left_out`; the commits are in the bundle all the same.
         """
         ...

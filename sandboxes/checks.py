@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandboxes import process
-from sandboxes.disk import free_bytes, in_units
 from sandboxes.errors import ExpectedError, ProgramMissing
+from sandboxes.files.disk import free_bytes, in_units
 from sandboxes.findings import Finding, failed, ok, warning
-from sandboxes.git import find_git
-from sandboxes.isolation import IsolationSettings, isolated_argv, program_folders
-from sandboxes.process import ExitReason, ProcessLimits, ProcessResult
+from sandboxes.processes import run as process
+from sandboxes.processes.isolation import IsolationSettings, isolated_argv, program_folders
+from sandboxes.processes.run import ExitReason, ProcessLimits, ProcessResult
+from sandboxes.trusted_git.git import find_git
 
 OLDEST_GIT = (2, 38)
 PROBE_SECONDS = 10.0

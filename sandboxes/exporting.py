@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxes.base import SandboxSpec
-from sandboxes.bundle_script import BRANCH_AT, LOOK_AGAIN, LOST, MALFORMED, NOTHING_TO_BUNDLE, TAKE
 from sandboxes.errors import CheckoutLost, CommitsMalformed, PushTooLarge, SandboxError
-from sandboxes.sweep import Decision, Exported, LeftOut, SweepLimits, decide, shown
-from sandboxes.sweep_survey import read_survey
+from sandboxes.sweep.bundle_script import BRANCH_AT, LOOK_AGAIN, LOST, MALFORMED, NOTHING_TO_BUNDLE, TAKE
+from sandboxes.sweep.rules import Decision, Exported, LeftOut, SweepLimits, decide, shown
+from sandboxes.sweep.survey import read_survey
 
 SURVEY_BYTES = 16 * 1024 * 1024
 _REFUSED = "Refused: "

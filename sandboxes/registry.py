@@ -12,17 +12,18 @@ from sandboxes.kinds import SandboxType
 from sandboxes.providers import ProviderSettings
 
 BACKENDS: dict[SandboxType, str] = {
-    SandboxType.GIT_BRANCH: "sandboxes.backends.git_branch:GitBranchSandbox",
-    SandboxType.GIT_WORKTREE: "sandboxes.backends.git_worktree:GitWorktreeSandbox",
-    SandboxType.E2B: "sandboxes.backends.e2b:E2BSandbox",
-    SandboxType.DAGGER: "sandboxes.backends.dagger:DaggerSandbox",
+    SandboxType.GIT_BRANCH: "sandboxes.local.git_branch:GitBranchSandbox",
+    SandboxType.GIT_WORKTREE: "sandboxes.local.git_worktree:GitWorktreeSandbox",
+    SandboxType.E2B: "sandboxes.remote.e2b:E2BSandbox",
+    SandboxType.DAGGER: "sandboxes.remote.dagger:DaggerSandbox",
 }
 
-SWEEPERS: tuple[str, ...] = ("sandboxes.leftovers:sweep_orphans",)  # what is on this host, of any backend
-REMOTE_SWEEPERS: dict[SandboxType, str] = {SandboxType.E2B: "sandboxes.backends.e2b:sweep_orphans"}
+# What is on this host, of any backend.
+SWEEPERS: tuple[str, ...] = ("sandboxes.local.leftovers:sweep_orphans",)
+REMOTE_SWEEPERS: dict[SandboxType, str] = {SandboxType.E2B: "sandboxes.remote.e2b:sweep_orphans"}
 CHECKS: dict[SandboxType, str] = {
-    SandboxType.E2B: "sandboxes.backends.e2b:check",
-    SandboxType.DAGGER: "sandboxes.backends.dagger:check",
+    SandboxType.E2B: "sandboxes.remote.e2b:check",
+    SandboxType.DAGGER: "sandboxes.remote.dagger:check",
 }
 _SDK_HINT = "Install it: `uv sync --no-dev --extra {kind}`."
 logger = logging.getLogger(__name__)

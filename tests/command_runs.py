@@ -18,7 +18,7 @@ django.setup()
 from django.core.management import get_commands, load_command_class
 for name, app in get_commands().items():  # another account may not be able to read this one's Python
     load_command_class(app, name)
-from sandboxes import lfs_store
+from sandboxes.extras import lfs_store
 from workorders import wiring
 uid, ended = int(sys.argv[1]), []
 for argv in json.load(sys.stdin):

@@ -8,12 +8,12 @@ from django.utils import timezone
 
 from github_app.models import Repository
 from sandboxes.kinds import SandboxType
-from workorders import services
+from workorders.domain.states import FINISHED, AgentWorkOrderOutcome, AgentWorkOrderStatus, PhaseRunStatus
+from workorders.domain.workflows import AgentWorkflowPhase, AgentWorkflowType, StepKind
 from workorders.models import AgentWorkOrder, PhaseRun
 from workorders.models.logs import LogEvent, append_log_events
-from workorders.services import NewWorkOrder
-from workorders.states import FINISHED, AgentWorkOrderOutcome, AgentWorkOrderStatus, PhaseRunStatus
-from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType, StepKind
+from workorders.services import work_orders as services
+from workorders.services.work_orders import NewWorkOrder
 
 SHA = "a" * 40
 _REQUEST_FIELDS = {

@@ -13,9 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_log, make_order, make_run
-from workorders import api_keys, services
 from workorders.admin import https_link
 from workorders.models import AgentWorkOrder, ApiKey, IdempotencyRecord, WorkerProcess
+from workorders.services import api_keys
+from workorders.services import work_orders as services
 
 pytestmark = pytest.mark.django_db
 MODELS: list[type[Model]] = [model for model in site._registry if model.__module__.startswith("workorders.")]

@@ -13,9 +13,9 @@ from django.core.management import get_commands, load_command_class
 
 from config.env import BASE_DIR, Environment
 from sandboxes.errors import ExpectedError
-from workorders.agent_executor.failures import FAILURES
-from workorders.workflow_engine.agent_step import AgentRunFailed
-from workorders.workflow_engine.retries import RULES
+from workorders.agents.claude_code.failures import FAILURES
+from workorders.workflow_engine.handlers.agent import AgentRunFailed
+from workorders.workflow_engine.planning.retries import RULES
 
 README = BASE_DIR / "README.md"
 PAGES = [README, BASE_DIR / "CHANGELOG.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
@@ -118,7 +118,7 @@ def expected_errors() -> Iterator[type[ExpectedError]]:
     for package in ("sandboxes", "github_app", "workorders"):
         module = import_module(package)
         for found in walk_packages(module.__path__, f"{package}."):
-            if "migrations" not in found.name and not found.name.endswith("rehearsal_agent"):
+            if "migrations" not in found.name and not found.name.endswith("agents.rehearsal"):
                 import_module(found.name)
     waiting: list[type[ExpectedError]] = [ExpectedError]
     while waiting:

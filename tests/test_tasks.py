@@ -17,10 +17,12 @@ from tests.factories import make_order
 from tests.fakes.git_http import create_bare_repository
 from tests.workflow_engine.conftest import SCRIPTED
 from tests.workflow_engine.rows import at_once
-from workorders import queue, tasks, wiring
+from workorders import tasks, wiring
+from workorders.domain.workflows import AgentWorkflowType
 from workorders.models import WorkerProcess
-from workorders.workflow_definitions import AgentWorkflowType
-from workorders.workflow_engine import supervisor, workers
+from workorders.queueing import queue
+from workorders.workflow_engine.claims import workers
+from workorders.workflow_engine.worker import supervisor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

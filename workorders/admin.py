@@ -16,7 +16,6 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from sandboxes.errors import ExpectedError
-from workorders import api_keys, services
 from workorders.models import (
     AgentPrompt,
     AgentWorkOrder,
@@ -28,6 +27,8 @@ from workorders.models import (
     WorkOrderLog,
     WorkOrderTransition,
 )
+from workorders.services import api_keys
+from workorders.services import work_orders as services
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]

@@ -5,7 +5,7 @@ from importlib import import_module
 from django.apps import AppConfig
 from django.conf import settings
 
-from workorders import redaction
+from workorders.text import redaction
 
 
 class WorkOrdersConfig(AppConfig):

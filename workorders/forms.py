@@ -16,20 +16,20 @@ from github_app.protected_paths import parse_patterns
 from github_app.references import names_a_repository, validate_branch_name
 from github_app.submodule_addresses import parse_allowed
 from sandboxes.kinds import SandboxType
-from workorders import services
-from workorders.errors import InvalidInput
+from workorders.domain.errors import InvalidInput
+from workorders.domain.states import AgentWorkOrderStatus, ShownState
+from workorders.domain.workflows import AgentWorkflowType
 from workorders.incoming import (
     MAX_PROMPT_LENGTH,
     MAX_REFERENCE_LENGTH,
     CreateAgentWorkOrderRequest,
     model_name,
 )
-from workorders.pages.choices import sandbox_cards, workflow_cards
-from workorders.pages.repositories import repository_choices
-from workorders.progress import WorkOrderQuery
-from workorders.services import NewWorkOrder, RepositoryDefaults
-from workorders.states import AgentWorkOrderStatus, ShownState
-from workorders.workflow_definitions import AgentWorkflowType
+from workorders.reading.pages.choices import sandbox_cards, workflow_cards
+from workorders.reading.pages.repositories import repository_choices
+from workorders.reading.progress import WorkOrderQuery
+from workorders.services import work_orders as services
+from workorders.services.work_orders import NewWorkOrder, RepositoryDefaults
 
 MAX_SEARCH_LENGTH = 200
 _REFERENCE_EXAMPLE = "https://github.com/owner/name"

@@ -15,9 +15,9 @@ from github_app.references import (
     validate_branch_name,
 )
 from sandboxes.kinds import SandboxType
-from workorders import services
-from workorders.errors import InvalidInput
-from workorders.workflow_definitions import WORKFLOW_ALIASES, AgentWorkflowType, parse_workflow_type
+from workorders.domain.errors import InvalidInput
+from workorders.domain.workflows import WORKFLOW_ALIASES, AgentWorkflowType, parse_workflow_type
+from workorders.services import work_orders as services
 
 MAX_PROMPT_LENGTH = 100_000
 MAX_REFERENCE_LENGTH = 512

@@ -11,14 +11,18 @@ from django.conf import settings
 from django.utils import timezone
 
 from github_app.models import Repository
-from sandboxes import process
-from sandboxes.dead_man import DeadManGuard
 from sandboxes.errors import ExpectedError
-from workorders import colours, queue, services, wiring
-from workorders.workflow_engine import lease, recovery, withdrawals, workers
-from workorders.workflow_engine.recorder import DatabaseThread
-from workorders.workflow_engine.retention import prune_when_due
-from workorders.workflow_engine.supervisor import Supervisor
+from sandboxes.processes import run as process
+from sandboxes.processes.dead_man import DeadManGuard
+from workorders import wiring
+from workorders.queueing import queue
+from workorders.services import work_orders as services
+from workorders.workflow_engine.claims import lease, workers
+from workorders.workflow_engine.outward import withdrawals
+from workorders.workflow_engine.record.recorder import DatabaseThread
+from workorders.workflow_engine.upkeep import colours, recovery
+from workorders.workflow_engine.upkeep.retention import prune_when_due
+from workorders.workflow_engine.worker.supervisor import Supervisor
 
 
 def work() -> None:

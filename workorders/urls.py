@@ -2,7 +2,8 @@
 
 from django.urls import path
 
-from workorders.views import account, changes, new_order, order_detail, orders, repositories, sign_in, theme
+from workorders.accounts import account, sign_in
+from workorders.views import changes, new_order, order_detail, orders, repositories, theme
 
 ORDER = "work-orders/<str:agent_work_order_id>/"
 

@@ -16,13 +16,11 @@ from github_app.references import ReferenceInvalid, RepositoryReference, parse_r
 from github_app.repositories import GitHubRepositoryClient, require_push
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.errors import ExpectedError
-from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
-from sandboxes.host_places import HostPlaces, ProcessorRoom
-from sandboxes.isolation import IsolationSettings
-from sandboxes.lfs_client import LfsSettings
-from workorders import redaction
-from workorders.errors import RepositoryRefused
-from workorders.github_limits import Database, SharedRateLimit
+from sandboxes.extras.lfs_client import LfsSettings
+from sandboxes.processes.host_places import HostPlaces, ProcessorRoom
+from sandboxes.processes.isolation import IsolationSettings
+from sandboxes.trusted_git.git import GitSettings, RemoteRepository, TrustedGit
+from workorders.domain.errors import RepositoryRefused
 from workorders.model_gateway.access import ModelAccess
 from workorders.model_gateway.prices import PriceTable, load_prices
 from workorders.model_gateway.upstream import (
@@ -31,11 +29,13 @@ from workorders.model_gateway.upstream import (
     Upstream,
     parse_custom_headers,
 )
-from workorders.workflow_engine import salvage
-from workorders.workflow_engine.crash_points import parse_crash_points
-from workorders.workflow_engine.look_ahead import LookAhead
-from workorders.workflow_engine.parts import EngineParts, EngineSettings
-from workorders.workflow_engine.retention import Retention
+from workorders.repositories.github_limits import Database, SharedRateLimit
+from workorders.text import redaction
+from workorders.workflow_engine.parts.crash_points import parse_crash_points
+from workorders.workflow_engine.parts.engine import EngineParts, EngineSettings
+from workorders.workflow_engine.parts.look_ahead import LookAhead
+from workorders.workflow_engine.place import salvage
+from workorders.workflow_engine.upkeep.retention import Retention
 
 VERIFY_SECONDS = 15.0
 OPEN_ISSUES = 50

@@ -17,8 +17,9 @@ from django.utils import timezone
 
 from tests.api.conftest import BODY, Api, problem
 from tests.factories import make_order
-from workorders import api_keys, redaction
 from workorders.models import AgentWorkOrder, ApiKey, WorkOrderTransition
+from workorders.services import api_keys
+from workorders.text import redaction
 
 pytestmark = pytest.mark.django_db
 ORDERS = "/agent-work-orders"

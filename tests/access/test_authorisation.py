@@ -18,8 +18,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from tests.factories import make_order, make_repository
-from workorders import api_keys
 from workorders.models import ApiKey, WorkOrderFile
+from workorders.services import api_keys
 
 pytestmark = pytest.mark.django_db
 
@@ -91,7 +91,7 @@ ADVICE = """
 
 {found} is not in TABLE (tests/access/test_authorisation.py), so nobody decided who may use it. Add a line there:
 method, route as it is written here, and for each column `in`, `login`, 401, 403 or 404. A page is closed by
-`@page` or `@order_page_view` (workorders/views/access.py), an API operation by being in the router. If the route has
+`@page` or `@order_page_view` (workorders/accounts/access.py), an API operation by being in the router. If the route has
 a parameter that is new here, give it a value in `Place.fill`."""
 METHODS = ("GET", "POST")
 HEADING, *LINES = [line.split() for line in TABLE.strip().splitlines()]

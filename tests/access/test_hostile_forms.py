@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tests.factories import make_order, make_repository
-from workorders import api_keys
+from workorders.services import api_keys
 
 pytestmark = pytest.mark.django_db
 FORM = "application/x-www-form-urlencoded"

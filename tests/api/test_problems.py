@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests.api.conftest import BODY, Api, problem
 from tests.factories import make_order
-from workorders import progress
 from workorders.incoming import Storable
 from workorders.models import AgentWorkOrder
+from workorders.reading import progress
 
 pytestmark = pytest.mark.django_db
 

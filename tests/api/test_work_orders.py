@@ -10,9 +10,9 @@ from django_q.models import OrmQ
 
 from tests.api.conftest import BODY, Api, problem
 from tests.factories import SHA, make_log, make_order, make_run
+from workorders.domain.states import AgentWorkOrderStatus, PhaseRunStatus
+from workorders.domain.workflows import AgentWorkflowPhase
 from workorders.models import AgentPrompt, AgentWorkOrder, WorkOrderTransition
-from workorders.states import AgentWorkOrderStatus, PhaseRunStatus
-from workorders.workflow_definitions import AgentWorkflowPhase
 
 pytestmark = pytest.mark.django_db
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from sandboxes.isolation import IsolationSettings, isolated_argv, program_folders
+from sandboxes.processes.isolation import IsolationSettings, isolated_argv, program_folders
 from tests.benchmarks.repositories import GIT_ENVIRONMENT, git
 from tests.benchmarks.servers import AGENT_ARGV
 

@@ -63,8 +63,8 @@ def _step_token() -> str:
     """A token of a step that stays claimed for as long as this runs."""
     from tests.factories import make_order  # only now: models need Django to be set up
     from tests.workflow_engine.rows import claim, placed
-    from workorders.workflow_engine.journal import StepJournal
-    from workorders.workflow_engine.recorder import InlineDatabase
+    from workorders.workflow_engine.record.journal import StepJournal
+    from workorders.workflow_engine.record.recorder import InlineDatabase
 
     journal = StepJournal(claim(make_order(), lease_seconds=3600), InlineDatabase())
     journal.begin()

@@ -38,7 +38,7 @@ def start_django(folder: Path) -> None:
 def make_measured_order() -> "AgentWorkOrder":
     """An order with a run for each phase, as git-progress shows it; tickets go nowhere, no worker runs."""
     from tests.factories import make_order, make_run  # only now: models need Django to be set up
-    from workorders.workflow_definitions import AgentWorkflowPhase
+    from workorders.domain.workflows import AgentWorkflowPhase
 
     order = make_order()
     for phase in ("planning", "implementing", "testing"):

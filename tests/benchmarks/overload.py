@@ -191,7 +191,7 @@ def drive(
         "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
         "WORKORDERS_WORKERS": str(workers),
         "WORKORDERS_LEASE_SECONDS": str(lease),
-        "WORKORDERS_AGENT_COMMAND": f"{sys.executable} -I -S {checkout}/workorders/agent_executor/rehearsal_agent.py",
+        "WORKORDERS_AGENT_COMMAND": f"{sys.executable} -I -S {checkout}/workorders/agents/rehearsal.py",
     }
     server = (
         _Elsewhere(folder / "server", environment, checkout)

@@ -65,9 +65,9 @@ def run(folder: Path, *, tiny: bool = False) -> list[Row]:
 
 def _order_with_everything() -> "AgentWorkOrder":
     from tests.factories import SHA, make_run  # only now: models need Django to be set up
-    from tests.pages.order_rows import add_commits, add_files
+    from tests.reading.pages.order_rows import add_commits, add_files
+    from workorders.domain.workflows import AgentWorkflowPhase
     from workorders.models import AgentWorkOrder
-    from workorders.workflow_definitions import AgentWorkflowPhase
 
     order = make_measured_order()
     add_commits(order, 40)

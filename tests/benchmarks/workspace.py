@@ -12,11 +12,11 @@ from statistics import median
 from uuid import uuid4
 
 from sandboxes.base import SandboxSpec
-from sandboxes.git import GitSettings, RemoteRepository, TrustedGit
-from sandboxes.isolation import IsolationSettings
 from sandboxes.kinds import SandboxType
-from sandboxes.mirror import RepositoryMirror
+from sandboxes.processes.isolation import IsolationSettings
 from sandboxes.registry import create_sandbox
+from sandboxes.trusted_git.git import GitSettings, RemoteRepository, TrustedGit
+from sandboxes.trusted_git.mirror import RepositoryMirror
 from tests.benchmarks.measure import Limit, Row, milliseconds
 from tests.benchmarks.repositories import GIT_ENVIRONMENT, git, make_remote
 

@@ -52,7 +52,7 @@ def _diffs(name: str, files: int, line: str) -> "AgentWorkOrder":
     """The first file at its own address has the longest patch; those after it are the most that is shown at once."""
     from django.utils import timezone
 
-    from tests.pages.order_rows import add_commits
+    from tests.reading.pages.order_rows import add_commits
     from workorders.models import AgentWorkOrder, WorkOrderFile
     from workorders.models.git_cache import PatchState
 
@@ -100,7 +100,7 @@ def _plans() -> dict[str, str]:
 
 def _plan(name: str, text: str) -> "AgentWorkOrder":
     from tests.factories import make_run
-    from workorders.workflow_definitions import AgentWorkflowPhase
+    from workorders.domain.workflows import AgentWorkflowPhase
 
     order = _finished(f"Plan: {name}")
     make_run(order, AgentWorkflowPhase.PLANNING, plan_text=text, plan_path="specs/plan.md")

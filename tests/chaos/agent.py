@@ -1,6 +1,6 @@
 """The agent of the chaos runs: the rehearsal agent under a witness, and now and then a bad one.
 
-Called as `agent.py HOST:PORT SEED FAULTS /path/rehearsal_agent.py …` with Claude Code's arguments after it. It holds a
+Called as `agent.py HOST:PORT SEED FAULTS /path/rehearsal.py …` with Claude Code's arguments after it. It holds a
 connection to the witness for as long as it lives, so that the kernel itself says when it ended. Whether this
 attempt of this step misbehaves, and how, follows from the seed alone. Standard library only: it runs in sandboxes.
 """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workorders.workflow_engine.crash_points import POINTS
+from workorders.workflow_engine.parts.crash_points import POINTS
 
 
 @dataclass(frozen=True)

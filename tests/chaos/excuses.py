@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workorders.errors import WorkersLost
-from workorders.states import PhaseRunStatus
-from workorders.workflow_engine.retries import RULES
+from workorders.domain.errors import WorkersLost
+from workorders.domain.states import PhaseRunStatus
+from workorders.workflow_engine.planning.retries import RULES
 
 WORKER_LOST = WorkersLost.category
 # What dead workers, GitHub and git that fail at random lead to; an agent's failures are excused by the agent itself.

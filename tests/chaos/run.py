@@ -29,7 +29,7 @@ CANCEL_LIMIT_SECONDS = 15.0
 TAKEOVER_EXTRA_SECONDS = 10.0
 _SLOWEST = 8
 _AGENT = Path(__file__).with_name("agent.py")
-_REHEARSAL = ROOT / "workorders" / "agent_executor" / "rehearsal_agent.py"
+_REHEARSAL = ROOT / "workorders" / "agents" / "rehearsal.py"
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.git import GitSettings, TrustedGit
-from sandboxes.mirror import RepositoryMirror
 from sandboxes.providers import ProviderSettings
+from sandboxes.trusted_git.git import GitSettings, TrustedGit
+from sandboxes.trusted_git.mirror import RepositoryMirror
 from tests.contracts import services
 from tests.contracts.yard import KEY, Yard
 from tests.fakes.dagger import FakeDagger
 from tests.fakes.e2b import FakeE2B
 from tests.fakes.git_http import git
-from tests.sandboxes.history import Entry, History
+from tests.sandboxes.trusted_git.history import Entry, History
 from tests.support import require_program
 
 

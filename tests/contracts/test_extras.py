@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sandboxes.errors import SandboxError
-from sandboxes.extras import Extras, PlacedSubmodule
-from sandboxes.lfs_pointers import LfsPointer
-from sandboxes.lfs_store import LfsStore
-from sandboxes.local import LocalSandbox
-from sandboxes.sweep import LeftOut
+from sandboxes.extras.lfs_pointers import LfsPointer
+from sandboxes.extras.lfs_store import LfsStore
+from sandboxes.extras.placed import Extras, PlacedSubmodule
+from sandboxes.local.sandbox import LocalSandbox
+from sandboxes.sweep.rules import LeftOut
 from tests.contracts.yard import COMBINATIONS, KEY, LOCALLY, Yard, said, sh
 from tests.fakes.git_http import branches, create_bare_repository, git
 from tests.fakes.lfs import pointer

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-import sandboxes.local
+import sandboxes.local.sandbox
 from sandboxes.errors import BundleRejected, SandboxError
-from sandboxes.isolation import IsolationSettings
+from sandboxes.processes.isolation import IsolationSettings
 from sandboxes.registry import create_sandbox
 from tests.contracts.yard import (
     WHERE_ISOLATED,
@@ -215,8 +215,8 @@ class TestHostileGitState:
         self, yard: Yard, trick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if "pipe" in trick:
-            monkeypatch.setattr(sandboxes.local, "_SMALL_SECONDS", 1.0)
-            monkeypatch.setattr(sandboxes.local, "_BUNDLE_SECONDS", 1.0)
+            monkeypatch.setattr(sandboxes.local.sandbox, "_SMALL_SECONDS", 1.0)
+            monkeypatch.setattr(sandboxes.local.sandbox, "_BUNDLE_SECONDS", 1.0)
         canary = tmp_path / "canary"
         mirror = tree_of(yard.mirror.path)
         sandbox = yard.ready()
@@ -251,7 +251,7 @@ def test_locked_folders_are_removed_without_roots_powers(tmp_path: Path) -> None
     (trash / "link").symlink_to(tmp_path)
     for folder in (trash / "deep" / "er", trash / "deep", trash):
         folder.chmod(0o000)
-    script = "import sys, pathlib, sandboxes.disk as it; it.remove_tree(pathlib.Path(sys.argv[1]))"
+    script = "import sys, pathlib, sandboxes.files.disk as it; it.remove_tree(pathlib.Path(sys.argv[1]))"
     ordinary = (require_program("bwrap"), "--dev-bind", "/", "/", "--unshare-user", "--uid", "1000")
     argv = (*ordinary, "--cap-drop", "ALL", sys.executable, "-c", script, str(trash))
     done = subprocess.run(argv, cwd=Path(__file__).parents[2], timeout=30, check=False)

@@ -10,8 +10,8 @@ import pytest
 from sandboxes.base import AgentSandbox, SweepScope
 from sandboxes.git_texts import HOOK
 from sandboxes.kinds import SandboxType
-from sandboxes.leftovers import sweep_orphans
-from sandboxes.place_note import PlaceNote
+from sandboxes.local.leftovers import sweep_orphans
+from sandboxes.local.place_note import PlaceNote
 from tests.contracts.yard import Yard, commit, said
 from tests.fakes.git_http import git_environment
 

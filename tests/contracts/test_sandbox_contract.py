@@ -15,7 +15,7 @@ import pytest
 from sandboxes.base import SandboxCommand
 from sandboxes.errors import CheckoutLost, CommitsMalformed, ProgramMissing, PushTooLarge, SandboxError
 from sandboxes.kinds import SandboxType
-from sandboxes.process import ExitReason, ProcessControl
+from sandboxes.processes.run import ExitReason, ProcessControl
 from sandboxes.registry import BACKENDS
 from tests.contracts.yard import (
     ATTACHABLE,

@@ -10,12 +10,12 @@ from uuid import uuid4
 import pytest
 
 from sandboxes.base import AgentSandbox, CommandExecutionResult, SandboxCommand, SandboxSpec
-from sandboxes.git import TrustedGit
-from sandboxes.isolation import IsolationSettings
 from sandboxes.kinds import SandboxType
-from sandboxes.mirror import RepositoryMirror
+from sandboxes.processes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from sandboxes.registry import create_sandbox
+from sandboxes.trusted_git.git import TrustedGit
+from sandboxes.trusted_git.mirror import RepositoryMirror
 
 Isolation = Literal["bubblewrap", "none", "machine"]
 KEY = "github.com--acme--shop"

@@ -20,7 +20,7 @@ from typing import Any, Self
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
-REHEARSAL = f"{sys.executable} -I -S {ROOT / 'workorders' / 'agent_executor' / 'rehearsal_agent.py'}"
+REHEARSAL = f"{sys.executable} -I -S {ROOT / 'workorders' / 'agents' / 'rehearsal.py'}"
 START_SECONDS = 60.0
 SQLITE_FILE = "workorders.sqlite3"
 FINISHED = {"completed", "failed", "cancelled"}

@@ -22,7 +22,7 @@ from tests.e2e.harness import ROOT, Json, LiveServer, processes_with, wait_for
 from tests.e2e.law import Law, agent_processes
 from tests.e2e.test_control import parent_of
 from tests.fakes.git_http import branches
-from workorders.workflow_engine.crash_points import POINTS
+from workorders.workflow_engine.parts.crash_points import POINTS
 
 pytestmark = pytest.mark.e2e
 SCRIPTED = f"{sys.executable} {Path(__file__).with_name('scripted_agent.py')}"

@@ -25,7 +25,7 @@ NOT_HERE = re.compile(
 )
 LOOK = SERVICE.splitlines()[-1]
 (UPGRADE,) = blocks_of("docs/operations.md", "Upgrading")
-AGENT = f"{CODE}/.venv/bin/python {CODE}/workorders/agent_executor/rehearsal_agent.py"
+AGENT = f"{CODE}/.venv/bin/python {CODE}/workorders/agents/rehearsal.py"
 FILL_IN = f"""
 key=$({CODE}/.venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(50))')
 sed -i "s|^WORKORDERS_SECRET_KEY=.*|WORKORDERS_SECRET_KEY=$key|" /etc/work-orders.env

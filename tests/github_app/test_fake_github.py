@@ -16,7 +16,7 @@ from github_app.gh import GhCli, parse_answer
 from github_app.issues import GitHubIssueClient
 from github_app.pull_requests import GitHubPullRequestClient
 from github_app.repositories import GitHubRepositoryClient
-from sandboxes.process import ProcessLimits, run
+from sandboxes.processes.run import ProcessLimits, run
 from tests.fakes.git_http import FakeGitServer, create_bare_repository, git
 from tests.fakes.github import FakeGitHub, Repository
 from tests.github_app.conftest import REFERENCE

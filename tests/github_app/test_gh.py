@@ -14,7 +14,8 @@ from github_app.errors import GitHubError
 from github_app.gh import REFUSALS, GhCli, parse_answer, retry_after_seconds
 from tests.fakes.github import FakeGitHub, Repository
 from tests.github_app.conftest import TOKEN
-from workorders import redaction, wiring
+from workorders import wiring
+from workorders.text import redaction
 
 SECONDARY = {
     "message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."

@@ -10,21 +10,21 @@ import pytest
 from django.utils import timezone
 
 from sandboxes.errors import ExpectedError
-from sandboxes.isolation import IsolationSettings
+from sandboxes.processes.isolation import IsolationSettings
 from sandboxes.providers import ProviderSettings
 from tests.workflow_engine.rows import begun, expire, placed, take_over
-from workorders.agent_executor.base import AgentRunResult
+from workorders.agents.base import AgentRunResult
+from workorders.domain.states import UsageSource
 from workorders.model_gateway.access import CredentialKind
 from workorders.model_gateway.ledger import DatabaseLedger, Denial, Grant, Spending
 from workorders.model_gateway.usage import Usage
 from workorders.models import AgentWorkOrder, ModelAccess, ModelUsage, PhaseRun, WorkOrderLog
 from workorders.models.clock import database_now
 from workorders.models.model_access import token_hash
-from workorders.states import UsageSource
-from workorders.workflow_engine.journal import StepJournal
-from workorders.workflow_engine.recovery import recover
-from workorders.workflow_engine.run_usage import ModelError
-from workorders.workflow_engine.step_plan import StepPlan
+from workorders.workflow_engine.planning.step_plan import StepPlan
+from workorders.workflow_engine.record.journal import StepJournal
+from workorders.workflow_engine.record.usage import ModelError
+from workorders.workflow_engine.upkeep.recovery import recover
 
 pytestmark = pytest.mark.django_db
 

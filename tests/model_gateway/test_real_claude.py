@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from sandboxes.kinds import SandboxType
-from sandboxes.process import ProcessControl
-from tests.agent_executor.local_sandbox import LocalSandbox
+from sandboxes.processes.run import ProcessControl
+from tests.agents.local_sandbox import LocalSandbox
 from tests.fakes.messages_api import MessagesApi, Refusal, always, bash, steps, text
 from tests.model_gateway.running import GRANT, REAL_KEY, TOKEN, MemoryLedger, running_gateway
 from tests.support import require_program
-from workorders.agent_executor.base import AgentFailureCategory, AgentRequest
-from workorders.agent_executor.executor import execute_agent_command
+from workorders.agents.base import AgentFailureCategory, AgentRequest
+from workorders.agents.executor import execute_agent_command
 from workorders.model_gateway.access import ModelAccess
 
 pytestmark = pytest.mark.xdist_group("claude")

@@ -13,11 +13,11 @@ from tests.e2e.harness import wait_for
 from tests.factories import make_order
 from tests.fakes.git_http import create_bare_repository
 from workorders import wiring
+from workorders.domain.workflows import AgentWorkflowType
 from workorders.models import AgentWorkOrder
-from workorders.workflow_definitions import AgentWorkflowType
-from workorders.workflow_engine.parts import EngineParts
-from workorders.workflow_engine.recorder import Database, DatabaseThread
-from workorders.workflow_engine.supervisor import Supervisor
+from workorders.workflow_engine.parts.engine import EngineParts
+from workorders.workflow_engine.record.recorder import Database, DatabaseThread
+from workorders.workflow_engine.worker.supervisor import Supervisor
 
 
 class Engine:

@@ -8,11 +8,11 @@ from tests.fakes.git_http import git
 from tests.workflow_engine.engine import local_order, running_engine, wait_until
 from tests.workflow_engine.rows import expire
 from workorders import wiring
-from workorders.errors import LeaseLost
+from workorders.domain.errors import LeaseLost
 from workorders.models import AgentWorkOrder
-from workorders.workflow_engine import salvage
-from workorders.workflow_engine.recovery import recover
-from workorders.workflow_engine.workplace import Place, Workplace
+from workorders.workflow_engine.place import salvage
+from workorders.workflow_engine.place.workplace import Place, Workplace
+from workorders.workflow_engine.upkeep.recovery import recover
 
 
 def head_of(data_dir: Path, order: AgentWorkOrder) -> str:

@@ -11,20 +11,20 @@ from django.apps import apps
 from django.db import connections
 from django.db.models import F
 
-from sandboxes.git_objects import Commit, FileChange
+from sandboxes.trusted_git.objects import Commit, FileChange
 from tests.factories import make_order, make_run
+from workorders.domain.states import PhaseRunStatus
+from workorders.domain.workflows import AgentWorkflowPhase
 from workorders.model_gateway.access import CredentialKind
 from workorders.models import AgentWorkOrder
 from workorders.models.clock import database_now
 from workorders.models.phase_run import WORKER_LOST
-from workorders.states import PhaseRunStatus
-from workorders.workflow_definitions import AgentWorkflowPhase
-from workorders.workflow_engine.journal import StepJournal
-from workorders.workflow_engine.lease import Claim, claim_steps
-from workorders.workflow_engine.phase_tracker import GitProgress
-from workorders.workflow_engine.recorder import InlineDatabase
-from workorders.workflow_engine.run_usage import ModelGrant
-from workorders.workflow_engine.step_plan import StepPlan
+from workorders.workflow_engine.claims.lease import Claim, claim_steps
+from workorders.workflow_engine.planning.phase_tracker import GitProgress
+from workorders.workflow_engine.planning.step_plan import StepPlan
+from workorders.workflow_engine.record.journal import StepJournal
+from workorders.workflow_engine.record.recorder import InlineDatabase
+from workorders.workflow_engine.record.usage import ModelGrant
 
 OWNER = "host:1:1"
 HEAD = "c" * 40

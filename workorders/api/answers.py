@@ -10,10 +10,10 @@ from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from pydantic import BaseModel
 
-from workorders import services
 from workorders.api.auth import caller_of
 from workorders.api.problems import invalid
-from workorders.progress import WorkOrderAnswer
+from workorders.reading.progress import WorkOrderAnswer
+from workorders.services import work_orders as services
 
 MAX_KEY_LENGTH = 200
 

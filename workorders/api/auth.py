@@ -1,6 +1,7 @@
 """Who may call the API: a program with a key, a person with a session, or, where `WORKORDERS_AUTH=none`, anybody here.
 
-Who is let in under `none` is decided before (`workorders.middleware`). A key that is sent counts in either case.
+Who is let in under `none` is decided before (`workorders.serving.middleware`). A key that is sent counts in either
+case.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,10 @@ from django.views.decorators.http import require_safe
 from ninja.errors import AuthenticationError
 from ninja.security import APIKeyCookie, HttpBearer
 
-from workorders import api_keys
 from workorders.api.problems import Problem
-from workorders.api_keys import ApiKeyRefused
-from workorders.states import ApiKeyScope
+from workorders.domain.states import ApiKeyScope
+from workorders.services import api_keys
+from workorders.services.api_keys import ApiKeyRefused
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _MAX_NAME = 100

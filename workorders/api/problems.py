@@ -20,8 +20,8 @@ from ninja.errors import HttpError, ValidationError
 from pydantic import BaseModel, Field
 
 from sandboxes.errors import ExpectedError
-from workorders.errors import ConflictError, InvalidInput, NotFound, RequestHoldsSecret
-from workorders.redaction import redact_value
+from workorders.domain.errors import ConflictError, InvalidInput, NotFound, RequestHoldsSecret
+from workorders.text.redaction import redact_value
 
 logger = structlog.get_logger(__name__)
 

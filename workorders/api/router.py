@@ -7,7 +7,6 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from ninja import Query, Router
 
-from workorders import progress, services
 from workorders.api import verification
 from workorders.api.answers import answer_once, json_answer, order_answer, versioned_answer
 from workorders.api.auth import caller_of
@@ -19,7 +18,6 @@ from workorders.api.schemas import (
     LogFilters,
     WorkOrderFilters,
 )
-from workorders.held_secrets import require_no_secrets
 from workorders.incoming import (
     AgentPromptRequest,
     ApprovalRequest,
@@ -28,7 +26,10 @@ from workorders.incoming import (
     as_given,
 )
 from workorders.models import AgentWorkOrder
-from workorders.progress import GitProgressView, LogPage, WorkOrderAnswer, WorkOrderPage
+from workorders.reading import progress
+from workorders.reading.progress import GitProgressView, LogPage, WorkOrderAnswer, WorkOrderPage
+from workorders.services import work_orders as services
+from workorders.text.held_secrets import require_no_secrets
 
 router = Router(tags=["Agent work orders"])
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sandboxes.kinds import SandboxType
-from workorders import services
+from workorders.domain.states import AgentWorkOrderStatus
 from workorders.incoming import MAX_REFERENCE_LENGTH, IssueNumber, Storable, WorkflowName
-from workorders.progress import WorkOrderQuery
-from workorders.states import AgentWorkOrderStatus
+from workorders.reading.progress import WorkOrderQuery
+from workorders.services import work_orders as services
 
 MAX_OFFSET = 10**9
 MAX_SEQUENCE = 2**63 - 1

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from github_app.models import Repository
 from github_app.references import RepositoryReference
 from github_app.types import GitHubRepository
-from workorders import services, wiring
+from workorders import wiring
 from workorders.api.schemas import GitHubRepositoryVerificationResponse, VerifiedRepository
+from workorders.services import work_orders as services
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from django.db.backends.postgresql.client import DatabaseClient
 from django.db.backends.sqlite3._functions import register  # type: ignore[import-untyped]  # private: no stubs
 from django.utils import timezone
 
-from sandboxes import process
-from sandboxes.ownership import other_owner, this_account
-from sandboxes.process import ProcessLimits
+from sandboxes.files.ownership import other_owner, this_account
+from sandboxes.processes import run as process
+from sandboxes.processes.run import ProcessLimits
 
 _DUMP_SECONDS = 3600.0
 

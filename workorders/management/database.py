@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError, connection
 
-from workorders import schema
+from workorders.reading import schema
 
 _LACKS = ("42P01", "42703")  # Postgres's undefined_table and undefined_column
 AWAY_HINT = "Check DATABASE_URL, and that the database server runs and lets this machine in."

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Protocol
 from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
-from workorders import progress
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure
 from workorders.models import AgentWorkOrder
+from workorders.reading import progress
 
 
 class Action(Protocol):

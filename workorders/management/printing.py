@@ -11,11 +11,11 @@ from django.core.management.base import CommandError
 from pydantic import BaseModel, ValidationError
 
 from sandboxes.errors import ExpectedError
-from workorders.errors import RequestHoldsSecret
-from workorders.progress import WorkOrderSummary
-from workorders.redaction import redact
-from workorders.states import WAITING_WORDS
-from workorders.wording import counted
+from workorders.domain.errors import RequestHoldsSecret
+from workorders.domain.states import WAITING_WORDS
+from workorders.reading.progress import WorkOrderSummary
+from workorders.text.redaction import redact
+from workorders.text.wording import counted
 
 
 def _cost(order: WorkOrderSummary) -> str | None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-from sandboxes import process
-from sandboxes.git import find_git
-from sandboxes.process import ProcessLimits
-from workorders.errors import WorkOrderError
+from sandboxes.processes import run as process
+from sandboxes.processes.run import ProcessLimits
+from sandboxes.trusted_git.git import find_git
+from workorders.domain.errors import WorkOrderError
 
 FILES = {
     "README.md": "# Greeter\n\nSays hello. Run the tests with `python -m unittest`.\n",

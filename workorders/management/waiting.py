@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from django.core.management.base import CommandError
 
-from workorders import progress
+from workorders.domain.states import FINISHED, AgentWorkOrderStatus
 from workorders.management.printing import changes_between, ending
-from workorders.progress import WorkOrderView
-from workorders.states import FINISHED, AgentWorkOrderStatus
+from workorders.reading import progress
+from workorders.reading.progress import WorkOrderView
 
 POLL_SECONDS = 0.5
 

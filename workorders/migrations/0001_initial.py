@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import workorders.models.agent_work_order
-import workorders.states
+import workorders.domain.states
 from django.conf import settings
 from django.db import migrations, models
 
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('initial_prompt', models.TextField(blank=True)),
                 ('base_branch', models.CharField(blank=True, help_text='empty: the default branch', max_length=250)),
                 ('model', models.CharField(blank=True, max_length=100)),
-                ('status', models.CharField(choices=[('pending', 'pending'), ('running', 'running'), ('completed', 'completed'), ('failed', 'failed'), ('cancelled', 'cancelled')], default=workorders.states.AgentWorkOrderStatus['PENDING'], max_length=10)),
+                ('status', models.CharField(choices=[('pending', 'pending'), ('running', 'running'), ('completed', 'completed'), ('failed', 'failed'), ('cancelled', 'cancelled')], default=workorders.domain.states.AgentWorkOrderStatus['PENDING'], max_length=10)),
                 ('current_phase', models.CharField(blank=True, choices=[('planning', 'planning'), ('implementing', 'implementing'), ('testing', 'testing'), ('completed', 'completed')], max_length=20, null=True)),
                 ('outcome', models.CharField(blank=True, choices=[('pull_request_opened', 'pull_request_opened'), ('branch_pushed', 'branch_pushed'), ('tests_failed', 'tests_failed'), ('no_change_needed', 'no_change_needed')], max_length=30, null=True)),
                 ('error_message', models.TextField(blank=True, null=True)),
@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('prompt_text', models.TextField()),
-                ('status', models.CharField(choices=[('queued', 'queued'), ('running', 'running'), ('done', 'done'), ('dropped', 'dropped')], default=workorders.states.PromptStatus['QUEUED'], max_length=10)),
+                ('status', models.CharField(choices=[('queued', 'queued'), ('running', 'running'), ('done', 'done'), ('dropped', 'dropped')], default=workorders.domain.states.PromptStatus['QUEUED'], max_length=10)),
                 ('by', models.CharField(max_length=150)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('agent_work_order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prompts', to='workorders.agentworkorder')),
@@ -113,7 +113,7 @@ class Migration(migrations.Migration):
                 ('attempt', models.PositiveIntegerField(help_text='counts from 1 for each step')),
                 ('claim_epoch', models.PositiveBigIntegerField()),
                 ('worker', models.CharField(max_length=100)),
-                ('status', models.CharField(choices=[('running', 'running'), ('succeeded', 'succeeded'), ('no_change_needed', 'no_change_needed'), ('failed', 'failed'), ('cancelled', 'cancelled'), ('interrupted', 'interrupted')], default=workorders.states.PhaseRunStatus['RUNNING'], max_length=20)),
+                ('status', models.CharField(choices=[('running', 'running'), ('succeeded', 'succeeded'), ('no_change_needed', 'no_change_needed'), ('failed', 'failed'), ('cancelled', 'cancelled'), ('interrupted', 'interrupted')], default=workorders.domain.states.PhaseRunStatus['RUNNING'], max_length=20)),
                 ('started_at', models.DateTimeField()),
                 ('completed_at', models.DateTimeField(blank=True, null=True)),
                 ('start_sha', models.CharField(blank=True, max_length=64)),

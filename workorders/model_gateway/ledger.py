@@ -13,11 +13,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from workorders.domain.states import PhaseRunStatus, UsageSource
 from workorders.model_gateway.usage import Usage
 from workorders.models import AgentWorkOrder, ModelAccess, ModelUsage, PhaseRun
 from workorders.models.clock import database_now
 from workorders.models.logs import record_order_event
-from workorders.states import PhaseRunStatus, UsageSource
 
 
 @dataclass(frozen=True)

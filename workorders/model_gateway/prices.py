@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workorders.errors import WorkOrderError
+from workorders.domain.errors import WorkOrderError
 from workorders.model_gateway.price import Price
 from workorders.model_gateway.price_list import PriceList
 

@@ -9,13 +9,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from sandboxes.kinds import SandboxCondition, SandboxType
-from workorders.errors import ConflictError
-from workorders.models.fields import RedactedJSONField, RedactedTextField
-from workorders.models.history import WorkOrderTransition
-from workorders.models.logs import record_order_event
-from workorders.models.prompt_moves import drop_prompts
-from workorders.models.shown_state import shown_state
-from workorders.states import (
+from workorders.domain.errors import ConflictError
+from workorders.domain.states import (
     AgentWorkOrderOutcome,
     AgentWorkOrderStatus,
     PromptDropped,
@@ -23,7 +18,12 @@ from workorders.states import (
     WaitingReason,
     is_legal,
 )
-from workorders.workflow_definitions import AgentWorkflowPhase, AgentWorkflowType
+from workorders.domain.workflows import AgentWorkflowPhase, AgentWorkflowType
+from workorders.models.fields import RedactedJSONField, RedactedTextField
+from workorders.models.history import WorkOrderTransition
+from workorders.models.logs import record_order_event
+from workorders.models.prompt_moves import drop_prompts
+from workorders.models.shown_state import shown_state
 
 RELEASED: dict[str, Any] = {"claimable_at": None, "claim_owner": "", "lease_expires_at": None}
 NOT_WAITING: dict[str, Any] = {"waiting_reason": "", "waiting_until": None, "waiting_message": ""}

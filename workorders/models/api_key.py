@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from workorders.states import ApiKeyScope
+from workorders.domain.states import ApiKeyScope
 
 
 class ApiKey(models.Model):

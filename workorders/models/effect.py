@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
+from workorders.domain.states import MAY_BE_THERE, EffectKind, EffectState
 from workorders.models.clock import database_now
-from workorders.states import MAY_BE_THERE, EffectKind, EffectState
 
 if TYPE_CHECKING:
     from workorders.models.agent_work_order import AgentWorkOrder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-from workorders.redaction import redact, redact_value
+from workorders.text.redaction import redact, redact_value
 
 if TYPE_CHECKING:  # the types are Django's own, which its mypy plugin knows
     RedactedTextField = models.TextField

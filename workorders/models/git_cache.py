@@ -3,8 +3,8 @@
 from django.db import models
 from django.db.models import Q
 
+from workorders.domain.workflows import AgentWorkflowPhase
 from workorders.models.fields import RedactedCharField, RedactedTextField
-from workorders.workflow_definitions import AgentWorkflowPhase
 
 MAX_COMMITS = 500
 MAX_FILES = 2000

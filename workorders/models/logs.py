@@ -10,7 +10,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, transaction
 from django.utils import timezone
 
-from workorders.errors import LeaseLost
+from workorders.domain.errors import LeaseLost
 from workorders.models import statements
 from workorders.models.fields import RedactedJSONField
 

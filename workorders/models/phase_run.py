@@ -3,9 +3,9 @@
 from django.db import models
 from django.db.models import Q
 
+from workorders.domain.states import PhaseRunStatus, UsageSource
+from workorders.domain.workflows import AgentWorkflowPhase, StepKind
 from workorders.models.fields import RedactedCharField, RedactedJSONField, RedactedTextField
-from workorders.states import PhaseRunStatus, UsageSource
-from workorders.workflow_definitions import AgentWorkflowPhase, StepKind
 
 WORKER_LOST = "worker_lost"
 WORKER_REPLACED = "worker_replaced"

@@ -3,8 +3,8 @@
 from django.db import models
 from django.db.models import Q
 
+from workorders.domain.states import PROMPT_DROPPED_WORDS, PromptDropped, PromptStatus
 from workorders.models.fields import RedactedTextField
-from workorders.states import PROMPT_DROPPED_WORDS, PromptDropped, PromptStatus
 
 
 class AgentPrompt(models.Model):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from django.db.models.functions import Now
 
-from workorders.models.logs import record_order_event
-from workorders.models.prompt import AgentPrompt
-from workorders.states import (
+from workorders.domain.states import (
     PROMPT_DROPPED_WORDS,
     PROMPT_TO_DO,
     RESUMED_BY_RETRY,
     PromptDropped,
     PromptStatus,
 )
+from workorders.models.logs import record_order_event
+from workorders.models.prompt import AgentPrompt
 
 if TYPE_CHECKING:
     from workorders.models.agent_work_order import AgentWorkOrder

@@ -7,8 +7,8 @@ from typing import Protocol
 from django.db import connection
 from django.db.models import Case, Q, Value, When
 
+from workorders.domain.states import ACTIVE, AgentWorkOrderOutcome, AgentWorkOrderStatus, ShownState
 from workorders.models.clock import steady_now
-from workorders.states import ACTIVE, AgentWorkOrderOutcome, AgentWorkOrderStatus, ShownState
 
 HELD_SQL = "claim_owner <> '' AND lease_expires_at > %s"
 """`is_held` in plain SQL; the parameter is the time."""

@@ -17,7 +17,7 @@ from django.db.models import Q
 from workorders.models import statements
 from workorders.models.agent_work_order import AgentWorkOrder
 from workorders.models.prompt import AgentPrompt
-from workorders.redaction import current, redact
+from workorders.text.redaction import current, redact
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 

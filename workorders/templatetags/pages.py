@@ -9,9 +9,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from workorders import diff_lines, markup
-from workorders.states import WAITING_WORDS, WaitingReason
-from workorders.tested import TestsView
+from workorders.domain.states import WAITING_WORDS, WaitingReason
+from workorders.reading.tested import TestsView
+from workorders.text import diff_lines, markup
 
 register = template.Library()
 _JUST_NOW = timedelta(seconds=2)

@@ -5,8 +5,8 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from workorders.pages import changes as pages
-from workorders.views.access import HtmxRequest, order_page_view
+from workorders.accounts.access import HtmxRequest, order_page_view
+from workorders.reading.pages import changes as pages
 
 
 @require_safe

@@ -10,7 +10,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 
-from workorders import progress, schema
+from workorders.reading import progress, schema
 
 logger = structlog.get_logger(__name__)
 _NOT_YET = frozenset({"down", "starting"})

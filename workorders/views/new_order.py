@@ -13,13 +13,13 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from github_app.models import Repository
 from sandboxes.kinds import SandboxType
-from workorders import services
-from workorders.errors import IdempotencyConflict
+from workorders.accounts.access import HtmxRequest, actor, page
+from workorders.domain.errors import IdempotencyConflict
+from workorders.domain.workflows import AgentWorkflowType
 from workorders.forms import NewOrderForm, new_key
-from workorders.pages.choices import sandbox_cards, workflow_cards
-from workorders.pages.repositories import open_issues, repository_named
-from workorders.views.access import HtmxRequest, actor, page
-from workorders.workflow_definitions import AgentWorkflowType
+from workorders.reading.pages.choices import sandbox_cards, workflow_cards
+from workorders.reading.pages.repositories import open_issues, repository_named
+from workorders.services import work_orders as services
 
 _START = {
     "sandbox_type": SandboxType.GIT_BRANCH.value,

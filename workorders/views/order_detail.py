@@ -12,15 +12,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 from pydantic import ValidationError
 
-from workorders import services
-from workorders.errors import ConflictError, InvalidInput
+from workorders.accounts.access import HtmxRequest, actor, order_page_view
+from workorders.domain.errors import ConflictError, InvalidInput
+from workorders.domain.states import ACTIVE
 from workorders.incoming import AgentPromptRequest
-from workorders.pages.feed import FEED_KINDS, Feed
-from workorders.pages.feed import feed as feed_of
-from workorders.pages.order import order_state, position
-from workorders.pages.rows import glance
-from workorders.states import ACTIVE
-from workorders.views.access import HtmxRequest, actor, order_page_view
+from workorders.reading.pages.feed import FEED_KINDS, Feed
+from workorders.reading.pages.feed import feed as feed_of
+from workorders.reading.pages.order import order_state, position
+from workorders.reading.pages.rows import glance
+from workorders.services import work_orders as services
 
 _PAGE = "workorders/detail.html"
 _ACTIVITY = "workorders/order/activity.html"

@@ -9,11 +9,11 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
+from workorders.accounts.access import HtmxRequest, page
 from workorders.forms import OrderFilters
-from workorders.pages.choices import sandbox_cards, workflow_cards
-from workorders.pages.order_list import OrderList, list_version, order_list
-from workorders.pages.repositories import repository_choices
-from workorders.views.access import HtmxRequest, page
+from workorders.reading.pages.choices import sandbox_cards, workflow_cards
+from workorders.reading.pages.order_list import OrderList, list_version, order_list
+from workorders.reading.pages.repositories import repository_choices
 
 
 @require_safe

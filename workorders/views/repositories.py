@@ -7,17 +7,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from github_app.models import Repository
-from workorders import services
-from workorders.errors import InvalidInput
+from workorders.accounts.access import HtmxRequest, actor, page
+from workorders.domain.errors import InvalidInput
 from workorders.forms import (
     ConnectRepositoryForm,
     ProtectedPathsForm,
     RepositoryDefaultsForm,
     SubmodulesAllowedForm,
 )
-from workorders.pages.order_list import recent_orders
-from workorders.pages.repositories import open_issues, repository_state, repository_states
-from workorders.views.access import HtmxRequest, actor, page
+from workorders.reading.pages.order_list import recent_orders
+from workorders.reading.pages.repositories import open_issues, repository_state, repository_states
+from workorders.services import work_orders as services
 
 _PAGE = require_http_methods(["GET", "HEAD", "POST"])
 

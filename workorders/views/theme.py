@@ -5,8 +5,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from workorders.progress import live_workers
-from workorders.views.access import page
+from workorders.accounts.access import page
+from workorders.reading.progress import live_workers
 
 THEMES = frozenset({"light", "dark", "auto"})
 _YEAR = 365 * 24 * 3600

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from workorders import services
 from workorders.management.one_order import OneOrderCommand
 from workorders.models import AgentWorkOrder
+from workorders.services import work_orders as services
 
 
 class Command(OneOrderCommand):

@@ -1,7 +1,7 @@
 """`manage.py cancel_work_order ID`: at once where nothing runs, else the worker ends the agent first."""
 
-from workorders import services
 from workorders.management.one_order import OneOrderCommand
+from workorders.services import work_orders as services
 
 
 class Command(OneOrderCommand):

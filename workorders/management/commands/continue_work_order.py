@@ -1,7 +1,7 @@
 """`manage.py continue_work_order ID`: a waiting order goes on now, before its time."""
 
-from workorders import services
 from workorders.management.one_order import OneOrderCommand
+from workorders.services import work_orders as services
 
 
 class Command(OneOrderCommand):

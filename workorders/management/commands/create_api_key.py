@@ -6,10 +6,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
-from workorders import api_keys
+from workorders.domain.states import ApiKeyScope
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure, plain
-from workorders.states import ApiKeyScope
+from workorders.services import api_keys
 
 
 class Command(DatabaseCommand):

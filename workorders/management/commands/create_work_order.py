@@ -10,14 +10,15 @@ from pydantic import ValidationError
 from github_app.references import names_a_repository
 from sandboxes.errors import ExpectedError
 from sandboxes.kinds import SandboxType
-from workorders import progress, services
+from workorders.domain.workflows import AgentWorkflowType
 from workorders.incoming import CreateAgentWorkOrderRequest
 from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure, refusal
 from workorders.management.waiting import wait_until_completed
 from workorders.models import AgentWorkOrder
-from workorders.workflow_definitions import AgentWorkflowType
+from workorders.reading import progress
+from workorders.services import work_orders as services
 
 
 class Command(DatabaseCommand):

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from sandboxes.findings import Finding, Mark
-from workorders.management.diagnosis import examine
+from workorders.management.doctor.diagnosis import examine
 
 _SIGNS = {Mark.OK: "✓", Mark.WARNING: "!", Mark.FAILED: "✗"}
 

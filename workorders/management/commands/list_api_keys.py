@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from workorders import api_keys
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import plain
 from workorders.models import ApiKey
+from workorders.services import api_keys
 
 
 class Command(DatabaseCommand):

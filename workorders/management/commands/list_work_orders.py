@@ -5,12 +5,13 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
-from workorders import progress, services
+from workorders.domain.states import AgentWorkOrderStatus
 from workorders.management.arguments import whole_number
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, failure, row
-from workorders.progress import WorkOrderQuery
-from workorders.states import AgentWorkOrderStatus
+from workorders.reading import progress
+from workorders.reading.progress import WorkOrderQuery
+from workorders.services import work_orders as services
 
 
 class Command(DatabaseCommand):

@@ -7,15 +7,16 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from sandboxes.disk import discard, free_bytes, in_units, tree_bytes
 from sandboxes.errors import ExpectedError
-from sandboxes.leftovers import kept_places
-from workorders import services, wiring
+from sandboxes.files.disk import discard, free_bytes, in_units, tree_bytes
+from sandboxes.local.leftovers import kept_places
+from workorders import wiring
+from workorders.domain.states import FINISHED
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure
-from workorders.states import FINISHED
-from workorders.workflow_engine.recovery import recover
-from workorders.workflow_engine.retention import Pruned, PruneReport, prune
+from workorders.services import work_orders as services
+from workorders.workflow_engine.upkeep.recovery import recover
+from workorders.workflow_engine.upkeep.retention import Pruned, PruneReport, prune
 
 
 class Command(DatabaseCommand):

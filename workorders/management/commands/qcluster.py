@@ -11,14 +11,14 @@ import structlog
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from workorders import queue
 from workorders.management import arguments
+from workorders.management.cluster.gateway import GatewayKeeper
+from workorders.management.cluster.housekeeping import Housekeeper
+from workorders.management.cluster.stopped import STOPPED_SECONDS, StoppedProcesses
+from workorders.management.cluster.watchdog import Silent, Watchdog
 from workorders.management.database import DatabaseCommand
-from workorders.management.gateway import GatewayKeeper
-from workorders.management.housekeeping import Housekeeper
-from workorders.management.stopped import STOPPED_SECONDS, StoppedProcesses
-from workorders.management.watchdog import Silent, Watchdog
-from workorders.workflow_engine import workers
+from workorders.queueing import queue
+from workorders.workflow_engine.claims import workers
 
 logger = structlog.get_logger("workorders")
 _RESTART_SECONDS = 1.0

@@ -19,16 +19,16 @@ from django.core.management.base import BaseCommand, CommandError
 
 from sandboxes.errors import ExpectedError
 from sandboxes.kinds import SandboxType
-from sandboxes.process import Service
-from workorders import services
+from sandboxes.processes.run import Service
+from workorders.domain.states import FINISHED, AgentWorkOrderStatus
+from workorders.domain.workflows import AgentWorkflowType
 from workorders.management import arguments
 from workorders.management.printing import failure
 from workorders.management.sample_repository import make_sample_repository
-from workorders.management.web import LOOPBACK, listen, web_address
 from workorders.models import AgentWorkOrder
-from workorders.states import FINISHED, AgentWorkOrderStatus
-from workorders.wording import counted
-from workorders.workflow_definitions import AgentWorkflowType
+from workorders.services import work_orders as services
+from workorders.serving.web import LOOPBACK, listen, web_address
+from workorders.text.wording import counted
 
 REQUEST = "Add a goodbye() function beside greet(), with a test, and mention it in the README."
 _START_SECONDS = 40

@@ -7,8 +7,8 @@ from django.conf import settings
 
 from workorders import wiring
 from workorders.management.database import DatabaseCommand
-from workorders.workflow_engine.recovery import recover
-from workorders.workflow_engine.withdrawals import withdraw_owed
+from workorders.workflow_engine.outward.withdrawals import withdraw_owed
+from workorders.workflow_engine.upkeep.recovery import recover
 
 
 class Command(DatabaseCommand):

@@ -1,7 +1,7 @@
 """`manage.py retry_work_order ID`: a failed or cancelled order goes on from its first unfinished phase."""
 
-from workorders import services
 from workorders.management.one_order import OneOrderCommand
+from workorders.services import work_orders as services
 
 
 class Command(OneOrderCommand):

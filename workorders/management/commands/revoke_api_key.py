@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
-from workorders import api_keys
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import failure
+from workorders.services import api_keys
 
 
 class Command(DatabaseCommand):

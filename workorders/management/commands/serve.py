@@ -12,11 +12,11 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connections
 
-from sandboxes.process import Service
-from workorders import queue
+from sandboxes.processes.run import Service
 from workorders.management import arguments
 from workorders.management.database import DatabaseCommand
-from workorders.management.web import (
+from workorders.queueing import queue
+from workorders.serving.web import (
     LOOPBACK,
     collect_static,
     listen,

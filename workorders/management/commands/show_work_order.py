@@ -5,11 +5,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from sandboxes.errors import ExpectedError
-from workorders import progress
 from workorders.management.database import DatabaseCommand
 from workorders.management.printing import as_json, describe, failure, plain
-from workorders.progress import GitProgressView
-from workorders.wording import counted
+from workorders.reading import progress
+from workorders.reading.progress import GitProgressView
+from workorders.text.wording import counted
 
 
 class Command(DatabaseCommand):
