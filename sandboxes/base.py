@@ -16,6 +16,21 @@ from sandboxes.processes.run import ExitReason, ProcessControl
 from sandboxes.providers import ProviderSettings
 from sandboxes.sweep.rules import FILE_LIMIT_BYTES, Exported, LeftOut
 
+# Of git and of Claude Code: what starts programs, or tells an agent what to do.
+SETTINGS_IN_HOME = (
+    *(
+        ".gitconfig",
+        ".config/git",
+        ".claude/settings.json",
+        ".claude/settings.local.json",
+        ".claude/CLAUDE.md",
+    ),
+    *(
+        f".claude/{name}"
+        for name in ("agents", "commands", "hooks", "output-styles", "plugins", "rules", "skills")
+    ),
+)
+
 
 @dataclass(frozen=True)
 class SandboxSpec:

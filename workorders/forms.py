@@ -28,6 +28,7 @@ from workorders.incoming import (
 from workorders.reading.pages.choices import sandbox_cards, workflow_cards
 from workorders.reading.pages.repositories import repository_choices
 from workorders.reading.progress import WorkOrderQuery
+from workorders.repositories.pasted import parse_pasted
 from workorders.services import work_orders as services
 from workorders.services.work_orders import NewWorkOrder, RepositoryDefaults
 
@@ -317,7 +318,7 @@ class NewOrderForm(forms.Form):
     @staticmethod
     def _link_names_an_issue(text: str) -> bool:
         try:
-            return bool(text and services.parse_pasted(text).issue_number)
+            return bool(text and parse_pasted(text).issue_number)
         except InvalidInput:  # said where the request is built
             return False
 

@@ -17,6 +17,7 @@ from github_app.references import (
 from sandboxes.kinds import SandboxType
 from workorders.domain.errors import InvalidInput
 from workorders.domain.workflows import WORKFLOW_ALIASES, AgentWorkflowType, parse_workflow_type
+from workorders.repositories.pasted import parse_pasted
 from workorders.services import work_orders as services
 
 MAX_PROMPT_LENGTH = 100_000
@@ -131,7 +132,7 @@ class CreateAgentWorkOrderRequest(_Request):
 
     def to_new_work_order(self) -> services.NewWorkOrder:
         """Raises `InvalidInput` where the repository is no acceptable reference, or a link says something else."""
-        pasted = services.parse_pasted(self.repository_url)
+        pasted = parse_pasted(self.repository_url)
         reference = pasted.repository
         return services.NewWorkOrder(
             repository=reference,
@@ -150,7 +151,7 @@ class CreateAgentWorkOrderRequest(_Request):
             raise InvalidInput("repository_url", _no_pull_request(pasted))
         number, given = pasted.issue_number, self.github_issue_number
         if given and names_a_repository(given):
-            link = services.parse_pasted(given, "github_issue_number")
+            link = parse_pasted(given, "github_issue_number")
             if link.pull_request_number:
                 raise InvalidInput("github_issue_number", _no_pull_request(link))
             if not link.issue_number:
@@ -201,6 +202,6 @@ class GitHubRepositoryVerificationRequest(_Request):
 
 def as_given(repository_url: str) -> str:
     """The address as the person wrote it where that was a plain https URL, else nothing. Only for showing."""
-    if not repository_url.startswith("https://") or not services.parse_pasted(repository_url).is_plain:
+    if not repository_url.startswith("https://") or not parse_pasted(repository_url).is_plain:
         return ""
     return repository_url.rstrip("/")

@@ -12,7 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from sandboxes.base import CommandExecutionResult, Remains, SandboxCommand, SandboxSpec, SandboxState
+from sandboxes.base import (
+    SETTINGS_IN_HOME,
+    CommandExecutionResult,
+    Remains,
+    SandboxCommand,
+    SandboxSpec,
+    SandboxState,
+)
 from sandboxes.errors import SandboxError, WorkspaceBusy
 from sandboxes.exporting import ScriptRun, export
 from sandboxes.files.disk import discard, open_up, set_aside
@@ -33,20 +40,6 @@ AGENT_NICENESS = 10
 _SMALL_SECONDS = 120.0
 _BUNDLE_SECONDS = 600.0
 CHECK_OUT = "git -c checkout.workers=2 reset --quiet --hard --no-recurse-submodules"
-# Of git and of Claude Code: what starts programs, or tells an agent what to do.
-SETTINGS_IN_HOME = (
-    *(
-        ".gitconfig",
-        ".config/git",
-        ".claude/settings.json",
-        ".claude/settings.local.json",
-        ".claude/CLAUDE.md",
-    ),
-    *(
-        f".claude/{name}"
-        for name in ("agents", "commands", "hooks", "output-styles", "plugins", "rules", "skills")
-    ),
-)
 _PASSWD = f"agent:x:{AGENT_UID}:{AGENT_UID}:agent:/:/bin/sh\n"
 
 

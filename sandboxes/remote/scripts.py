@@ -4,7 +4,7 @@ All are for bash, and get their values as arguments. A command runs detached, it
 that a dropped connection costs nothing: `FOLLOW` goes on from any byte.
 """
 
-from sandboxes.local.sandbox import SETTINGS_IN_HOME
+from sandboxes.base import SETTINGS_IN_HOME
 from sandboxes.sweep.bundle_script import BUNDLE_SCRIPT, LOOK_AGAIN
 
 # In HOME: what one step left must not rule the next.

@@ -187,11 +187,12 @@ def drive(
 ) -> Outcome:
     """All of them on one server of their own."""
     remote = make_remote(folder / "remote.git")
+    [agent] = checkout.glob("workorders/agent*/rehearsal*.py")  # an older checkout has it in another room
     environment = {
         "WORKORDERS_ALLOW_LOCAL_REPOSITORIES": "true",
         "WORKORDERS_WORKERS": str(workers),
         "WORKORDERS_LEASE_SECONDS": str(lease),
-        "WORKORDERS_AGENT_COMMAND": f"{sys.executable} -I -S {checkout}/workorders/agents/rehearsal.py",
+        "WORKORDERS_AGENT_COMMAND": f"{sys.executable} -I -S {agent}",
     }
     server = (
         _Elsewhere(folder / "server", environment, checkout)

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -20,7 +19,7 @@ from django.utils import timezone
 
 from github_app.models import OpenIssue, Repository
 from github_app.protected_paths import parse_patterns
-from github_app.references import PastedLink, ReferenceInvalid, RepositoryReference, parse_link
+from github_app.references import RepositoryReference
 from github_app.submodule_addresses import parse_allowed
 from github_app.types import GitHubIssue, GitHubRepository
 from sandboxes.kinds import SandboxType
@@ -52,6 +51,8 @@ from workorders.models.written_text import TextPart, keep_written, shown
 from workorders.queueing import queue
 from workorders.reading.progress import known_id
 from workorders.repositories import github_limits
+from workorders.repositories.pasted import parse_pasted
+from workorders.repositories.questions import is_under_way
 from workorders.repositories.rows import record_repository, repository_row
 from workorders.text.held_secrets import require_no_secrets
 from workorders.text.redaction import redact
@@ -60,7 +61,6 @@ logger = structlog.get_logger("workorders.services")  # the name in the logs of 
 
 VERIFY_TASK = "workorders.tasks.verify_repository"
 ISSUES_TASK = "workorders.tasks.refresh_issues"
-ASKED_SHORTLY = timedelta(seconds=20)  # how long a queued question counts as under way
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,6 @@ class NewWorkOrder:
 def parse_repository(text: str) -> RepositoryReference:
     """A repository as people write it, or a link to one of its pages. Raises `InvalidInput`."""
     return parse_pasted(text).repository
-
-
-def parse_pasted(text: str, field: str = "repository_url") -> PastedLink:
-    """The repository and what a pasted link names of it. Raises `InvalidInput` for the `field` it was given in."""
-    try:
-        return parse_link(
-            text,
-            github_host=settings.WORKORDERS_GITHUB_HOST,
-            allow_local=settings.WORKORDERS_ALLOW_LOCAL_REPOSITORIES,
-        )
-    except ReferenceInvalid as error:
-        raise InvalidInput(field, str(error)) from error
 
 
 def require_available_sandbox(sandbox_type: SandboxType) -> None:
@@ -459,11 +447,6 @@ def _update_lines(pk: int, column: str, parse: Callable[[], Sequence[str]], *, b
         **{column: list(lines)},
     )
     return row
-
-
-def is_under_way(requested_at: datetime | None) -> bool:
-    """Whether a question to a worker is so young that its answer can still be awaited."""
-    return requested_at is not None and timezone.now() - requested_at < ASKED_SHORTLY
 
 
 @dataclass(frozen=True)

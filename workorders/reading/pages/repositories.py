@@ -8,8 +8,9 @@ from django.utils import timezone
 from github_app.models import OpenIssue, Repository
 from github_app.references import PastedLink
 from workorders.domain.errors import InvalidInput
+from workorders.repositories.pasted import parse_pasted
+from workorders.repositories.questions import is_under_way
 from workorders.repositories.rows import same_repository
-from workorders.services import work_orders as services
 
 _ISSUES_FRESH = timedelta(minutes=10)
 
@@ -106,7 +107,7 @@ def repository_named(text: str) -> tuple[Repository | None, PastedLink | None]:
     if text.isascii() and text.isdigit() and len(text) < 19:
         return Repository.objects.filter(pk=int(text)).first(), None
     try:
-        link = services.parse_pasted(text)
+        link = parse_pasted(text)
     except InvalidInput:
         return None, None
     return Repository.objects.filter(**same_repository(link.repository)).first(), link
@@ -141,4 +142,4 @@ def _issues_word(row: Repository) -> str:
 
 
 def _waiting_word(requested_at: datetime) -> str:
-    return "pending" if services.is_under_way(requested_at) else "late"
+    return "pending" if is_under_way(requested_at) else "late"
