@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import lifeline
+
 START_SECONDS = 60
 
 
@@ -102,6 +104,7 @@ class Postgres:
                 stderr=log,
                 **self._options,
             )
+        lifeline.hold(self._server, number=signal.SIGINT)
         _wait_until_ready(self._server, self._programs, self._port, self._folder)
 
     def halt(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests import lifeline
 from tests.chaos.excuses import Run
 from tests.e2e.harness import ROOT, START_SECONDS, LiveServer, wait_for
 from tests.support import catches
@@ -39,6 +40,7 @@ class Cluster:
                 stderr=output,
                 start_new_session=True,
             )
+        lifeline.hold(self._process)
 
     @property
     def pid(self) -> int:
@@ -114,6 +116,7 @@ class ChaosServer(LiveServer):
                 stderr=output,
                 start_new_session=True,
             )
+        lifeline.hold(self._process)
         try:
             wait_for(self._ready, START_SECONDS * 2, "the server and its clusters")
         except BaseException:

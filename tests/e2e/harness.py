@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests import lifeline
+
 ROOT = Path(__file__).resolve().parents[2]
 REHEARSAL = f"{sys.executable} -I -S {ROOT / 'workorders' / 'agents' / 'rehearsal.py'}"
 START_SECONDS = 60.0
@@ -113,6 +115,7 @@ class LiveServer:
                 stderr=output,
                 start_new_session=True,
             )
+        lifeline.hold(self._process)
         try:
             wait_for(self._ready, START_SECONDS, "the server")
         except BaseException:  # __exit__ does not run when __enter__ fails

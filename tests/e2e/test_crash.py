@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests import lifeline
 from tests.chaos.clusters import command_of, descendants
 from tests.e2e.conftest import World
 from tests.e2e.harness import ROOT, Json, LiveServer, processes_with, wait_for
@@ -176,6 +177,7 @@ def another_cluster(server: LiveServer) -> Iterator[None]:
             stdout=log,
             stderr=log,
         )
+    lifeline.hold(process)
     try:
         yield
     finally:
