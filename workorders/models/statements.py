@@ -249,29 +249,43 @@ def _reading(
 ) -> _Reading:
     own = [_field(model, name) for name in columns] or list(model._meta.concrete_fields)
     condition, known = _where(model, where)
-    other = model._meta.get_field(related).related_model if related else None
-    assert other is None or (isinstance(other, type) and issubclass(other, models.Model))
+    other = _related_model(model, related)
     others = list(other._meta.concrete_fields) if other is not None else []
     read = [*own, *others]
-    table = _table(model)
     chosen = ", ".join(f"{_table(field.model)}.{_quoted(field)}" for field in read)
     join = _join(model, related, other) if other is not None else ""
-    sql = f"SELECT {chosen} FROM {table}{join} WHERE {condition}"  # noqa: S608  # nosec B608  # likewise
-    if order:
-        sql += f" ORDER BY {table}.{_quoted(_field(model, order.removeprefix('-')))}"
-        sql += " DESC" if order.startswith("-") else ""
-    if limit:
-        sql += f" LIMIT {limit:d}"
-    if lock and connection.features.has_select_for_update:
-        sql += f" FOR UPDATE OF {table}"
+    sql = f"SELECT {chosen} FROM {_table(model)}{join} WHERE {condition}"  # noqa: S608  # nosec B608  # likewise
     return _Reading(
-        _Statement(sql, tuple(map(_adapter, known))),
+        _Statement(sql + _ending(model, order, limit, lock=lock), tuple(map(_adapter, known))),
         tuple(str(field.attname) for field in own),
         other,
         tuple(str(field.attname) for field in others),
         tuple(_converters(read)),
         lock,
     )
+
+
+def _related_model(model: type[models.Model], name: str) -> type[models.Model] | None:
+    """That of the object which a column refers to; None where no column is named."""
+    if not name:
+        return None
+    other = model._meta.get_field(name).related_model
+    assert isinstance(other, type)
+    assert issubclass(other, models.Model)
+    return other
+
+
+def _ending(model: type[models.Model], order: str, limit: int, *, lock: bool) -> str:
+    """What stands behind the condition; `order` begins with a minus sign where the greatest comes first."""
+    text = ""
+    if order:
+        text += f" ORDER BY {_table(model)}.{_quoted(_field(model, order.removeprefix('-')))}"
+        text += " DESC" if order.startswith("-") else ""
+    if limit:
+        text += f" LIMIT {limit:d}"
+    if lock and connection.features.has_select_for_update:
+        text += f" FOR UPDATE OF {_table(model)}"
+    return text
 
 
 def _join(model: type[models.Model], name: str, other: type[models.Model]) -> str:
