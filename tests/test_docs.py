@@ -18,12 +18,20 @@ from workorders.workflow_engine.handlers.agent import AgentRunFailed
 from workorders.workflow_engine.planning.retries import RULES
 
 README = BASE_DIR / "README.md"
-PAGES = [README, BASE_DIR / "CHANGELOG.md", *sorted((BASE_DIR / "docs").rglob("*.md"))]
+CONTRIBUTING = BASE_DIR / "CONTRIBUTING.md"
+PAGES = [README, BASE_DIR / "CHANGELOG.md", CONTRIBUTING, *sorted((BASE_DIR / "docs").rglob("*.md"))]
 COMMANDS = sorted(name for name, app in get_commands().items() if app == "workorders")
 ERRORS = (BASE_DIR / "docs" / "errors.md").read_text()
 OPERATIONS = (BASE_DIR / "docs" / "operations.md").read_text()
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE_SPAN = re.compile(r"`([^`\n]+)`")
+# A file or folder of the repository, alone or with the test that is meant; with a folder, or with an ending.
+_PATH = re.compile(
+    r"(\.?\w[\w.-]*(?:/[\w.-]+)+/?|\.?\w[\w-]*/|[\w.-]+\.(?:py|md|toml|txt|lock|example))(?:::(\w+))?"
+)
+_TESTS_TO_RUN = re.compile(r"\btests/[\w./-]+")
+_MODULE_TO_RUN = re.compile(r"python -m (tests[\w.]*)")
 _ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| .+ \| (\d+|–|waits) \| (.+) \|$", re.MULTILINE)
 
 
@@ -59,6 +67,48 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         reached |= new
         waiting += new
     assert set(PAGES) <= reached
+
+
+def missing(text: str) -> list[str]:
+    """The files, folders, tests and modules that a page names and the repository does not have."""
+    prose = _FENCE.sub("", text)
+    named = [found for span in _CODE_SPAN.findall(prose) if (found := _PATH.fullmatch(span))]
+    gone = [found[0] for found in named if not _has(found[1], found[2] or "")]
+    gone += [
+        path for block in _FENCE.findall(text) for path in _TESTS_TO_RUN.findall(block) if not _has(path)
+    ]
+    modules = [module.replace(".", "/") for module in _MODULE_TO_RUN.findall(text)]
+    return gone + [path for path in modules if not (_has(f"{path}.py") or _has(f"{path}/__main__.py"))]
+
+
+def _has(path: str, test: str = "") -> bool:
+    place = BASE_DIR / path
+    if not (place.is_dir() if path.endswith("/") else place.exists()):
+        return False
+    return not test or f"def {test}(" in place.read_text()
+
+
+def test_what_the_contributors_page_names_exists() -> None:
+    assert missing(CONTRIBUTING.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        ("See `docs/nowhere.md`.", ["docs/nowhere.md"]),
+        ("See `nowhere.toml`, `.ci/run`, `docs/` and `.env.example`.", ["nowhere.toml"]),
+        ("See `workorders/nowhere/` and `nowhere/`.", ["workorders/nowhere/", "nowhere/"]),
+        (
+            "See `tests/test_docs.py::test_nothing` and `tests/test_docs.py::missing`.",
+            ["tests/test_docs.py::test_nothing"],
+        ),
+        ("```\nuv run pytest tests/nowhere -n 0\n```\n", ["tests/nowhere"]),
+        ("| `uv run python -m tests.nowhere` | `python -m tests.chaos` |", ["tests/nowhere"]),
+        ("`POST /api/agent-work-orders`, `RULES`, `a | b`, `type: ignore`", []),
+    ],
+)
+def test_what_does_not_exist_is_seen(text: str, gone: list[str]) -> None:
+    assert missing(text) == gone
 
 
 def test_decisions_are_numbered_without_gaps() -> None:
