@@ -17,7 +17,7 @@ from tests.benchmarks.repositories import make_remote
 from tests.benchmarks.servers import MeasuredServer
 
 PHASES = ("planning", "implementing", "testing")
-RATIO_LIMIT = 1.5
+RATIO_LIMIT = 1.44
 
 
 def run(folder: Path, *, tiny: bool = False) -> list[Row]:
