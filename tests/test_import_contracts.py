@@ -204,13 +204,14 @@ def test_each_contract_has_a_plant() -> None:
 
 
 def test_no_room_of_sandboxes_is_forgotten_where_the_web_side_is_kept_from_them() -> None:
-    rooms = {path.stem for path in (ROOT / "sandboxes").iterdir() if path.suffix == ".py" or path.is_dir()}
+    found = (ROOT / "sandboxes").iterdir()  # a room that was moved away leaves a folder of compiled files
+    rooms = {path.stem for path in found if path.suffix == ".py" or (path / "__init__.py").exists()}
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     [forbidden] = [
         row["forbidden_modules"] for row in contracts if row["name"] == "The web side never starts a process"
     ]
     kept_from = {name.partition(".")[2] for name in forbidden if name.startswith("sandboxes.")}
-    assert rooms - {"__init__", "__pycache__"} == kept_from | USED_BY_THE_WEB_SIDE
+    assert rooms - {"__init__"} == kept_from | USED_BY_THE_WEB_SIDE
     assert not kept_from & USED_BY_THE_WEB_SIDE
 
 
