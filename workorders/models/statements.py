@@ -1,8 +1,8 @@
-"""SQL of the statements that every step runs, composed once for a process: Django composes a query anew each time,
-which costs more than the database's own work (measured: half of a worker's processor time).
+"""Composes the SQL of the statements that every step runs, once for a process.
 
-For rows that equalities choose. Values go through their fields, as in Django's own queries: adapted to the database,
-and without secrets where the column keeps none.
+Django composes a query anew each time. That costs more than the database's own work: about half of a worker's processor
+time was measured. The rows are chosen by equalities. Values go through their fields, as in Django's own queries: they
+are adapted to the database, and redacted where the column is.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ class Grown(NamedTuple):
 
 
 def update(model: type[models.Model], changes: _Values, where: _Values) -> int:
-    """How many rows were there. `where` names columns and the value each must have; None is no value."""
+    """Change the rows that `where` chooses; returns how many. `where` gives each column its value, None for NULL."""
     grown = tuple(name for name, value in changes.items() if isinstance(value, Grown))
     statement = _update(connection.vendor, model, tuple(changes), grown, _shape(where))
     values = [value.by if isinstance(value, Grown) else value for value in changes.values()]
@@ -34,12 +34,12 @@ def update(model: type[models.Model], changes: _Values, where: _Values) -> int:
 
 
 def delete(model: type[models.Model], where: _Values) -> int:
-    """How many rows there were. Only for a table that no other refers to: nothing follows."""
+    """Remove the rows that `where` chooses; returns how many. Nothing cascades: no table may refer to this one."""
     return _run(_delete(connection.vendor, model, _shape(where)), _given(where))
 
 
 def insert(model: type[models.Model], values: _Values) -> int:
-    """The new row's key. Columns that are not named get their default."""
+    """Add a row; returns its key. Columns that are not named get their default."""
     statement = _insert(connection.vendor, model, tuple(values), returning=True)
     with connection.cursor() as cursor:
         cursor.execute(statement.sql, statement.prepare(list(values.values())))
@@ -48,7 +48,7 @@ def insert(model: type[models.Model], values: _Values) -> int:
 
 
 def insert_all(model: type[models.Model], rows: Sequence[_Values]) -> None:
-    """Rows that name the same columns."""
+    """Add rows, all of which name the same columns in the same order."""
     if not rows:
         return
     statement = _insert(connection.vendor, model, tuple(rows[0]), returning=False)
@@ -57,7 +57,7 @@ def insert_all(model: type[models.Model], rows: Sequence[_Values]) -> None:
 
 
 class _Statement(NamedTuple):
-    """`parameters` make the value of each place, of which `given` are the caller's, in order."""
+    """SQL with its places: `given` adapt the caller's values, in order; `more` make the values of the places behind."""
 
     sql: str
     given: tuple[Callable[[Any], Any], ...]
@@ -175,7 +175,7 @@ def objects[Row: models.Model](
     order: str = "",
     lock: bool = False,
 ) -> list[Row]:
-    """The rows; with the `columns` named only, where some are, and with the object that `related` refers to."""
+    """Read the rows as objects: all columns or those named, and the object that the column `related` refers to."""
     read = _in_table_order(model, columns)  # so `from_db` takes them
     reading = _reading(connection.vendor, model, read, related, order, lock, _shape(where))
     names, others = reading.names, reading.others
@@ -197,7 +197,7 @@ def values(
     lock: bool = False,
     limit: int = 0,
 ) -> list[tuple[Any, ...]]:
-    """The columns of the rows, in that order."""
+    """Read the named columns of the rows, in the order they are named."""
     reading = _reading(connection.vendor, model, columns, "", order, lock, _shape(where), limit)
     return [tuple(row) for row in reading.fetch(_given(where))]
 
